@@ -1,0 +1,48 @@
+# make demo     train the default network on event data and open its report
+# make test     the tests, with the peer libraries present
+# make check    format, lint and types
+# make bench    the benchmarks beside the peers, quick form
+# make clean    remove the environment, the caches and what was built (never runs/)
+#
+# Each target prepares .venv on its first use, with the versions of constraints.txt. Another Python: make test PYTHON=python3.12
+
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/
+PIP := $(RUN)python -m pip install -qq --disable-pip-version-check --constraint constraints.txt
+BENCHMARKS := $(filter-out benchmarks/_%,$(wildcard benchmarks/*.py))
+
+.PHONY: demo test check bench clean
+
+demo: $(VENV)/.library
+	$(RUN)spikenet train --preset digits-dvs
+
+test: $(VENV)/.tools
+	$(RUN)python -m pytest
+
+check: $(VENV)/.tools
+	$(RUN)ruff format --check .
+	$(RUN)ruff check .
+	$(RUN)mypy
+
+bench: $(VENV)/.tools
+	set -e; for file in $(BENCHMARKS); do echo "== $$file"; $(RUN)python $$file --quick; done
+
+clean:
+	rm -rf $(VENV) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# torch comes first and exactly: a looser wish may bring gigabytes of CUDA libraries along.
+$(VENV)/.library: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 14) else "spikenet needs Python 3.11 to 3.13, but $(PYTHON) is " + sys.version.split()[0] + "; try: make PYTHON=python3.12")'
+	@echo "Preparing $(VENV): torch and the libraries (once, a few minutes with the downloads) ..."
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) torch
+	@$(PIP) --editable .
+	@touch $@
+
+$(VENV)/.tools: $(VENV)/.library requirements-peers.txt
+	@echo "Preparing $(VENV): test tools and the peer libraries (once) ..."
+	@$(PIP) --editable '.[dev]'
+	@$(PIP) --no-deps --requirement requirements-peers.txt
+	@touch $@

@@ -1,0 +1,195 @@
+"""What every event data set shares: order, augmentation, binning, loaders."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import lightning
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from spikenet.data.recordings import EventData, Recordings, philox, shuffled
+from spikenet.errors import ArgumentError, UnknownNameError
+from spikenet.events import Augmentation, EventDrop, EventStream, EventTensor, RandomShift, Sensor, TimeJitter, bin_by_time
+
+Batch = tuple[EventTensor, Tensor]
+_ORDER, _AUGMENTATION = 1, 2  # purposes of random bits
+
+
+class EpochSampler(Sampler[tuple[int, int]]):
+    """A new order in every epoch, which follows from the seed and the epoch alone.
+
+    Yields ``(epoch, index)``, so that whoever fetches the recording, in whichever process, knows the epoch.
+    Lightning's trainer calls ``set_epoch`` before each epoch.
+    """
+
+    def __init__(self, size: int, seed: int) -> None:
+        self.size, self.seed, self.epoch = size, seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch that the next iteration belongs to."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        epoch = self.epoch
+        order = shuffled(self.size, philox(self.seed, _ORDER, epoch))
+        return ((epoch, index) for index in order.tolist())
+
+
+class EventDataset(Dataset[tuple[EventStream, int]]):
+    """Recordings, changed at random in a way that follows from the seed, the epoch and the number of the recording.
+
+    Indexed by ``(epoch, index)``; a plain ``index`` belongs to epoch 0.
+    """
+
+    def __init__(self, recordings: Recordings, augmentations: Sequence[Augmentation] = (), seed: int = 0) -> None:
+        self.recordings, self.augmentations, self.seed = recordings, tuple(augmentations), seed
+
+    def __len__(self) -> int:
+        return len(self.recordings)
+
+    def __getitem__(self, key: int | tuple[int, int]) -> tuple[EventStream, int]:
+        epoch, index = key if isinstance(key, tuple) else (0, key)
+        stream, label = self.recordings[index]
+        if self.augmentations:
+            generator = np.random.Generator(philox(self.seed, _AUGMENTATION, epoch, index))
+            for augmentation in self.augmentations:
+                stream = augmentation(stream, generator)
+        return stream, label
+
+
+@dataclass(frozen=True)
+class BinBatch:
+    """Puts recordings on a time grid and their labels in a tensor: the loaders' ``collate_fn``."""
+
+    dt_us: int
+    steps: int | None
+
+    def __call__(self, samples: Sequence[tuple[EventStream, int]]) -> Batch:
+        streams, labels = zip(*samples, strict=True)
+        return bin_by_time(streams, self.dt_us, self.steps), torch.tensor(labels)
+
+
+class EventDataModule(lightning.LightningDataModule):
+    """A data set of labelled recordings with train, validation and test loaders.
+
+    Batches are ``(events, labels)``: an ``EventTensor`` of shape ``(T, B, *feature_shape)``, which holds the lengths,
+    and int64 ``[B]``. The order of training follows from ``(seed, epoch)`` and the augmentation from
+    ``(seed, epoch, index)``, whatever the number of workers and wherever a run was resumed.
+
+    A new data set is a subclass with a ``read`` method. Everything is read once, on first use.
+
+    Args:
+        batch_size: recordings in a batch.
+        workers: processes that load data; 0 loads in the main process.
+        seed: order and augmentation follow from it; the split into parts does not.
+        dt_us: length of a time step in microseconds.
+        steps: number of time steps; later events are left out. None gives each recording its own length.
+        shift: augmentation: move each training recording by up to this many pixels.
+        jitter_us: augmentation: move each event in time, standard deviation in microseconds.
+        drop: augmentation: lose each event with this probability.
+
+    Errors: ArgumentError for a value out of range; reading raises DataError and FormatError.
+    """
+
+    def __init__(
+        self,
+        *,
+        batch_size: int,
+        workers: int,
+        seed: int,
+        dt_us: int,
+        steps: int | None,
+        shift: int,
+        jitter_us: float,
+        drop: float,
+    ) -> None:
+        super().__init__()
+        least = {"batch_size": 1, "workers": 0, "seed": 0, "dt_us": 1, "steps": 1}
+        given = {"batch_size": batch_size, "workers": workers, "seed": seed, "dt_us": dt_us, "steps": steps}
+        for name, value in given.items():
+            if value is not None and value < least[name]:
+                raise ArgumentError(f"{name} wants {least[name]} or more, received {value}")
+        self.batch_size, self.workers, self.seed = batch_size, workers, seed
+        self.dt_us, self.steps = dt_us, steps
+        amounts = {RandomShift(shift): shift, TimeJitter(jitter_us): jitter_us, EventDrop(drop): drop}
+        self.augmentations = tuple(augmentation for augmentation, amount in amounts.items() if amount > 0)
+
+    @abstractmethod
+    def read(self) -> EventData:
+        """Read the data set and cut it into its three parts by a fixed rule."""
+
+    @cached_property
+    def parts(self) -> EventData:
+        """The data set, read on first use."""
+        return self.read()
+
+    @property
+    def name(self) -> str:
+        """The data's own name."""
+        return self.parts.name
+
+    @property
+    def classes(self) -> list[str]:
+        """Class names, in the order of the labels."""
+        return list(self.parts.classes)
+
+    @property
+    def sensor(self) -> Sensor:
+        """The sensor that the events of a batch lie on."""
+        return self.parts.sensor
+
+    @property
+    def feature_shape(self) -> tuple[int, ...]:
+        """Feature dimensions of a batch: ``(P, H, W)`` or ``(W,)``."""
+        return self.sensor.shape
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Recordings in each part."""
+        return {part: len(self.raw(part)) for part in ("train", "val", "test")}
+
+    def raw(self, split: str) -> Recordings:
+        """The recordings of ``"train"``, ``"val"`` or ``"test"`` as ``(EventStream, label)``, without augmentation."""
+        if split not in ("train", "val", "test"):
+            raise UnknownNameError("split", split, ["train", "val", "test"])
+        part: Recordings = getattr(self.parts, split)
+        return part
+
+    def setup(self, stage: str | None = None) -> None:
+        """Read the data set unless that is done (called by the trainer)."""
+        self.parts  # noqa: B018 - reading is the effect
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Training batches: shuffled and augmented anew in every epoch."""
+        dataset = EventDataset(self.parts.train, self.augmentations, self.seed)
+        return self._loader(dataset, EpochSampler(len(dataset), self.seed))
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        """Validation batches, in order."""
+        return self._loader(EventDataset(self.parts.val))
+
+    def test_dataloader(self) -> DataLoader[Batch]:
+        """Test batches, in order."""
+        return self._loader(EventDataset(self.parts.test))
+
+    def _loader(self, dataset: EventDataset, sampler: EpochSampler | None = None) -> DataLoader[Batch]:
+        return DataLoader(
+            dataset,
+            self.batch_size,
+            sampler=sampler,
+            num_workers=self.workers,
+            persistent_workers=self.workers > 0,
+            collate_fn=BinBatch(self.dt_us, self.steps),
+            pin_memory=torch.cuda.is_available(),
+            # Its own generator: otherwise a loader takes a number from torch's, at times that depend on the workers.
+            generator=torch.Generator().manual_seed(self.seed),
+        )

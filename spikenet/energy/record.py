@@ -1,0 +1,30 @@
+"""The spikes that each neuron layer of a network sent, kept for pictures and statistics."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from torch import Tensor, nn
+
+from spikenet.neurons import Neuron
+
+
+@contextmanager
+def record(network: nn.Module) -> Iterator[dict[str, Tensor]]:
+    """Keep what every neuron of `network` returns inside the ``with`` block.
+
+    Yields:
+        name of the layer -> its output ``[T, B, *features]`` in the last call, on its device and detached.
+    """
+    kept: dict[str, Tensor] = {}
+    handles = [
+        module.register_forward_hook(lambda _, args, output, name=name: kept.update({name: output.detach()}))  # type: ignore[misc]
+        for name, module in network.named_modules()
+        if isinstance(module, Neuron)
+    ]
+    try:
+        yield kept
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -1,0 +1,25 @@
+"""Events: raw streams, the batched tensor on a time grid, and what turns one into the other."""
+
+from __future__ import annotations
+
+from spikenet.events.augment import Augmentation, EventDrop, RandomShift, TimeJitter
+from spikenet.events.binning import bin_by_count, bin_by_time
+from spikenet.events.camera import EventCamera
+from spikenet.events.encode import latency, poisson
+from spikenet.events.stream import EventStream, Sensor
+from spikenet.events.tensor import EventTensor
+
+__all__ = [
+    "Augmentation",
+    "EventCamera",
+    "EventDrop",
+    "EventStream",
+    "EventTensor",
+    "RandomShift",
+    "Sensor",
+    "TimeJitter",
+    "bin_by_count",
+    "bin_by_time",
+    "latency",
+    "poisson",
+]

@@ -1,0 +1,49 @@
+"""From real numbers to spikes."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from spikenet.errors import ArgumentError, DtypeError
+
+
+def poisson(rates: Tensor, steps: int, generator: torch.Generator | None = None) -> Tensor:
+    """Rate code: in every step a spike with probability ``rate``, independently (a Poisson process seen in short steps).
+
+    Args:
+        rates: spikes per step, ``[B, ...]``, a float tensor within 0 to 1.
+        steps: number of time steps ``T``.
+        generator: source of the draws, on the device of ``rates``; none means torch's own.
+
+    Returns:
+        0 and 1 in the dtype of ``rates``, ``[T, B, ...]``.
+    """
+    _check_unit("rates", rates, steps)
+    draws = torch.rand(steps, *rates.shape, generator=generator, dtype=rates.dtype, device=rates.device)
+    return (draws < rates).to(rates.dtype)
+
+
+def latency(values: Tensor, steps: int) -> Tensor:
+    """Time-to-first-spike code: one spike at step ``round((1 - value) * (T - 1))``; the value 0 never spikes.
+
+    Args:
+        values: intensities, ``[B, ...]``, a float tensor within 0 to 1.
+        steps: number of time steps ``T``.
+
+    Returns:
+        0 and 1 in the dtype of ``values``, ``[T, B, ...]``.
+    """
+    _check_unit("values", values, steps)
+    first = ((1 - values.float()) * (steps - 1)).round()
+    time = torch.arange(steps, device=values.device).view(-1, *[1] * values.ndim)
+    return ((time == first) & (values > 0)).to(values.dtype)
+
+
+def _check_unit(name: str, values: Tensor, steps: int) -> None:
+    if steps < 1:
+        raise ArgumentError(f"steps wants 1 or more, received {steps}")
+    if not values.is_floating_point():
+        raise DtypeError(f"{name} wants a float tensor, received {values.dtype}; scale integers to 0..1 first")
+    if not bool(((values >= 0) & (values <= 1)).all()):
+        raise ArgumentError(f"{name} wants finite numbers within 0 to 1, received {values.min():g} to {values.max():g}")

@@ -1,0 +1,102 @@
+"""One table for every operation: which implementations it has, in which order, and why one will not do.
+
+Each implementation answers `why_not(*inputs)` with a reason in words or None. The first that has none runs.
+`use_backend` forces one; a forced backend that cannot run raises with its reason. A kernel that fails at run
+time raises: nothing falls back in silence.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, NamedTuple
+
+from spikenet.errors import BackendError, UnknownNameError
+
+BACKENDS = ("triton", "numba", "reference")
+LARGE = 1 << 20  # elements from which the reference is worth a warning
+
+
+class Implementation(NamedTuple):
+    """One way to compute an operation."""
+
+    backend: str
+    why_not: Callable[..., str | None]
+    run: Callable[..., Any]
+
+
+class _Choice:
+    """The forced backend of this process, or None for the first that can run."""
+
+    forced: str | None = None
+
+
+class use_backend:
+    """Force one backend for every operation, from now on or for a `with` block.
+
+    Args:
+        name: "triton", "numba" or "reference"; None lets each operation take the first that can run.
+
+    Raises:
+        UnknownNameError: for any other name.
+    """
+
+    def __init__(self, name: str | None) -> None:
+        if name is not None and name not in BACKENDS:
+            raise UnknownNameError("backend", name, BACKENDS)
+        self._before = _Choice.forced
+        _Choice.forced = name
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        _Choice.forced = self._before
+
+
+class Operation:
+    """An operation and its implementations, in order of preference.
+
+    Args:
+        name: the operation's name, for messages.
+        implementations: the table; the reference comes last.
+    """
+
+    def __init__(self, name: str, *implementations: Implementation) -> None:
+        self.name, self.implementations = name, implementations
+        self._warned: set[tuple[str, ...]] = set()
+
+    def reasons(self, *inputs: Any) -> dict[str, str | None]:
+        """For each backend, why it will not run on `inputs`, or None."""
+        return {i.backend: i.why_not(*inputs) for i in self.implementations}
+
+    def __call__(self, *inputs: Any, size: int = 0) -> Any:
+        """Run the first implementation that can. `size` counts elements, for the reference's warning."""
+        if _Choice.forced is not None:
+            return self._run_forced(_Choice.forced, *inputs)
+        reasons = []
+        for implementation in self.implementations:
+            reason = implementation.why_not(*inputs)
+            if reason is None:
+                if implementation.backend == "reference" and size >= LARGE:
+                    self._warn(tuple(reasons))
+                return implementation.run(*inputs)
+            reasons.append(f"{implementation.backend}: {reason}")
+        raise BackendError(f"{self.name}: no backend can run. {'; '.join(reasons)}.")
+
+    def _run_forced(self, name: str, *inputs: Any) -> Any:
+        for implementation in self.implementations:
+            if implementation.backend == name:
+                reason = implementation.why_not(*inputs)
+                if reason is None:
+                    return implementation.run(*inputs)
+                raise BackendError(f"{self.name}: the backend {name!r} was forced, but {reason}.")
+        has = ", ".join(i.backend for i in self.implementations)
+        raise BackendError(f"{self.name}: the backend {name!r} was forced, but this operation has {has}.")
+
+    def _warn(self, reasons: tuple[str, ...]) -> None:
+        if reasons not in self._warned:
+            self._warned.add(reasons)
+            warnings.warn(f"{self.name} runs on the slow reference backend. {'; '.join(reasons)}.", stacklevel=3)
+

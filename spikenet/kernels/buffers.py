@@ -1,0 +1,54 @@
+"""Large CPU output buffers that are used again.
+
+A fresh large buffer costs a page fault and a zeroed page for every 4 KiB: as much time as a fused kernel spends
+on it. Buffers lent here go back to the pool when the tensor that owns them is freed.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections import deque
+
+import numpy as np
+import torch
+from torch import Tensor
+
+SMALLEST = 1 << 20  # bytes; smaller tensors come from torch's allocator
+LARGEST_IDLE = 1 << 29  # bytes kept idle in all
+
+_idle: dict[int, deque[np.ndarray]] = {}
+_idle_bytes = 0
+
+
+def empty(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """An uninitialised CPU tensor, from the pool if it is large."""
+    bytes_needed = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+    if bytes_needed < SMALLEST:
+        return torch.empty(shape, dtype=dtype)
+    buffer = _take(_rounded(bytes_needed))
+    lent = buffer[:bytes_needed].view(np.uint8)
+    weakref.finalize(lent, _give_back, buffer).atexit = False
+    return torch.from_numpy(lent).view(dtype).view(shape)
+
+
+def _rounded(size: int) -> int:
+    """Up to an eighth of the next power of two, so that nearby sizes share buffers."""
+    step = max(1 << (size.bit_length() - 4), 4096)
+    return -(-size // step) * step
+
+
+def _take(size: int) -> np.ndarray:
+    global _idle_bytes
+    try:
+        buffer = _idle[size].pop()
+    except (KeyError, IndexError):
+        return np.empty(size, np.uint8)
+    _idle_bytes -= size
+    return buffer
+
+
+def _give_back(buffer: np.ndarray) -> None:
+    global _idle_bytes
+    if _idle_bytes + buffer.nbytes <= LARGEST_IDLE:
+        _idle_bytes += buffer.nbytes
+        _idle.setdefault(buffer.nbytes, deque()).append(buffer)

@@ -1,0 +1,141 @@
+"""The plain PyTorch scan over time: the truth that every kernel is tested against.
+
+It works through the recorded operations one by one, and its backward pass is autograd's, so that it shares
+no derivative with the kernels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from spikenet.kernels.dynamics.philox import draw
+from spikenet.kernels.dynamics.trace import Phase, Program, Value
+
+CHUNK = 16  # steps between two state checkpoints
+
+
+class _Blend(torch.autograd.Function):
+    """Selects b where z is set, else a; the derivative to z is b - a (see `words.blend`)."""
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor, a: Tensor, b: Tensor) -> Tensor:
+        ctx.save_for_backward(z, a, b)
+        return torch.where(z != 0, b, a)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        z, a, b = ctx.saved_tensors
+        zero = torch.zeros_like(grad)
+        return grad * (b - a), torch.where(z != 0, zero, grad), torch.where(z != 0, grad, zero)
+
+
+class _Emit(torch.autograd.Function):
+    """Returns z in the forward direction and scales the gradient by the slope sg in the backward one."""
+
+    @staticmethod
+    def forward(ctx: Any, u: Tensor, z: Tensor, sg: Tensor) -> Tensor:
+        ctx.save_for_backward(sg)
+        return z.clone()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        (sg,) = ctx.saved_tensors
+        return grad * sg, None, None
+
+
+_WORDS: dict[str, Callable[..., Tensor]] = {
+    "add": torch.add,
+    "sub": lambda a, b: a - b,
+    "mul": torch.mul,
+    "div": lambda a, b: a / b,
+    "neg": torch.neg,
+    "exp": torch.exp,
+    "log": torch.log,
+    "sqrt": torch.sqrt,
+    "tanh": torch.tanh,
+    "sin": torch.sin,
+    "cos": torch.cos,
+    "atan": torch.atan,
+    "lt": torch.lt,
+    "le": torch.le,
+    "gt": torch.gt,
+    "ge": torch.ge,
+    "where": torch.where,
+    "blend": _Blend.apply,
+    "detach": torch.Tensor.detach,
+}
+
+
+def work(phase: Phase, known: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Run one phase's operations; adds to `known` and returns the phase's results."""
+    like = next(iter(known.values()))
+
+    def value(a: Value) -> Tensor:
+        return known[a] if isinstance(a, str) else torch.full((), a, dtype=like.dtype, device=like.device)
+
+    for out, word, args in phase.operations:
+        known[out] = _WORDS[word](*(value(a) for a in args)) if word != "blend" else _blend(*(value(a) for a in args))
+    return {name: value(v) for name, v in phase.results.items()}
+
+
+def _blend(z: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    return _Blend.apply(*torch.broadcast_tensors(z, a, b))
+
+
+class Step(NamedTuple):
+    """What one time step leaves: the output and the next state."""
+
+    z: Tensor
+    state: list[Tensor]
+
+
+def step(program: Program, inputs: Sequence[Tensor], state: Sequence[Tensor], draws: Sequence[Tensor], params: Sequence[Tensor]) -> Step:
+    """One time step on tensors of lanes: charge, fire, emit, reset."""
+    p = {f"p_{n}": v for n, v in zip(program.params, params, strict=True)}
+    s = {f"s_{n}": v for n, v in zip(program.state, state, strict=True)}
+    x = {f"x_{n}": v for n, v in zip(program.inputs, inputs, strict=True)}
+    d = {f"d_{n}": v for (n, _), v in zip(program.draws, draws, strict=True)}
+    h = {f"h_{n}": v for n, v in work(program.charge, x | s | d | p).items()}
+    fired = work(program.fire, h | p)
+    z = _emit(program, fired, p)
+    following = work(program.reset, h | p | {"z": z})
+    like = inputs[0]
+    return Step(z, [following[n].expand_as(like) for n in program.state])
+
+
+def _emit(program: Program, fired: dict[str, Tensor], p: dict[str, Tensor]) -> Tensor:
+    u = fired["u"]
+    with torch.no_grad():
+        known = {"u": u.detach(), "p_alpha": p["p_alpha"]}
+        z, sg = work(program.emit, dict(known))["z"], work(program.slope, dict(known))["sg"]
+        if "gate" in fired:
+            z, sg = torch.where(fired["gate"], z, 0.0), torch.where(fired["gate"], sg, 0.0)
+    return _Emit.apply(u, z.expand_as(u), sg.expand_as(u))
+
+
+def scan(
+    program: Program,
+    inputs: Sequence[Tensor],
+    state: Sequence[Tensor],
+    params: Sequence[Tensor],
+    rng: Tensor | None,
+) -> tuple[Tensor, list[list[Tensor]]]:
+    """Run all steps. `inputs` [T, N] in the state's dtype, `state` [N], `params` broadcastable to [N].
+
+    Returns the output [T, N] and the states before every step and after the last, T + 1 in all.
+    """
+    lanes = torch.arange(inputs[0].shape[1], device=inputs[0].device)
+    current, history, outputs = list(state), [list(state)], []
+    for t in range(inputs[0].shape[0]):
+        draws = [
+            draw(kind, rng[0], rng[1] + t, lanes, i, current[0].dtype)  # type: ignore[index]
+            for i, (_, kind) in enumerate(program.draws)
+        ]
+        z, current = step(program, [x[t] for x in inputs], current, draws, params)
+        outputs.append(z)
+        history.append(current)
+    return torch.stack(outputs), history

@@ -1,0 +1,20 @@
+"""Connections and containers: folding layers, readouts, and the stream."""
+
+from spikenet.layers.dense import ToDense
+from spikenet.layers.fold import AdaptiveAvgPool2d, AvgPool2d, BatchNorm2d, Conv2d, MaxPool2d
+from spikenet.layers.readout import LastReadout, MaxReadout, MeanReadout, SoftmaxSumReadout
+from spikenet.layers.stream import Stream
+
+__all__ = [
+    "AdaptiveAvgPool2d",
+    "AvgPool2d",
+    "BatchNorm2d",
+    "Conv2d",
+    "LastReadout",
+    "MaxPool2d",
+    "MaxReadout",
+    "MeanReadout",
+    "SoftmaxSumReadout",
+    "Stream",
+    "ToDense",
+]

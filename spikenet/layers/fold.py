@@ -1,0 +1,38 @@
+"""Torch layers that know no time axis, applied to every time step: `[T, B, ...]` is folded to `[T * B, ...]`.
+
+Each is the torch layer of the same name with the same arguments. `BatchNorm2d` therefore takes its statistics
+over time and batch together (threshold-dependent scaling aside, as in Zheng et al., AAAI 2021).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from spikenet.errors import ShapeError
+
+__all__ = ["AdaptiveAvgPool2d", "AvgPool2d", "BatchNorm2d", "Conv2d", "MaxPool2d"]
+
+
+class _Folded(nn.Module):
+    """Folds time into the batch, applies the torch layer, and unfolds."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.ndim != 5:
+            raise ShapeError(
+                f"{type(self).__name__} takes [T, B, C, H, W], got {tuple(x.shape)}; one step alone is x.unsqueeze(0)"
+            )
+        return super().forward(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+
+
+def _folded(layer: type[nn.Module]) -> Any:
+    doc = f"`torch.nn.{layer.__name__}` at every time step: `[T, B, C, H, W]` -> `[T, B, C', H', W']`."
+    return type(layer.__name__, (_Folded, layer), {"__doc__": doc, "__module__": __name__})
+
+
+Conv2d = _folded(nn.Conv2d)
+BatchNorm2d = _folded(nn.BatchNorm2d)
+MaxPool2d = _folded(nn.MaxPool2d)
+AvgPool2d = _folded(nn.AvgPool2d)
+AdaptiveAvgPool2d = _folded(nn.AdaptiveAvgPool2d)

@@ -1,0 +1,6 @@
+"""Whole networks, one file each."""
+
+from spikenet.models.conv import SpikingConvNet
+from spikenet.models.mlp import SpikingMLP
+
+__all__ = ["SpikingConvNet", "SpikingMLP"]

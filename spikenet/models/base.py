@@ -1,0 +1,54 @@
+"""What the networks here share: a body that keeps the time axis, and a readout that ends it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from torch import Tensor, nn
+
+from spikenet.errors import ShapeError, UnknownNameError
+from spikenet.layers import LastReadout, MaxReadout, MeanReadout, SoftmaxSumReadout
+
+Readout = Literal["mean", "max", "softmax-sum", "last"]
+_READOUTS: dict[str, type[nn.Module]] = {
+    "mean": MeanReadout,
+    "max": MaxReadout,
+    "softmax-sum": SoftmaxSumReadout,
+    "last": LastReadout,
+}
+
+
+class Network(nn.Module):
+    """Input of a known feature shape through `body` to ``[T, B, classes]``, then through a readout over time to logits ``[B, classes]``.
+
+    Called on an `EventTensor`, whose `lengths` the readout heeds, or on a dense ``[T, B, *features]`` tensor.
+
+    Args:
+        features: feature dimensions of one step.
+        body: from input to ``[T, B, classes]``.
+        readout: how the time axis ends.
+
+    Raises:
+        ShapeError: the input has other feature dimensions.
+    """
+
+    def __init__(self, features: Sequence[int], body: nn.Module, readout: Readout) -> None:
+        super().__init__()
+        if readout not in _READOUTS:
+            raise UnknownNameError("readout", readout, _READOUTS)
+        self.features = tuple(features)
+        self.body = body
+        self.readout = _READOUTS[readout]()
+
+    def forward(self, x: Tensor) -> Tensor:
+        if tuple(x.shape[2:]) != self.features:
+            wanted = ", ".join(map(str, self.features))
+            raise ShapeError(f"{type(self).__name__} takes [T, B, {wanted}], it was given {tuple(x.shape)}.")
+        return self.readout(self.body(x), _lengths(x))
+
+
+def _lengths(x: Tensor) -> Tensor | None:
+    """Lengths of the sequences, if some end early."""
+    lengths = getattr(x, "lengths", None)
+    return None if lengths is None or bool((lengths == x.shape[0]).all()) else lengths

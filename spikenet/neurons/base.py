@@ -1,0 +1,265 @@
+"""`Neuron`: from declared equations to a module that runs them over time."""
+
+from __future__ import annotations
+
+import math
+from collections import namedtuple
+from collections.abc import Mapping
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from spikenet.errors import ArgumentError, DeviceError, DtypeError, EquationError, ShapeError, StateError, UnknownNameError
+from spikenet.kernels.dynamics import ALPHA, Emit, register, scan, trace
+from spikenet.neurons.carry import carrier
+from spikenet.neurons.surrogate import Spike, Surrogate, surrogate as _surrogate
+
+
+class Param(NamedTuple):
+    """A declared parameter: its default, its unit, and the open interval in which it makes sense."""
+
+    default: float
+    unit: str = "1"
+    above: float = -math.inf
+    below: float = math.inf
+
+
+class _Traced(type):
+    """Traces a neuron's equations once all of its `__init__` has run: early errors, and nothing left to compile."""
+
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        neuron = super().__call__(*args, **kwargs)
+        neuron._trace()
+        return neuron
+
+
+class Neuron(nn.Module, metaclass=_Traced):
+    """A neuron population, written as equations. A subclass declares, and writes nothing else:
+
+    - `inputs`: the names of its input sequences.
+    - `state`: each state's name with its initial value, a number or the name of a kernel parameter.
+    - `params`: each parameter's name with a `Param`, or a bare number for its default.
+    - `draws`: each random number's name with "uniform" (on (0, 1)) or "normal", one a lane and step.
+    - `derive(p)`: torch code run once a call, from parameters to what the equations use (default: the same).
+    - `charge(s, x, d, p) -> h`, `fire(h, p) -> u` (or `(u, gate)`), `reset(h, z, p) -> next state`: functions of
+      scalars in the words of `spikenet.neurons`; `charge` and `reset` return dicts.
+    - `emit`: how `u` becomes the output; by default a spike where `u >= 0`.
+
+    Args:
+        surrogate: the slope of the spike in the backward pass, or its name.
+        dt: length of a time step, in the unit of the time constants.
+        **params: values of declared parameters: a number or tensor is fixed, an `nn.Parameter` is learned.
+            Shapes broadcast against the features: `()`, per channel `[C, 1, 1]`, per neuron `[*features]`.
+
+    Shape:
+        Inputs `[T, B, *features]`, float32, float64, bfloat16 or float16; output likewise. States `[B, *features]`,
+        float32 (float64 for float64 input).
+
+    Raises:
+        UnknownNameError: for a parameter that is not declared.
+        ArgumentError: for a value outside its declared range.
+    """
+
+    inputs: ClassVar[tuple[str, ...]] = ("x",)
+    state: ClassVar[Mapping[str, float | str]] = {}
+    params: Mapping[str, Param | float] = {}
+    draws: ClassVar[Mapping[str, str]] = {}
+    emit: Emit
+    State: ClassVar[Any]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Give the class its state type: a named tuple of tensors (`rng` holds seed and step, if it draws)."""
+        super().__init_subclass__(**kwargs)
+        cls.State = namedtuple(f"{cls.__name__}State", (*cls.state, *(("rng",) if cls.draws else ())))
+
+    def __init__(self, *, surrogate: Surrogate | str = "atan", dt: float = 1.0, **params: float | Tensor) -> None:
+        super().__init__()
+        if not (math.isfinite(dt) and dt > 0):
+            raise ArgumentError(f"{type(self).__name__}.dt must be a finite number above 0, got {dt}")
+        self.dt = float(dt)
+        if not hasattr(type(self), "emit"):
+            self.emit = Spike(_surrogate(surrogate))
+        for name in params:
+            if name not in self.params:
+                raise UnknownNameError(f"parameter of {type(self).__name__}", name, self.params)
+        for name, spec in self.params.items():
+            self._declare(name, params.get(name), spec if isinstance(spec, Param) else Param(spec))
+
+    def _declare(self, name: str, value: float | Tensor | None, spec: Param) -> None:
+        value = spec.default if value is None else value
+        tensor = value if isinstance(value, Tensor) else torch.tensor(float(value))
+        inside = (tensor > spec.above) & (tensor < spec.below)
+        if not bool(inside.all()):
+            bad = tensor.detach()[~inside].flatten()[0].item()
+            raise ArgumentError(f"{type(self).__name__}.{name} must lie between {spec.above} and {spec.below}, got {bad}")
+        if isinstance(value, nn.Parameter):
+            self.register_parameter(name, value)
+        else:
+            self.register_buffer(name, tensor.detach().clone())
+
+    # The equations. Defaults suit most neurons.
+
+    def derive(self, p: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Kernel parameters from the declared ones, in torch, once a call."""
+        return p
+
+    def charge(self, s: Any, x: Any, d: Any, p: Any) -> dict[str, Any]:
+        """The state before a spike is decided, from the state, the inputs, the draws and the parameters."""
+        raise NotImplementedError(f"{type(self).__name__} does not define charge")
+
+    def fire(self, h: Any, p: Any) -> Any:
+        """The distance to the threshold."""
+        return h.v - p.v_threshold
+
+    def reset(self, h: Any, z: Any, p: Any) -> dict[str, Any]:
+        """The next state, from the charged one and the output."""
+        raise NotImplementedError(f"{type(self).__name__} does not define reset")
+
+    # Running it.
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """Run whole sequences `[T, B, *features]` from the initial state; returns the output sequence."""
+        running = carrier()
+        if running is None:
+            return self.run(*inputs)[0]
+        key, state = running.take(self, inputs[0])
+        output, state = self.run(*inputs, state)
+        running.put(key, state)
+        return output
+
+    def run(self, *inputs: Any) -> tuple[Tensor, Any]:
+        """`run(*inputs, state=initial)`: a chunk `[T, B, *features]` from `state`; returns (output, state)."""
+        sequences, state = self._split(inputs)
+        output, state, _ = self._scan(sequences, state, False)
+        return output, state
+
+    def step(self, *inputs: Any) -> tuple[Tensor, Any]:
+        """`step(*inputs, state=initial)`: one step `[B, *features]`; returns (output, state)."""
+        sequences, state = self._split(inputs)
+        output, state, _ = self._scan([x.unsqueeze(0) for x in sequences], state, False)
+        return output.squeeze(0), state
+
+    def trace(self, *inputs: Any) -> tuple[Tensor, Any]:
+        """`trace(*inputs, state=initial)`: returns the output and the state after every step, `[T, B, *features]`."""
+        sequences, state = self._split(inputs)
+        output, _, states = self._scan(sequences, state, True)
+        return output, states
+
+    def initial_state(self, like: Tensor) -> Any:
+        """The state before the first step for a batch like `like` `[B, *features]`.
+
+        Neurons that draw start from a seed taken from torch's generator.
+        """
+        real = _real(like.dtype)
+        known = self._kernel_params(real)
+        values = [
+            (known[v] if isinstance(v, str) else torch.tensor(v, dtype=real, device=like.device)).expand(like.shape)
+            for v in self.state.values()
+        ]
+        if not self.draws:
+            return self.State(*values)
+        seed = torch.randint(-(2**63), 2**63 - 1, (), dtype=torch.int64)
+        return self.State(*values, torch.stack([seed, torch.zeros_like(seed)]).to(like.device))
+
+    def _split(self, arguments: tuple[Any, ...]) -> tuple[list[Tensor], Any]:
+        n = len(self.inputs)
+        if len(arguments) not in (n, n + 1):
+            names = ", ".join(self.inputs)
+            raise ShapeError(f"{type(self).__name__} takes {n} input(s) ({names}) and an optional state, got {len(arguments)} arguments")
+        return list(arguments[:n]), arguments[n] if len(arguments) > n else None
+
+    def _scan(self, inputs: list[Tensor], state: Any, sequences: bool) -> tuple[Tensor, Any, Any]:
+        x = self._checked(inputs)
+        names = list(self.state)
+        state = self._fitting(state, x) if state is not None else self.initial_state(x.new_empty(x.shape[1:]))
+        if x.numel() == 0:
+            return x.clone(), state, self.State(*(x.to(v.dtype) for v in state[: len(names)]), *state[len(names) :])
+        params, spans = self._flat_params(x)
+        flat = [i.reshape(len(x), -1) for i in inputs]
+        rng = state[-1] if self.draws else None
+        z, final, traced = scan(self._program, flat, [v.reshape(-1) for v in state[: len(names)]], params, spans, rng, sequences)
+        after = [] if rng is None else [rng + torch.tensor([0, len(x)], device=rng.device)]
+        following = self.State(*(v.view(x.shape[1:]) for v in final), *after)
+        return z.view(x.shape), following, self.State(*(q.view(x.shape) for q in traced), *after) if sequences else None
+
+    def _checked(self, inputs: list[Tensor]) -> Tensor:
+        name, x = type(self).__name__, inputs[0]
+        if not isinstance(x, Tensor):
+            raise DtypeError(f"{name} takes tensors [T, B, *features], got {type(x).__name__} (an EventTensor: x.to_dense())")
+        for other in inputs:
+            if not other.is_floating_point():
+                raise DtypeError(f"{name} takes floating-point input, got {other.dtype}; convert it with x.float()")
+            if other.shape != x.shape or other.dtype != x.dtype:
+                raise ShapeError(f"{name}: inputs must agree in shape and dtype, got {tuple(x.shape)} {x.dtype} and {tuple(other.shape)} {other.dtype}")
+        if x.ndim < 2:
+            raise ShapeError(f"{name} takes [T, B, *features], got a tensor of shape {tuple(x.shape)}")
+        return x
+
+    def _fitting(self, state: Any, x: Tensor) -> Any:
+        """`state` itself, if it fits a chunk like `x`."""
+        name = type(self).__name__
+        if getattr(state, "_fields", None) != self.State._fields:
+            raise StateError(f"{name} takes a state with the fields {self.State._fields}, got {state!r:.80}")
+        for field, v in zip(self.state, state, strict=False):
+            if v.shape != x.shape[1:] or v.device != x.device or v.dtype != _real(x.dtype):
+                raise StateError(
+                    f"{name}: the state {field!r} is {tuple(v.shape)} {v.dtype} on {v.device}, but the input needs "
+                    f"{tuple(x.shape[1:])} {_real(x.dtype)} on {x.device}; start a new state for another batch"
+                )
+        return state
+
+    def _kernel_params(self, real: torch.dtype) -> dict[str, Tensor]:
+        declared = {name: getattr(self, name) for name in self.params}
+        derived = self.derive({n: v.to(real) for n, v in declared.items()})
+        if ALPHA in derived:
+            raise EquationError(f"{type(self).__name__}: the parameter name {ALPHA!r} is taken by the surrogate")
+        return derived
+
+    def _trace(self) -> None:
+        names = tuple(self._kernel_params(torch.float32))
+        program = trace(self, self.inputs, tuple(self.state), names, tuple(self.draws.items()))
+        self._program = register(program)
+        self._used = names
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._trace()  # another process does not know the program yet
+
+    def _flat_params(self, x: Tensor) -> tuple[list[Tensor], list[int]]:
+        known = self._kernel_params(_real(x.dtype))
+        flat = []
+        for name in self._used:
+            if known[name].device != x.device:
+                raise DeviceError(f"{type(self).__name__}.{name} is on {known[name].device}, the input on {x.device}; move one of them")
+            flat.append(_flat_param(f"{type(self).__name__}.{name}", known[name], x.shape[2:]))
+        alpha = torch.full((1,), self.emit.alpha, dtype=_real(x.dtype), device=x.device)
+        return [*(f for f, _ in flat), alpha], [*(span for _, span in flat), 1]
+
+    def extra_repr(self) -> str:
+        values = ", ".join(f"{n}={_shown(getattr(self, n))}" for n in self.params)
+        slope = f", surrogate={self.emit.surrogate}" if isinstance(self.emit, Spike) else ""
+        return f"{values}{slope}, dt={self.dt:g}"
+
+
+def _real(dtype: torch.dtype) -> torch.dtype:
+    """The precision that states and arithmetic have for inputs of `dtype`."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def _flat_param(owner: str, value: Tensor, features: torch.Size) -> tuple[Tensor, int]:
+    """`value` as [M], and how many neighbouring lanes share an entry: lane n takes entry `(n // span) % M`."""
+    if value.numel() == 1:
+        return value.reshape(1), 1
+    shape = (1,) * (len(features) - value.ndim) + tuple(value.shape)
+    if len(shape) != len(features) or any(a not in (1, b) for a, b in zip(shape, features, strict=True)):
+        raise ShapeError(f"{owner} of shape {tuple(value.shape)} does not broadcast against the features {tuple(features)}")
+    varied = [d for d, size in enumerate(shape) if size > 1]
+    first, last = varied[0], varied[-1]
+    if shape[first : last + 1] != features[first : last + 1]:  # a gap: write the parameter out for every neuron
+        return value.expand(features).reshape(-1), 1
+    return value.reshape(-1), math.prod(features[last + 1 :])
+
+
+def _shown(value: Tensor) -> str:
+    return f"{value.item():g}" if value.numel() == 1 else f"{tuple(value.shape)}"

@@ -1,0 +1,46 @@
+"""States that go from one call to the next while a `spikenet.layers.Stream` runs a module.
+
+A module with state asks `carried(self)` for the state of this call and hands the new one back. Outside a stream
+nothing is carried, and every call starts from the initial state.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+
+
+class Carrier(Protocol):
+    """What a stream offers to the modules that it runs."""
+
+    def take(self, module: nn.Module, like: Tensor) -> tuple[Any, Any]:
+        """The key of this call, and the state that it left the last time (None the first time)."""
+
+    def put(self, key: Any, state: Any) -> None:
+        """Keep `state` for the next time."""
+
+    def collapse(self) -> None:
+        """The module that runs has dropped the time axis."""
+
+
+class _Active:
+    carrier: Carrier | None = None
+
+
+def carrier() -> Carrier | None:
+    """The stream that is running, if any."""
+    return _Active.carrier
+
+
+class carrying:
+    """Make `carrier` the running one for a `with` block."""
+
+    def __init__(self, carrier: Carrier) -> None:
+        self._carrier = carrier
+
+    def __enter__(self) -> None:
+        self._before, _Active.carrier = _Active.carrier, self._carrier
+
+    def __exit__(self, *_: object) -> None:
+        _Active.carrier = self._before

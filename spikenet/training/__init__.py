@@ -1,0 +1,27 @@
+"""Training runs: classification with Lightning, run folders, checkpoints that resume bit for bit, evaluation and the report."""
+
+from spikenet.training.checkpoint import SafetensorsIO, load_tree, load_weights, save_tree, save_weights
+from spikenet.training.evaluate import Evaluation, evaluate
+from spikenet.training.fit import TrainerOptions, fit
+from spikenet.training.module import Classifier, Optimiser
+from spikenet.training.report import report
+from spikenet.training.run import RunFolder
+from spikenet.training.seeds import batch_seed, seed_everything
+
+__all__ = [
+    "Classifier",
+    "Evaluation",
+    "Optimiser",
+    "RunFolder",
+    "SafetensorsIO",
+    "TrainerOptions",
+    "batch_seed",
+    "evaluate",
+    "fit",
+    "load_tree",
+    "load_weights",
+    "report",
+    "save_tree",
+    "save_weights",
+    "seed_everything",
+]

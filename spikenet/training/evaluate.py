@@ -1,0 +1,82 @@
+"""The final evaluation of a trained network on a held-out part: accuracy, confusion, firing rates and energy, in one pass."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from spikenet.energy import Work, count, price
+from spikenet.training.module import check_batch, check_logits
+
+
+@dataclass
+class Evaluation:
+    """What a network did on a held-out part.
+
+    Attributes:
+        confusion: int64 ``[classes, classes]``, row = true class, column = predicted class.
+        work: operation counts over all samples.
+    """
+
+    confusion: Tensor
+    work: Work
+
+    @property
+    def samples(self) -> int:
+        return int(self.confusion.sum())
+
+    @property
+    def correct(self) -> int:
+        return int(self.confusion.diagonal().sum())
+
+    @property
+    def accuracy(self) -> float:
+        """Share of samples whose highest logit is the true class."""
+        return self.correct / self.samples
+
+    def summary(self) -> dict[str, Any]:
+        """Everything as plain numbers, for ``results.json``; energies in pJ per sample, operations summed over all samples."""
+        energy = price(self.work)
+        return {
+            "accuracy": self.accuracy,
+            "correct": self.correct,
+            "samples": self.samples,
+            "confusion": self.confusion.tolist(),
+            "rates": self.work.rates,
+            "layers": [asdict(layer) for layer in self.work.layers],
+            "uncounted": self.work.uncounted,
+            "energy": {
+                "snn_pj": energy.snn,
+                "ann_frame_pj": energy.ann_frame,
+                "ann_steps_pj": energy.ann_steps,
+                "constants": energy.constants._asdict(),
+            },
+        }
+
+
+def evaluate(model: nn.Module, loader: DataLoader, classes: int) -> Evaluation:
+    """Run `model` once over `loader`, in evaluation mode and the precision of its weights.
+
+    Args:
+        model: called on a batch of events, returns logits ``[B, classes]``.
+        loader: yields ``(events, labels)``.
+        classes: number of classes.
+
+    Returns:
+        `Evaluation` over all samples of the loader.
+    """
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    confusion = torch.zeros(classes, classes, dtype=torch.int64)
+    model.eval()
+    with torch.inference_mode(), count(model) as work:
+        for index, (x, labels) in enumerate(loader):
+            check_batch(x, labels, classes, f"test batch {index}")
+            logits = model(x.to(device))
+            check_logits(logits, labels, classes)
+            pairs = labels * classes + logits.argmax(-1).cpu()
+            confusion += torch.bincount(pairs, minlength=classes * classes).view(classes, classes)
+    return Evaluation(confusion, work)

@@ -1,0 +1,131 @@
+"""Classification of event sequences as a LightningModule."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torchmetrics.classification import MulticlassAccuracy
+
+from spikenet.errors import ArgumentError, DataError, DtypeError, RunError, ShapeError
+from spikenet.events import EventTensor
+
+Batch = tuple[EventTensor | Tensor, Tensor]
+
+
+@dataclass
+class Optimiser:
+    """AdamW with a linear warm-up and a cosine decay, stepped every batch.
+
+    Args:
+        lr: highest learning rate.
+        weight_decay: decoupled weight decay of the weight matrices (biases, norms and neuron parameters are left alone).
+        warmup: share of the run over which the learning rate rises from 0 to `lr`.
+        final_lr: learning rate at the end of the run as a share of `lr`; 1 keeps it constant.
+        label_smoothing: probability mass spread evenly over all classes in the cross-entropy.
+    """
+
+    lr: float = 2e-3
+    weight_decay: float = 1e-2
+    warmup: float = 0.1
+    final_lr: float = 0.0
+    label_smoothing: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not self.lr > 0:
+            raise ArgumentError(f"optim.lr: a positive number is needed, {self.lr} was given.")
+        for name in ("warmup", "final_lr", "label_smoothing"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ArgumentError(f"optim.{name}: a share from 0 to 1 is needed, {getattr(self, name)} was given.")
+
+    def scale(self, step: int, steps: int) -> float:
+        """Learning rate at `step` of `steps` as a share of `lr`: linear up to the end of the warm-up, then half a cosine."""
+        rise = self.warmup * steps
+        if step < rise:
+            return (step + 1) / (rise + 1)
+        done = min((step - rise) / max(steps - rise, 1), 1.0)
+        return self.final_lr + (1 - self.final_lr) * 0.5 * (1 + math.cos(math.pi * done))
+
+
+class Classifier(pl.LightningModule):
+    """Trains any module that turns a batch of events into logits, by cross-entropy.
+
+    Args:
+        model: called on an `EventTensor` (or a dense ``[T, B, ...]`` tensor), returns logits ``[B, classes]``.
+        classes: number of classes.
+        optim: learning rate, weight decay, schedule and label smoothing.
+
+    Raises:
+        DataError: a batch holds values that are not finite, or a label outside the classes.
+        DtypeError: a batch is a dense integer tensor.
+        ShapeError: the model does not return ``[B, classes]``.
+        RunError: the loss is not finite.
+    """
+
+    def __init__(self, model: nn.Module, classes: int, optim: Optimiser | None = None) -> None:
+        super().__init__()
+        self.model = model
+        self.classes = classes
+        self.optim = optim or Optimiser()
+        self.train_accuracy = MulticlassAccuracy(classes, average="micro")
+        self.valid_accuracy = MulticlassAccuracy(classes, average="micro")
+
+    def forward(self, x: EventTensor | Tensor) -> Tensor:
+        return self.model(x)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        loss = self._step("train", batch, batch_idx, self.train_accuracy, self.optim.label_smoothing)
+        self.log("lr", self.lr_schedulers().get_last_lr()[0], on_step=False, on_epoch=True)  # type: ignore[union-attr]
+        return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        self._step("valid", batch, batch_idx, self.valid_accuracy, 0.0)
+
+    def configure_optimizers(self) -> Any:
+        steps = int(self.trainer.estimated_stepping_batches)
+        optimizer = torch.optim.AdamW(self._groups(), lr=self.optim.lr)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self.optim.scale(step, steps))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _groups(self) -> list[dict[str, Any]]:
+        parameters = [p for p in self.parameters() if p.requires_grad]
+        return [
+            {"params": [p for p in parameters if p.dim() > 1], "weight_decay": self.optim.weight_decay},
+            {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
+        ]
+
+    def _step(self, split: str, batch: Batch, batch_idx: int, accuracy: MulticlassAccuracy, smoothing: float) -> Tensor:
+        x, labels = batch
+        place = f"{split} batch {batch_idx} of epoch {self.current_epoch + 1}"
+        check_batch(x, labels, self.classes, place)
+        logits = self(x)
+        check_logits(logits, labels, self.classes)
+        loss = functional.cross_entropy(logits.float(), labels, label_smoothing=smoothing)
+        if not torch.isfinite(loss):
+            raise RunError(f"the loss is {loss.item()} at {place}; try a smaller optim.lr, trainer.clip_norm or precision 32-true.")
+        accuracy(logits, labels)
+        self.log(f"{split}_loss", loss, on_step=False, on_epoch=True, batch_size=len(labels))
+        self.log(f"{split}_accuracy", accuracy, on_step=False, on_epoch=True, batch_size=len(labels))
+        return loss
+
+
+def check_batch(x: EventTensor | Tensor, labels: Tensor, classes: int, place: str) -> None:
+    """Refuse a batch that would train in silence on nonsense: a spiking neuron swallows a NaN without a trace in the loss."""
+    values = x.values if isinstance(x, EventTensor) else x
+    if isinstance(x, Tensor) and not x.is_floating_point():
+        raise DtypeError(f"{place} is a dense {x.dtype} tensor; a layer with float weights needs float input: use x.float() or an EventTensor.")
+    if not bool(torch.isfinite(values).all()):
+        raise DataError(f"{place} holds values that are not finite (NaN or infinity); check the data set.")
+    if labels.numel() and not (0 <= int(labels.min()) and int(labels.max()) < classes):
+        raise DataError(f"{place} holds the labels {int(labels.min())} to {int(labels.max())}; there are {classes} classes, 0 to {classes - 1}.")
+
+
+def check_logits(logits: Tensor, labels: Tensor, classes: int) -> None:
+    """The model must return one score per sample and class."""
+    if tuple(logits.shape) != (len(labels), classes):
+        raise ShapeError(f"the model returned {tuple(logits.shape)}; logits of shape [batch, classes] = {(len(labels), classes)} are needed.")

@@ -1,0 +1,20 @@
+"""Seeds that follow from where a run is, so that a resumed run draws what an uninterrupted one would have drawn."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import torch
+
+
+def batch_seed(seed: int, epoch: int, batch: int) -> int:
+    """Seed of one training batch: a 64-bit mix of the run's seed, the epoch and the batch's index (numpy's `SeedSequence`)."""
+    return int(np.random.SeedSequence((seed, epoch, batch)).generate_state(1, np.uint64)[0])
+
+
+def seed_everything(seed: int) -> None:
+    """Seed the generators of torch (all devices), numpy and Python."""
+    torch.manual_seed(seed)
+    np.random.seed(seed % 2**32)
+    random.seed(seed)
