@@ -227,14 +227,22 @@ class Neuron(nn.Module, metaclass=_Traced):
         self._trace()  # another process does not know the program yet
 
     def _flat_params(self, x: Tensor) -> tuple[list[Tensor], list[int]]:
+        for name in self.params:
+            self._fits(name, x)
         known = self._kernel_params(_real(x.dtype))
-        flat = []
-        for name in self._used:
-            if known[name].device != x.device:
-                raise DeviceError(f"{type(self).__name__}.{name} is on {known[name].device}, the input on {x.device}; move one of them")
-            flat.append(_flat_param(f"{type(self).__name__}.{name}", known[name], x.shape[2:]))
+        flat = [_flat_param(known[name], x.shape[2:]) for name in self._used]
         alpha = torch.full((1,), self.emit.alpha, dtype=_real(x.dtype), device=x.device)
         return [*(f for f, _ in flat), alpha], [*(span for _, span in flat), 1]
+
+    def _fits(self, name: str, x: Tensor) -> None:
+        """Refuse a parameter on another device, or of a shape that does not broadcast against the features."""
+        value, owner = getattr(self, name), f"{type(self).__name__}.{name}"
+        if value.device != x.device:
+            raise DeviceError(f"{owner} is on {value.device}, the input on {x.device}; move one of them")
+        features = x.shape[2:]
+        aligned = (1,) * (len(features) - value.ndim) + tuple(value.shape)
+        if len(aligned) > len(features) or any(a not in (1, b) for a, b in zip(aligned, features, strict=True)):
+            raise ShapeError(f"{owner} of shape {tuple(value.shape)} does not broadcast against the features {tuple(features)}")
 
     def extra_repr(self) -> str:
         values = ", ".join(f"{n}={_shown(getattr(self, n))}" for n in self.params)
@@ -247,13 +255,11 @@ def _real(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
-def _flat_param(owner: str, value: Tensor, features: torch.Size) -> tuple[Tensor, int]:
+def _flat_param(value: Tensor, features: torch.Size) -> tuple[Tensor, int]:
     """`value` as [M], and how many neighbouring lanes share an entry: lane n takes entry `(n // span) % M`."""
     if value.numel() == 1:
         return value.reshape(1), 1
     shape = (1,) * (len(features) - value.ndim) + tuple(value.shape)
-    if len(shape) != len(features) or any(a not in (1, b) for a, b in zip(shape, features, strict=True)):
-        raise ShapeError(f"{owner} of shape {tuple(value.shape)} does not broadcast against the features {tuple(features)}")
     varied = [d for d, size in enumerate(shape) if size > 1]
     first, last = varied[0], varied[-1]
     if shape[first : last + 1] != features[first : last + 1]:  # a gap: write the parameter out for every neuron

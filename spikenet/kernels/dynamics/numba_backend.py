@@ -25,7 +25,7 @@ from spikenet.kernels.dynamics.trace import ALPHA, Program
 from spikenet.kernels.threads import over_lanes
 
 _STORAGE = {torch.float32: "float32", torch.float64: "float64", torch.bfloat16: "bfloat16", torch.float16: "float16"}
-_PRINTERS = ("trace.py", "derive.py", "numba_source.py")
+_PRINTERS = ("trace.py", "derive.py", "numba_source.py", "numba_backend.py")
 
 
 def why_not(program: Program, inputs: Sequence[Tensor], *_: Any) -> str | None:

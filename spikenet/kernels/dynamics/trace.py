@@ -116,6 +116,10 @@ class Symbol:
     def __float__(self) -> float:
         raise refuse("math functions or float() on a symbol (use the words of spikenet.neurons)")
 
+    @classmethod
+    def __torch_function__(cls, function: Any, *_: Any) -> Any:
+        raise refuse(f"torch.{getattr(function, '__name__', function)} on a symbol")
+
     def __getattr__(self, name: str) -> Any:
         raise refuse(f"`.{name}`")
 

@@ -1,1 +1,1 @@
-"""Inner loops over events: serial, because data-loading workers reach them and a forked worker dies in a parallel one."""
+"""Inner loops over events. All are serial: data workers reach them, and a forked worker dies in a parallel one."""

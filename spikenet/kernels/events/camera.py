@@ -6,13 +6,14 @@ import numba
 import numpy as np
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True)
 def cross_levels(
     level: np.ndarray,  # int64 [N, H, W]: log intensity of each frame in whole units
     time: np.ndarray,  # int64 [N]: microseconds
     rise: np.ndarray,  # int64 [N - 1, H, W]: ON threshold of each pixel in each interval, in the same units
     fall: np.ndarray,  # int64 [N - 1, H, W]: OFF threshold
-    refractory: int,
+    slack: int,  # a level counts as reached from this many units before it
+    refractory: int,  # microseconds
     events: np.ndarray,  # int64 [capacity, 4]: receives t, x, y, p; events past the capacity are only counted
 ) -> int:
     """Follow every pixel's reference from frame to frame and return the number of events; see ``events/camera.py``."""
@@ -32,8 +33,8 @@ def cross_levels(
                 stride = rise[k, y, x] if up else fall[k, y, x]
                 sign = 1 if up else -1
                 travelled = sign * (reference[y, x] - begin) + stride
-                while travelled <= change:
-                    t = time[k] + max(travelled, 0) * span // change
+                while travelled <= change + slack:
+                    t = time[k] + min(max(travelled, 0), change) * span // change
                     reference[y, x] += sign * stride
                     travelled += stride
                     if t - last[y, x] < refractory:

@@ -1,0 +1,222 @@
+"""One contract for every neuron: shapes, dtypes, states, chunks, streams, backends, errors."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from spikenet.errors import ArgumentError, BackendError, DtypeError, ShapeError, StateError
+from spikenet.kernels import buffers, use_backend
+from spikenet.layers import Stream
+from spikenet.neurons import IF, LIF, LeakyReadout, Neuron
+
+NEURONS: dict[str, Callable[[], Neuron]] = {
+    "LIF": LIF,
+    "LIF_soft": lambda: LIF(3.0, 0.8, None, decay_input=False, surrogate="sigmoid"),
+    "LIF_learned": lambda: LIF(nn.Parameter(torch.tensor(2.5)), v_threshold=nn.Parameter(torch.tensor(0.9))),
+    "IF": IF,
+    "IF_soft": lambda: IF(0.7, None, detach_reset=True),
+    "LeakyReadout": lambda: LeakyReadout(3.0),
+}
+DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
+SHAPES = [(5, 3, 7), (33, 2, 1500), (16, 1, 2, 3, 5), (17, 4), (1, 1, 1), (0, 3, 4), (6, 0, 4), (6, 3, 0)]
+
+
+def poison_pool(bytes_in_all: int) -> None:
+    """Leave NaN in the pooled buffers that the kernels write their large outputs to."""
+    held = [buffers.empty((bytes_in_all // 4,), torch.float32).fill_(torch.nan) for _ in range(3)]
+    del held
+
+
+def drive(shape: tuple[int, ...], dtype: torch.dtype = torch.float32, seed: int = 0) -> Tensor:
+    return (torch.randn(shape, generator=torch.Generator().manual_seed(seed)) + 0.5).to(dtype)
+
+
+@pytest.fixture(params=NEURONS)
+def neuron(request: pytest.FixtureRequest) -> Neuron:
+    return NEURONS[request.param]()
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_kernel_equals_the_plain_reference(neuron: Neuron, dtype: torch.dtype) -> None:
+    for shape in SHAPES:
+        x, gz = drive(shape, dtype), drive(shape, dtype, 1)
+        results = {}
+        for backend in ("reference", "numba"):
+            poison_pool(x.numel() * x.element_size())
+            neuron.zero_grad()
+            xi = x.clone().requires_grad_()
+            with use_backend(backend):
+                z = neuron(xi)
+                z.backward(gz)
+            results[backend] = [z.detach(), xi.grad, *(p.grad for p in neuron.parameters())]
+        ours, truth = results["numba"], results["reference"]
+        assert ours[0].dtype == ours[1].dtype == dtype
+        assert torch.equal(ours[0], truth[0])
+        tolerance = {torch.float64: 1e-12, torch.float32: 2e-6, torch.float16: 2e-3, torch.bfloat16: 2e-2}[dtype]
+        torch.testing.assert_close(ours[1], truth[1], rtol=tolerance, atol=tolerance)
+        for got, expected in zip(ours[2:], truth[2:], strict=True):
+            if got is not None:
+                torch.testing.assert_close(got, expected, rtol=2e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("backend", ["numba", "reference"])
+def test_whole_chunked_stepped_and_streamed_are_bit_equal(neuron: Neuron, backend: str) -> None:
+    x = drive((37, 3, 11))
+    with use_backend(backend):
+        whole, last = neuron.run(x)
+        first, state = neuron.run(x[:13])
+        second, chunked = neuron.run(x[13:], state)
+        stepped, state = [], None
+        for x_t in x:
+            z, state = neuron.step(x_t, state)
+            stepped.append(z)
+        stream = Stream(neuron)
+        streamed = torch.stack([stream.step(x_t) for x_t in x])
+        traced, states = neuron.trace(x)
+    assert torch.equal(whole, neuron(x))
+    assert torch.equal(whole, torch.cat([first, second]))
+    assert torch.equal(whole, torch.stack(stepped))
+    assert torch.equal(whole, streamed)
+    assert torch.equal(whole, traced)
+    assert torch.equal(last.v, chunked.v)
+    assert torch.equal(last.v, state.v)
+    assert torch.equal(last.v, states.v[-1])
+
+
+def test_gradients_flow_through_chunks_as_through_the_whole(neuron: Neuron) -> None:
+    x, gz = drive((40, 2, 5)).requires_grad_(), drive((40, 2, 5), seed=1)
+    (whole,) = torch.autograd.grad(neuron(x), x, gz)
+    first, state = neuron.run(x[:21])
+    second, _ = neuron.run(x[21:], state)
+    (chunked,) = torch.autograd.grad(torch.cat([first, second]), x, gz)
+    assert torch.equal(whole, chunked)
+
+
+def test_traced_states_carry_gradients(neuron: Neuron) -> None:
+    x, gv = drive((20, 2, 5), torch.float64).requires_grad_(), drive((20, 2, 5), torch.float64, 1)
+    grads = []
+    for backend in ("numba", "reference"):
+        with use_backend(backend):
+            grads.append(torch.autograd.grad(neuron.trace(x)[1].v, x, gv)[0])
+    torch.testing.assert_close(grads[0], grads[1], rtol=1e-12, atol=1e-12)
+
+
+def test_strided_and_expanded_inputs(neuron: Neuron) -> None:
+    x = drive((6, 3, 8, 10))
+    for view in (x.transpose(2, 3), x[::2], x[..., ::3], x[:1].expand(9, -1, -1, -1), x.flip(0)):
+        a, b = view.detach().requires_grad_(), view.detach().contiguous().requires_grad_()
+        za, zb = neuron(a), neuron(b)
+        assert torch.equal(za, zb)
+        za.sum().backward()  # a gradient of one number, expanded
+        zb.backward(torch.ones_like(zb))
+        assert torch.equal(a.grad, b.grad)
+
+
+def test_threads_do_not_change_a_bit(neuron: Neuron) -> None:
+    x, gz = drive((20, 8, 4000)), drive((20, 8, 4000), seed=1)
+    before, results = torch.get_num_threads(), []
+    try:
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            neuron.zero_grad()
+            xi = x.clone().requires_grad_()
+            z = neuron(xi)
+            z.backward(gz)
+            results.append([z.detach(), xi.grad])
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+
+
+def test_state_dict_copy_and_pickle(neuron: Neuron) -> None:
+    x = drive((9, 2, 4))
+    other = copy.deepcopy(neuron)
+    for value in other.state_dict().values():
+        value.mul_(1.5)
+    other.load_state_dict(neuron.state_dict())
+    for twin in (other, copy.deepcopy(neuron), pickle.loads(pickle.dumps(neuron))):
+        assert torch.equal(twin(x), neuron(x))
+
+
+def test_autocast_keeps_half_precision_inputs(neuron: Neuron) -> None:
+    net = nn.Sequential(nn.Linear(6, 9), neuron)
+    with torch.autocast("cpu", torch.bfloat16):
+        out = net(drive((7, 2, 6)))
+    assert out.dtype == torch.bfloat16
+    out.float().sum().backward()
+    assert net[0].weight.grad.isfinite().all()
+
+
+def test_bad_calls_say_what_would_work(neuron: Neuron) -> None:
+    name = type(neuron).__name__
+    with pytest.raises(DtypeError, match=f"{name} takes floating-point input, got torch.int64"):
+        neuron(torch.ones(3, 2, 4, dtype=torch.int64))
+    with pytest.raises(ShapeError, match=r"takes \[T, B, \*features\], got a tensor of shape \(3,\)"):
+        neuron(torch.ones(3))
+    with pytest.raises(ShapeError, match="got 3 arguments"):
+        neuron.run(torch.ones(3, 2, 4), None, None)
+    _, state = neuron.run(torch.ones(3, 2, 4))
+    with pytest.raises(StateError, match="start a new state for another batch"):
+        neuron.run(torch.ones(3, 5, 4), state)
+    with pytest.raises(StateError, match="takes a state with the fields"):
+        neuron.run(torch.ones(3, 2, 4), (state,))
+    with use_backend("triton"), pytest.raises(BackendError, match="'triton' was forced"):
+        neuron(torch.ones(3, 2, 4))
+
+
+@pytest.mark.parametrize(
+    ("make", "match"),
+    [
+        (lambda: LIF(0.0), r"LIF.tau must lie between 0.0 and inf, got 0.0"),
+        (lambda: LIF(float("nan")), "LIF.tau must lie"),
+        (lambda: LIF(dt=0.0), "LIF.dt must be a finite number above 0"),
+        (lambda: LIF(surrogate="attan"), "Did you mean 'atan'"),
+        (lambda: LeakyReadout(-1.0), "LeakyReadout.tau must lie"),
+    ],
+)
+def test_bad_parameters_are_refused(make: Callable[[], Neuron], match: str) -> None:
+    with pytest.raises(ArgumentError, match=match):
+        make()
+
+
+def test_parameters_that_do_not_fit_the_features() -> None:
+    with pytest.raises(ShapeError, match=r"LIF.tau of shape \(3,\) does not broadcast against the features \(4,\)"):
+        LIF(torch.full((3,), 2.0))(torch.ones(5, 2, 4))
+
+
+@pytest.mark.parametrize("shape", [(), (4,), (3, 1), (3, 4), (2, 1, 1), (2, 3, 1), (2, 1, 4), (1, 3, 1)])
+def test_parameters_broadcast_like_tensors(shape: tuple[int, ...]) -> None:
+    tau = torch.rand(shape, generator=torch.Generator().manual_seed(0)) * 3 + 1.5
+    x = drive((12, 5, 2, 3, 4), torch.float64).requires_grad_()
+    small, full = LIF(nn.Parameter(tau)), LIF(nn.Parameter(tau.expand(2, 3, 4).clone()))
+    a, b = small(x), full(x)
+    assert torch.equal(a, b)
+    a.sum().backward()
+    b.sum().backward()
+    torch.testing.assert_close(small.tau.grad, full.tau.grad.sum_to_size(shape), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_compiles_whole(neuron: Neuron) -> None:
+    net = nn.Sequential(nn.Linear(6, 9), neuron)
+    x = drive((7, 2, 6))
+    compiled = torch.compile(net, fullgraph=True)
+    for module in (net, compiled):
+        module.zero_grad()
+        module(x).sum().backward()
+    torch.testing.assert_close(compiled(x), net(x))
+
+
+def test_compile_sees_one_operator(neuron: Neuron) -> None:
+    x = drive((7, 2, 6)).requires_grad_()
+    compiled = torch.compile(neuron, fullgraph=True, backend="aot_eager")
+    (a,) = torch.autograd.grad(compiled(x).sum(), x)
+    (b,) = torch.autograd.grad(neuron(x).sum(), x)
+    assert torch.equal(a, b)
+    assert torch.equal(compiled(x), neuron(x))
