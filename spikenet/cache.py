@@ -17,7 +17,7 @@ def cache_dir() -> Path:
 
 
 def write_atomically(path: str | Path, content: bytes) -> None:
-    """Write ``content`` to ``path`` so that the file is either the old one or all of the new one, even after a power cut.
+    """Write a file so that it is either the old one or all of the new one, even after a power cut.
 
     Missing folders are made. Errors: OSError where the place cannot be written.
     """
@@ -29,7 +29,7 @@ def write_atomically(path: str | Path, content: bytes) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise

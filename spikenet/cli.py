@@ -1,7 +1,8 @@
 """The command ``spikenet``: train, report, energy, data, info.
 
-Every option of a run can stand on the command line or in a YAML file; a preset is such a file that comes with spikenet. Which options there are depends on the
-data set and the network, so these two are looked up first (command line, then the files given, then the preset) and the parser is built for them.
+Every option of a run can stand on the command line or in a YAML file; a preset is such a file that comes with spikenet.
+Which options there are depends on the data set and the network, so these two are looked up first (command line, then
+the files given, then the preset) and the parser is built for them.
 """
 
 from __future__ import annotations
@@ -49,8 +50,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def train(words: Sequence[str]) -> int:
     """Train a network on an event data set and report on it.
 
-    ``spikenet train --preset digits-dvs`` trains on the data that comes with spikenet; ``--help`` behind a preset shows every option with the preset's value.
-    ``spikenet train --resume FOLDER`` goes on with a run that was stopped, after its last complete epoch.
+    ``spikenet train --preset digits-dvs`` trains on the data that comes with spikenet; ``--help`` behind a preset shows
+    every option with the preset's value. ``spikenet train --resume FOLDER`` goes on with a run that was stopped, after
+    its last complete epoch.
     """
     if "--resume" in words:
         return _resume(words)
@@ -58,7 +60,9 @@ def train(words: Sequence[str]) -> int:
     results = [_new_run(parser, options, seed) for seed in options.seeds]
     if len(results) > 1:
         spread = statistics.stdev(results)
-        print(f"mean test accuracy of {len(results)} seeds: {100 * statistics.mean(results):.2f} ± {100 * spread:.2f} %")
+        print(
+            f"mean test accuracy of {len(results)} seeds: {100 * statistics.mean(results):.2f} ± {100 * spread:.2f} %"
+        )
     return 0
 
 
@@ -107,7 +111,13 @@ def info(words: Sequence[str]) -> int:
     return 0
 
 
-_COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {"train": train, "report": report, "energy": energy, "data": data, "info": info}
+_COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
+    "train": train,
+    "report": report,
+    "energy": energy,
+    "data": data,
+    "info": info,
+}
 
 
 class _Run:
@@ -153,7 +163,9 @@ def _new_run(parser: Any, options: Any, seed: int) -> float:
 
 def _resume(words: Sequence[str]) -> int:
     if len(words) != 2 or words[0] != "--resume":
-        raise ArgumentError("a run is resumed with the options stored in it: spikenet train --resume RUN_FOLDER, and nothing else.")
+        raise ArgumentError(
+            "a run is resumed with the options stored in it: spikenet train --resume RUN_FOLDER, and nothing else."
+        )
     run = _stored(words[1])
     _introduce(run.data)
     _finish(run)
@@ -218,9 +230,9 @@ def _resumable(folder: Any) -> Iterator[None]:
         yield
     except KeyboardInterrupt as stop:
         saved = max(folder.checkpoints(), default=0)
-        raise KeyboardInterrupt(
-            f"{str(stop) or 'interrupted'}; {saved} complete epochs are saved. Go on with: spikenet train --resume {folder.path}"
-        ) from None
+        reason = str(stop) or "interrupted"
+        command = f"spikenet train --resume {folder.path}"
+        raise KeyboardInterrupt(f"{reason}; {saved} complete epochs are saved. Go on with: {command}") from None
 
 
 def _parse(words: Sequence[str]) -> tuple[Any, Any]:
@@ -247,12 +259,16 @@ def _train_parser(dataset: str, network: str) -> Any:
     parser = _parser("spikenet train", inspect.getdoc(train) or "")
     parser.add_argument("--preset", type=str | None, help=f"start from a preset: {', '.join(_presets())}")
     parser.add_argument("--config", action="config", help="a YAML file with any of these options")
-    parser.add_argument("--dataset", type=str, default=dataset, help="data set: a name, or the import path of a data module")
+    parser.add_argument(
+        "--dataset", type=str, default=dataset, help="data set: a name, or the import path of a data module"
+    )
     parser.add_argument("--network", type=str, default=network, help="network: a name, or the import path of a module")
     parser.add_argument("--seeds", "--seed", type=int, nargs="+", default=[0], help="one run for each seed")
     parser.add_argument("--threads", type=int | None, help="threads of the CPU kernels (default: torch's choice)")
     parser.add_argument("--out", type=str, default="runs", help="folder for the run folders")
-    parser.add_argument("--resume", type=str | None, metavar="RUN_FOLDER", help="go on with a stopped run; takes no other option")
+    parser.add_argument(
+        "--resume", type=str | None, metavar="RUN_FOLDER", help="go on with a stopped run; takes no other option"
+    )
     parser.add_class_arguments(_dataset(dataset), "data", skip={"seed"}, instantiate=False)
     parser.add_class_arguments(_network(network), "model", skip=_GIVEN_BY_DATA)
     parser.add_class_arguments(Optimiser, "optim")
@@ -283,7 +299,10 @@ def _samples(data: Any) -> str:
 
 
 def _introduce(data: Any) -> None:
-    print(f"data set: {data.name}\nclasses ({len(data.classes)}): {', '.join(data.classes)}\nsamples: {_samples(data)}", flush=True)
+    print(
+        f"data set: {data.name}\nclasses ({len(data.classes)}): {', '.join(data.classes)}\nsamples: {_samples(data)}",
+        flush=True,
+    )
 
 
 def _presets() -> list[str]:
@@ -338,7 +357,9 @@ def _command(name: str) -> Callable[[Sequence[str]], int]:
 
 def _usage() -> str:
     lines = [f"  {name:<8} {(inspect.getdoc(command) or '').splitlines()[0]}" for name, command in _COMMANDS.items()]
-    return "\n".join(["usage: spikenet COMMAND [options]", "", *lines, "", "Options of a command: spikenet COMMAND --help"])
+    return "\n".join(
+        ["usage: spikenet COMMAND [options]", "", *lines, "", "Options of a command: spikenet COMMAND --help"]
+    )
 
 
 def _print_table(table: Any) -> None:
@@ -346,8 +367,8 @@ def _print_table(table: Any) -> None:
     from rich.table import Table
 
     shown = Table(box=None, pad_edge=False, header_style="bold")
-    for index, name in enumerate(table.columns):
-        shown.add_column(name, justify="left" if index == 0 else "right")
+    for column, name in enumerate(table.columns):
+        shown.add_column(name, justify="right" if column in table.numbers else "left")
     for row in table.rows:
         shown.add_row(*row)
     Console(highlight=False).print(shown)

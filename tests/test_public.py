@@ -1,6 +1,6 @@
 """The public surface: what each room offers is listed, importable, documented, and changes only on purpose.
 
-``tests/public_names.txt`` holds the names. After a change that is meant, ``python tests/test_public.py`` writes it anew.
+``tests/public_names.txt`` holds the names. After a change that is meant: ``python tests/test_public.py`` writes it.
 """
 
 from __future__ import annotations

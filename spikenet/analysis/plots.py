@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 INK, GREY, BLUE, ORANGE, RED = "#1c2733", "#8a97a5", "#2f6db5", "#e08a1e", "#c8452f"
-_STYLE = {
+_STYLE: dict[str, Any] = {
     "font.family": "sans-serif",
     "font.size": 9,
     "axes.edgecolor": GREY,
@@ -42,10 +42,19 @@ def learning_curves(history: Sequence[Mapping[str, float]]) -> str:
 
     def draw(figure: Figure) -> None:
         epochs = [row["epoch"] for row in history]
-        for axes, what, factor, unit in zip(figure.subplots(1, 2), ("loss", "accuracy"), (1, 100), ("", " (%)"), strict=True):
+        for axes, what, factor, unit in zip(
+            figure.subplots(1, 2), ("loss", "accuracy"), (1, 100), ("", " (%)"), strict=True
+        ):
             for split, colour in (("train", BLUE), ("valid", ORANGE)):
                 values = [row[f"{split}_{what}"] * factor for row in history]
-                axes.plot(epochs, values, color=colour, marker="o", markersize=3, label={"valid": "validation"}.get(split, split))
+                axes.plot(
+                    epochs,
+                    values,
+                    color=colour,
+                    marker="o",
+                    markersize=3,
+                    label={"valid": "validation"}.get(split, split),
+                )
             axes.set(xlabel="epoch", ylabel=what + unit)
             axes.xaxis.get_major_locator().set_params(integer=True)
             axes.grid(alpha=0.25)
@@ -87,7 +96,7 @@ def rates(by_layer: Mapping[str, float]) -> str:
 
 
 def events(stream: EventStream) -> str:
-    """A recording as a picture: ON red and OFF blue, accumulated over time; one-dimensional sensors as address over time."""
+    """A recording as a picture: ON red and OFF blue, accumulated over time. A sensor of one row: channel over time."""
     return _address_time(stream) if stream.sensor.height == 1 else _accumulated(stream)
 
 
@@ -113,7 +122,15 @@ def raster(spikes: np.ndarray, dt_ms: float | None = None) -> str:
 def _numbers(axes: Axes, matrix: np.ndarray, shares: np.ndarray) -> None:
     for (row, column), value in np.ndenumerate(matrix):
         if value:
-            axes.text(column, row, value, ha="center", va="center", fontsize=8, color="white" if shares[row, column] > 0.5 else INK)
+            axes.text(
+                column,
+                row,
+                value,
+                ha="center",
+                va="center",
+                fontsize=8,
+                color="white" if shares[row, column] > 0.5 else INK,
+            )
 
 
 def _accumulated(stream: EventStream) -> str:
@@ -150,7 +167,9 @@ def _png(draw: Any, width: float, height: float, tight: bool = True) -> str:
     return _render(draw, width, height, "png", "image/png", {"dpi": 160}, tight)
 
 
-def _render(draw: Any, width: float, height: float, kind: str, mime: str, options: dict[str, Any], tight: bool = True) -> str:
+def _render(
+    draw: Any, width: float, height: float, kind: str, mime: str, options: dict[str, Any], tight: bool = True
+) -> str:
     """Draw on a figure of its own (no pyplot, so no global state and no display) and encode it."""
     import matplotlib
     from matplotlib.figure import Figure

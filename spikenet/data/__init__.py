@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from spikenet.data.base import EventDataModule, EventDataset, EpochSampler
+from spikenet.data.base import EpochSampler, EventDataModule, EventDataset
 from spikenet.data.bin_format import read_bin
 from spikenet.data.digits_dvs import DigitsDVS
 from spikenet.data.nmnist import NMNIST

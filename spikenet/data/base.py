@@ -6,6 +6,7 @@ from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import lightning
 import numpy as np
@@ -15,7 +16,16 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from spikenet.data.recordings import EventData, Recordings, philox, shuffled
 from spikenet.errors import ArgumentError, UnknownNameError
-from spikenet.events import Augmentation, EventDrop, EventStream, EventTensor, RandomShift, Sensor, TimeJitter, bin_by_time
+from spikenet.events import (
+    Augmentation,
+    EventDrop,
+    EventStream,
+    EventTensor,
+    RandomShift,
+    Sensor,
+    TimeJitter,
+    bin_by_time,
+)
 
 Batch = tuple[EventTensor, Tensor]
 _ORDER, _AUGMENTATION = 1, 2  # purposes of random bits
@@ -92,7 +102,7 @@ class EventDataModule(lightning.LightningDataModule):
         workers: processes that load data; 0 loads in the main process.
         seed: order and augmentation follow from it; the split into parts does not.
         dt_us: length of a time step in microseconds.
-        steps: number of time steps; later events are left out. None gives each recording its own length.
+        steps: number of time steps; later events are left out. None (null) gives each recording its own length.
         shift: augmentation: move each training recording by up to this many pixels.
         jitter_us: augmentation: move each event in time, standard deviation in microseconds.
         drop: augmentation: lose each event with this probability.
@@ -120,8 +130,12 @@ class EventDataModule(lightning.LightningDataModule):
                 raise ArgumentError(f"{name} wants {least[name]} or more, received {value}")
         self.batch_size, self.workers, self.seed = batch_size, workers, seed
         self.dt_us, self.steps = dt_us, steps
-        amounts = {RandomShift(shift): shift, TimeJitter(jitter_us): jitter_us, EventDrop(drop): drop}
-        self.augmentations = tuple(augmentation for augmentation, amount in amounts.items() if amount > 0)
+        amounts: list[tuple[Augmentation, float]] = [
+            (RandomShift(shift), shift),
+            (TimeJitter(jitter_us), jitter_us),
+            (EventDrop(drop), drop),
+        ]
+        self.augmentations = tuple(augmentation for augmentation, amount in amounts if amount > 0)
 
     @abstractmethod
     def read(self) -> EventData:
@@ -133,8 +147,8 @@ class EventDataModule(lightning.LightningDataModule):
         return self.read()
 
     @property
-    def name(self) -> str:
-        """The data's own name."""
+    def name(self) -> str:  # type: ignore[override]
+        """The data's own name (a plain attribute in Lightning, which does not use it)."""
         return self.parts.name
 
     @property
@@ -168,20 +182,20 @@ class EventDataModule(lightning.LightningDataModule):
         """Read the data set unless that is done (called by the trainer)."""
         self.parts  # noqa: B018 - reading is the effect
 
-    def train_dataloader(self) -> DataLoader[Batch]:
+    def train_dataloader(self) -> DataLoader[Any]:
         """Training batches: shuffled and augmented anew in every epoch."""
         dataset = EventDataset(self.parts.train, self.augmentations, self.seed)
         return self._loader(dataset, EpochSampler(len(dataset), self.seed))
 
-    def val_dataloader(self) -> DataLoader[Batch]:
+    def val_dataloader(self) -> DataLoader[Any]:
         """Validation batches, in order."""
         return self._loader(EventDataset(self.parts.val))
 
-    def test_dataloader(self) -> DataLoader[Batch]:
+    def test_dataloader(self) -> DataLoader[Any]:
         """Test batches, in order."""
         return self._loader(EventDataset(self.parts.test))
 
-    def _loader(self, dataset: EventDataset, sampler: EpochSampler | None = None) -> DataLoader[Batch]:
+    def _loader(self, dataset: EventDataset, sampler: EpochSampler | None = None) -> DataLoader[Any]:
         return DataLoader(
             dataset,
             self.batch_size,

@@ -10,6 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from spikenet.errors import ArgumentError, DataError, FormatError
 from spikenet.events import EventStream, Sensor
@@ -22,7 +23,7 @@ _TIME_BITS = 23
 
 
 def read_bin(path: str | Path, sensor: Sensor = NMNIST_SENSOR) -> EventStream:
-    """Read one file. Errors: DataError where it cannot be read, FormatError (with the byte) where it breaks the format."""
+    """Read one file. Errors: DataError where it cannot be read, FormatError (naming the byte) where it is broken."""
     try:
         content = Path(path).read_bytes()
     except OSError as error:
@@ -43,16 +44,17 @@ def decode_bin(content: bytes | np.ndarray, path: str | Path, sensor: Sensor = N
     if len(content) % RECORD:
         whole = len(content) // RECORD * RECORD
         raise FormatError(path, whole, f"records have {RECORD} bytes, but {len(content) - whole} are left at the end")
-    record = np.frombuffer(content, np.uint8).reshape(-1, RECORD)
-    x, y = record[:, 0], record[:, 1]
-    high = record[:, 2].astype(np.int64)
-    t = (high & 0x7F) << 16 | record[:, 3].astype(np.int64) << 8 | record[:, 4]
+    x, y, high, middle, low = np.ascontiguousarray(np.frombuffer(content, np.uint8).reshape(-1, RECORD).T)
+    t = high.astype(np.int64)
+    t = (t & 0x7F) << 16 | middle.astype(np.int64) << 8 | low
     event = y != _MARKER_ROW
     _check_on_sensor(x, y, event, path, sensor)
     if not event.all():
         t += _MARKER_US * np.cumsum(~event)
         t, x, y, high = t[event], x[event], y[event], high[event]
-    return EventStream.from_numpy(t, x, y, high >> 7, sensor=sensor)
+    columns = (t, x.astype(np.int32), y.astype(np.int32), (high >> 7).astype(np.int8))
+    t, x, y, p = map(torch.from_numpy, columns)
+    return EventStream(t, x, y, p, sensor)
 
 
 def encode_bin(stream: EventStream) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ import numpy as np
 
 from spikenet.data.base import EventDataModule
 from spikenet.data.bin_format import NMNIST_SENSOR, decode_bin
-from spikenet.data.recordings import BinRecordings, EventData, Selection, hold_out
+from spikenet.data.recordings import BinRecordings, EventData, Recordings, Selection, hold_out
 from spikenet.errors import ArgumentError, DataError, FormatError
 
 _TEST_SEED, _VALIDATION_SEED = 1, 2
@@ -22,7 +23,7 @@ _LAYOUT = (
     "Test/<digit>/<id>.bin (the Test part may be missing). The data set is 'N-MNIST' by Garrick Orchard, "
     "https://www.garrickorchard.com/datasets/n-mnist (Orchard et al., Frontiers in Neuroscience 9:437, 2015)"
 )
-_BROKEN_ZIP = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError, ValueError)
+_BROKEN_ZIP = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, RuntimeError, OSError, ValueError)
 
 
 class NMNIST(EventDataModule):
@@ -42,7 +43,7 @@ class NMNIST(EventDataModule):
         workers: processes that load data; 0 loads in the main process.
         seed: order and augmentation follow from it; the split into parts does not.
         dt_us: length of a time step in microseconds.
-        steps: number of time steps; later events are left out. None gives each recording its own length.
+        steps: number of time steps; later events are left out. None (null) gives each recording its own length.
         shift: augmentation: move each training recording by up to this many pixels.
         jitter_us: augmentation: move each event in time, standard deviation in microseconds.
         drop: augmentation: lose each event with this probability.
@@ -82,7 +83,8 @@ class NMNIST(EventDataModule):
         if self.root is None:
             raise DataError(f"N-MNIST wants a root folder (--data.root), received none; {_LAYOUT}")
         root = Path(self.root)
-        train, test = _read_part(root, "Train"), _read_part(root, "Test")
+        train = _read_part(root, "Train")
+        test: Recordings | None = _read_part(root, "Test")
         if train is None:
             raise DataError(f"no N-MNIST recordings of the Train part under {root}; {_LAYOUT}")
         rest = np.arange(len(train))
@@ -91,8 +93,9 @@ class NMNIST(EventDataModule):
             test = Selection(train, held)
         kept, val = hold_out(train.labels[rest], round(self.val_fraction * len(rest)), _VALIDATION_SEED)
         classes = tuple("0123456789")
-        parts = (Selection(train, rest[kept]), Selection(train, rest[val]), test)
-        return EventData("N-MNIST", classes, NMNIST_SENSOR, *parts)
+        return EventData(
+            "N-MNIST", classes, NMNIST_SENSOR, Selection(train, rest[kept]), Selection(train, rest[val]), test
+        )
 
 
 def _read_part(root: Path, part: str) -> BinRecordings | None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from spikenet.data.bin_format import NMNIST_SENSOR, decode_bin
 from spikenet.errors import ArgumentError, DataError
@@ -59,7 +59,7 @@ class BinRecordings(Recordings):
     """
 
     def __init__(
-        self, records: np.ndarray, sizes: Sequence[int], labels: Sequence[int], sensor: Sensor = NMNIST_SENSOR
+        self, records: np.ndarray, sizes: ArrayLike, labels: ArrayLike, sensor: Sensor = NMNIST_SENSOR
     ) -> None:
         self.records, self.sensor = records, sensor
         self.labels = np.asarray(labels, np.int64)
@@ -130,7 +130,7 @@ def hold_out(labels: np.ndarray, count: int, seed: int) -> tuple[np.ndarray, np.
 def _proportional(sizes: np.ndarray, count: int) -> np.ndarray:
     """``count`` shared out in proportion to ``sizes``, in whole numbers."""
     exact = count * sizes / sizes.sum()
-    shares = np.floor(exact).astype(np.int64)
+    shares: np.ndarray = np.floor(exact).astype(np.int64)
     largest = np.argsort(shares - exact, kind="stable")[: count - shares.sum()]
     shares[largest] += 1
     return shares

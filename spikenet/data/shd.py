@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from spikenet.data.base import EventDataModule
-from spikenet.data.recordings import EventData, Recordings, Selection, hold_out
+from spikenet.data.recordings import EventData, Selection, hold_out
 from spikenet.data.spikes_h5 import SpikeFile, SpikeRecordings, read_spikes
 from spikenet.errors import ArgumentError, DataError, FormatError
 
@@ -29,7 +29,7 @@ class SHD(EventDataModule):
     else `val_fraction` of it, stratified. The test file never serves for choosing anything.
 
     Args:
-        root: folder with the official files; gives way to no other option than `train` and `test` left out.
+        root: folder with the official files, instead of `train`, `test` and `val`.
         train: train file, .h5 or .h5.gz.
         test: test file, .h5 or .h5.gz.
         val: validation file, .h5 or .h5.gz; none holds out a part of the train file.
@@ -40,7 +40,7 @@ class SHD(EventDataModule):
         workers: processes that load data; 0 loads in the main process.
         seed: order and augmentation follow from it; the split into parts does not.
         dt_us: length of a time step in microseconds.
-        steps: number of time steps; later events are left out. None gives each recording its own length.
+        steps: number of time steps; later events are left out. None (null) gives each recording its own length.
         shift: augmentation: move each training recording by up to this many (joined) channels.
         jitter_us: augmentation: move each event in time, standard deviation in microseconds.
         drop: augmentation: lose each event with this probability.
@@ -90,14 +90,13 @@ class SHD(EventDataModule):
         for part, content in contents.items():
             _check_classes(files, part, content, contents["train"])
         recordings = {part: SpikeRecordings(content, _CHANNELS, self.pool) for part, content in contents.items()}
-        whole: Recordings = recordings["train"]
-        if "valid" in recordings:
-            train, val = whole, recordings["valid"]
-        else:
-            rest, held = self._hold_out(contents["train"], files["train"])
-            train, val = Selection(whole, rest), Selection(whole, held)
+        whole = recordings["train"]
         name = files["train"].name.split(".")[0].removesuffix("_train")
-        return EventData(name, contents["train"].classes, recordings["train"].sensor, train, val, recordings["test"])
+        classes, sensor = contents["train"].classes, whole.sensor
+        if "valid" in recordings:
+            return EventData(name, classes, sensor, whole, recordings["valid"], recordings["test"])
+        rest, held = self._hold_out(contents["train"], files["train"])
+        return EventData(name, classes, sensor, Selection(whole, rest), Selection(whole, held), recordings["test"])
 
     def _find(self) -> dict[str, Path]:
         """The file of each part: those given, or the official names under the root."""
@@ -123,7 +122,9 @@ class SHD(EventDataModule):
 
 def _official(root: Path) -> dict[str, Path]:
     for name in ("shd", "ssc"):
-        paths = ((part, root / f"{name}_{part}{end}") for part in ("train", "valid", "test") for end in (".h5.gz", ".h5"))
+        paths = (
+            (part, root / f"{name}_{part}{end}") for part in ("train", "valid", "test") for end in (".h5.gz", ".h5")
+        )
         found = {part: path for part, path in paths if path.is_file()}
         if {"train", "test"} <= found.keys():
             return found

@@ -6,15 +6,17 @@ A layer with weights is charged by what its input holds, decided per call:
 - event counts (integers): one AC per event and synapse, so a value of 3 is charged three times;
 - anything else (graded input, the average of spikes): all multiply-accumulates (MAC) of the layer, at every step.
 
-"Synapses reached" is exact: a spike at a border reaches fewer outputs of a convolution than one in the middle, and stride, dilation and groups count.
+"Synapses reached" is exact: a spike at a border reaches fewer outputs of a convolution than one in the middle, and
+stride, dilation and groups count.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +25,7 @@ from torch.nn import functional
 from spikenet.errors import ShapeError
 from spikenet.neurons import Neuron
 
-_CONVOLUTIONS: tuple[type[nn.Module], ...] = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_Convolution: TypeAlias = nn.Conv1d | nn.Conv2d | nn.Conv3d
 _TRANSPOSED = {1: functional.conv_transpose1d, 2: functional.conv_transpose2d, 3: functional.conv_transpose3d}
 _KINDS = ("spikes", "counts", "graded")
 
@@ -110,9 +112,10 @@ def count(network: nn.Module) -> Iterator[Work]:
     """Count the operations of every call of `network` inside the ``with`` block.
 
     Args:
-        network: any module called on ``[T, B, ...]`` (a tensor or an `EventTensor`). Its `torch.nn.Linear` and `Conv1d/2d/3d`
-            layers (subclasses too) are counted as connections, spikenet's neurons as neurons. Layers inside may see ``[T, B, ...]``
-            or time folded into the batch, ``[T * B, ...]``. A layer with weights of any other kind is named in `Work.uncounted`.
+        network: any module called on ``[T, B, ...]`` (a tensor or an `EventTensor`). Its `torch.nn.Linear` and
+            `Conv1d/2d/3d` layers (subclasses too) are counted as connections, spikenet's neurons as neurons. Layers
+            inside may see ``[T, B, ...]`` or time folded into the batch, ``[T * B, ...]``. A layer with weights of any
+            other kind is named in `Work.uncounted`.
 
     Yields:
         `Work`, filled as the network is called.
@@ -130,7 +133,7 @@ def count(network: nn.Module) -> Iterator[Work]:
         work.layers = [layer for layer in work.layers if layer.inputs or layer.updates]
 
 
-def _hook(work: Work, name: str, module: nn.Module):
+def _hook(work: Work, name: str, module: nn.Module) -> Callable[..., None] | None:
     record = LayerWork(name, type(module).__name__)
     if isinstance(module, (nn.Linear, *_CONVOLUTIONS)):
         work.layers.append(record)
@@ -147,7 +150,7 @@ def _is_free(module: nn.Module) -> bool:
     return isinstance(module, nn.modules.batchnorm._NormBase)
 
 
-def _open_call(work: Work, x) -> None:
+def _open_call(work: Work, x: Any) -> None:
     if len(x.shape) < 2:
         raise ShapeError(f"count: a network takes [T, B, ...]; it was called on shape {tuple(x.shape)}.")
     work.call = (int(x.shape[0]), int(x.shape[1]))
@@ -181,7 +184,7 @@ def _kind(x: Tensor) -> str:
 
 
 def _steps_in(work: Work, x: Tensor) -> int:
-    """Time steps that one call of a layer covers: all of them, unless it runs step by step or after the time axis was read out."""
+    """Time steps that one call covers: all of them, unless it runs step by step or after the time axis was read out."""
     steps, batch = work.call
     return steps if x.shape[:2] == work.call or x.shape[0] == steps * batch else 1
 
@@ -199,7 +202,7 @@ def _synapses_reached(module: nn.Module, x: Tensor) -> int:
 
 
 def _convolution_reach(module: nn.Module, x: Tensor) -> int:
-    """Events times outputs reached: the transposed convolution of ones says how many windows cover each (padded) position."""
+    """Events times outputs reached; a transposed convolution of ones says how many windows cover each padded position."""
     space = len(module.kernel_size)  # type: ignore[arg-type]
     per_position = _pad(module, x.reshape(-1, *x.shape[-space - 1 :]).sum(0)).sum(0)
     windows = [

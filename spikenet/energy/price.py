@@ -3,8 +3,8 @@
     E_SNN = e_mac * MACs + e_ac * ACs            (operations that the measured inputs really caused)
     E_ANN = e_mac * dense MACs                   (the same layers as a dense ANN)
 
-This is the formula of the field (Spikformer, SEW-ResNet, syops-counter ...). What it leaves out, and so do we here: memory traffic,
-the update of the neurons, biases, and batch norm (folded into the weights before it at inference).
+This is the formula of the field (Spikformer, SEW-ResNet, syops-counter ...). What it leaves out, and so do we here:
+memory traffic, the update of the neurons, biases, and batch norm (folded into the weights before it at inference).
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ ASSUMPTIONS = (
     "every multiply-accumulate (MAC) of the layer, at every time step.",
     "The dense twin is an ANN of the same layers. 'One frame' runs it once per sample on a single static frame; "
     "'every step' runs it at each time step, which a sequence needs if its timing matters.",
-    "Not counted: memory traffic, neuron updates (listed, not priced), biases; batch norm is folded into the weights at inference.",
+    "Not counted: memory traffic, neuron updates (listed, not priced), biases; batch norm is folded into the weights at "
+    "inference.",
 )
 
 

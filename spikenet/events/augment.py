@@ -33,7 +33,7 @@ class RandomShift:
         right, down = generator.integers(-self.pixels, self.pixels + 1, size=2).tolist()
         x, y = stream.x + right, stream.y + (down if height > 1 else 0)
         stays = (x >= 0) & (x < width) & (y >= 0) & (y < height)
-        return EventStream._trusted(stream.t, x, y, stream.p, stream.sensor).take(stays)
+        return EventStream._trusted((stream.t, x, y, stream.p), stream.sensor).take(stays)
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class TimeJitter:
     def __call__(self, stream: EventStream, generator: np.random.Generator) -> EventStream:
         moved = np.rint(self.sigma_us * generator.standard_normal(len(stream))).astype(np.int64)
         t = (stream.t + torch.from_numpy(moved)).clamp_(min=0)
-        return EventStream._trusted(t, stream.x, stream.y, stream.p, stream.sensor).sorted()
+        return EventStream._trusted((t, stream.x, stream.y, stream.p), stream.sensor).sorted()
 
 
 @dataclass(frozen=True)

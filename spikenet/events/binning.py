@@ -64,16 +64,17 @@ def _count(stream: EventStream, step: Tensor, entry: Tensor, lengths: Tensor) ->
     steps, batch, size = int(lengths.max()), len(lengths), stream.sensor.size
     if steps < 0:
         raise ArgumentError(f"steps wants 0 or more, received {steps}")
-    key = (step * batch + entry) * size + stream.address()
-    key = key[(step >= 0) & (step < steps)]
+    key = (step * batch + entry).mul_(size).add_(stream.address())
+    inside = (step >= 0) & (step < steps)
+    if not bool(inside.all()):
+        key = key[inside]
     if steps * batch * size <= torch.iinfo(torch.int32).max:
         key = key.int()  # sorts several times faster
     distinct, counts = torch.unique_consecutive(key.sort().values, return_counts=True)
-    row = torch.div(distinct, size, rounding_mode="floor")
-    indptr = torch.zeros(steps * batch + 1, dtype=torch.int64)
-    torch.cumsum(torch.bincount(row, minlength=steps * batch), 0, out=indptr[1:])
-    shape = (steps, batch, *stream.sensor.shape)
-    return EventTensor._trusted(indptr, (distinct - row * size).int(), counts.float(), shape, lengths)
+    begins = torch.arange(steps * batch + 1).mul_(size).to(distinct.dtype)
+    indptr = torch.searchsorted(distinct, begins)
+    indices = distinct.remainder_(size).int()
+    return EventTensor._trusted(indptr, indices, counts.float(), (steps, batch, *stream.sensor.shape), lengths)
 
 
 def _filled(step: Tensor) -> int:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from spikenet.errors import ArgumentError, ShapeError
 from spikenet.events.stream import EventStream, Sensor
 
 _UNITS = 1_000_000  # a log intensity of 1 in whole units
+_SLACK = 10  # units by which a level may be missed: intensities and thresholds are rounded numbers
 _SMALLEST = 0.01  # a drawn threshold is never below this (ESIM)
 
 
@@ -25,11 +25,12 @@ class EventCamera:
 
         t = t0 + floor((r - L0) / (L1 - L0) * (t1 - t0)).
 
-    Log intensities and thresholds are whole millionths, and time is whole microseconds: crossings are decided
-    exactly, and one seed gives the same events on every machine.
+    Log intensities and thresholds are whole millionths, and time is whole microseconds, so one seed gives the same
+    events on every machine. A level counts as reached within 1e-5, so a step of ``k * C`` gives ``k`` events whatever
+    the rounding.
 
-    Where a redrawn threshold is so small that ``r + C`` has been passed before ``t0``, the event is sent at ``t0``
-    (ESIM's published code sends none and can then stay silent while the intensity goes on rising).
+    Where a redrawn threshold is so small that ``r + C`` has been passed before ``t0``, the event is sent at ``t0``.
+    (ESIM sends events only for levels between ``L0`` and ``L1``: such a pixel would stay silent while ``L`` goes on.)
 
     Args:
         theta_on: mean threshold of ON events, in units of log intensity.
@@ -90,7 +91,7 @@ def _run(level: np.ndarray, time: np.ndarray, rise: np.ndarray, fall: np.ndarray
     from spikenet.kernels.events.camera import cross_levels
 
     events = np.empty((0, 4), np.int64)
-    while (count := cross_levels(level, time, rise, fall, refractory_us, events)) > len(events):
+    while (count := cross_levels(level, time, rise, fall, _SLACK, refractory_us, events)) > len(events):
         events = np.empty((count, 4), np.int64)
     return events
 

@@ -9,7 +9,7 @@ from spikenet.errors import ArgumentError, DtypeError
 
 
 def poisson(rates: Tensor, steps: int, generator: torch.Generator | None = None) -> Tensor:
-    """Rate code: in every step a spike with probability ``rate``, independently (a Poisson process seen in short steps).
+    """Rate code: in every step a spike with probability ``rate``, independently: a Poisson process in short steps.
 
     Args:
         rates: spikes per step, ``[B, ...]``, a float tensor within 0 to 1.

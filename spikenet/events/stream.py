@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -81,13 +81,13 @@ class EventStream:
         if len(sensors) != 1:
             raise ArgumentError(f"concat wants one or more streams of one sensor, received sensors {sorted(sensors)}")
         columns = (torch.cat([getattr(stream, name) for stream in streams]) for name in _COLUMNS)
-        return cls._trusted(*columns, sensors.pop())
+        return cls._trusted(columns, sensors.pop())
 
     @classmethod
-    def _trusted(cls, t: Tensor, x: Tensor, y: Tensor, p: Tensor, sensor: Sensor) -> EventStream:
-        """Build from columns that are valid by construction, without reading them."""
+    def _trusted(cls, columns: Iterable[Tensor], sensor: Sensor) -> EventStream:
+        """Build from columns t, x, y, p that are valid by construction, without reading them."""
         made = object.__new__(cls)
-        vars(made).update(t=t, x=x, y=y, p=p, sensor=sensor)
+        vars(made).update(zip(_COLUMNS, columns, strict=True), sensor=sensor)
         return made
 
     def check(self) -> None:
@@ -135,7 +135,7 @@ class EventStream:
     def take(self, chosen: Tensor) -> EventStream:
         """The events that a boolean mask or an index tensor ``[N]`` names, in that order."""
         rows = chosen.nonzero().squeeze(1) if chosen.dtype == torch.bool else chosen
-        return self._trusted(*(getattr(self, name).index_select(0, rows) for name in _COLUMNS), self.sensor)
+        return self._trusted((getattr(self, name).index_select(0, rows) for name in _COLUMNS), self.sensor)
 
 
 def _column(name: str, values: ArrayLike) -> Tensor:

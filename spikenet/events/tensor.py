@@ -95,7 +95,7 @@ class EventTensor:
         return cls._trusted(indptr, indices, values, (steps, batch, *parts[0].features), lengths)
 
     @property
-    def T(self) -> int:  # noqa: N802 - the field's letter
+    def T(self) -> int:
         """The number of time steps."""
         return self.shape[0]
 
@@ -132,9 +132,7 @@ class EventTensor:
         return dense.view(self.shape)
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> EventTensor:
-        """The same events on another device; itself where nothing moves."""
-        if torch.device(device) == self.device:
-            return self
+        """The same events on another device, sharing memory where nothing moves."""
         return self._each(lambda field: field.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> EventTensor:
@@ -206,7 +204,12 @@ def _places(parts: Sequence[EventTensor], starts: Tensor) -> Tensor:
 
 def _check_layout(events: EventTensor) -> None:
     """Dtypes, devices and sizes: everything that can be seen without reading the data."""
-    sizes = {"indptr": events.T * events.batch + 1, "indices": events.nnz, "values": events.nnz, "lengths": events.batch}
+    sizes = {
+        "indptr": events.T * events.batch + 1,
+        "indices": events.nnz,
+        "values": events.nnz,
+        "lengths": events.batch,
+    }
     for name, dtype in _FIELDS.items():
         field = getattr(events, name)
         if field.dtype != dtype or field.device != events.device:

@@ -20,7 +20,8 @@ _READOUTS: dict[str, type[nn.Module]] = {
 
 
 class Network(nn.Module):
-    """Input of a known feature shape through `body` to ``[T, B, classes]``, then through a readout over time to logits ``[B, classes]``.
+    """Input of a known feature shape through `body` to ``[T, B, classes]``, then through a readout over time to logits
+    ``[B, classes]``.
 
     Called on an `EventTensor`, whose `lengths` the readout heeds, or on a dense ``[T, B, *features]`` tensor.
 

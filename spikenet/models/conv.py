@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from torch import nn
 
 from spikenet.errors import ShapeError
-from spikenet.layers import BatchNorm2d, Conv2d, MaxPool2d, ToDense
+from spikenet.layers import BatchNorm2d, Conv2d, ToDense
 from spikenet.models.base import Network, Readout
 from spikenet.neurons import LIF
 
 
 class SpikingConvNet(Network):
-    """Blocks of convolution, batch norm, LIF and 2 x 2 max pooling, a hidden layer of LIF neurons, and a linear layer read out over time.
+    """Blocks of strided convolution, batch norm and LIF, a hidden layer of LIF neurons, and a linear layer read out
+    over time.
 
-    The shape is that of the N-MNIST network of Fang et al., "Incorporating learnable membrane time constant", ICCV 2021 ({c128k3 - BN - PLIF -
-    MPk2s2} x 2 - DP - FC2048 - PLIF - DP - FC100 - PLIF - voting), narrower, with plain LIF neurons and a linear readout in place of voting.
+    The shape follows the N-MNIST network of Fang et al., "Incorporating learnable membrane time constant", ICCV 2021
+    ({c128k3 - BN - PLIF - MPk2s2} x 2 - DP - FC2048 - PLIF - DP - FC100 - PLIF - voting): much narrower, with a stride
+    of 2 in place of pooling, plain LIF neurons, one hidden layer and a linear readout in place of voting.
 
     Called on an `EventTensor` or a dense ``[T, B, C, H, W]``, returns logits ``[B, classes]``.
 
@@ -27,7 +30,8 @@ class SpikingConvNet(Network):
         hidden: neurons in the fully connected layer.
         tau: membrane time constant in steps.
         dropout: share of spikes dropped before each linear layer while training.
-        readout: how the outputs become one answer: mean or max over time, sum of their softmax over time, or the last step.
+        readout: how the outputs become one answer: mean or max over time, sum of their softmax over time, or the last
+            step.
 
     Raises:
         ShapeError: the data are not of the form ``(C, H, W)``, or the input has other features.
@@ -44,9 +48,13 @@ class SpikingConvNet(Network):
         readout: Readout = "mean",
     ) -> None:
         if len(in_shape) != 3:
-            raise ShapeError(f"SpikingConvNet takes data of shape (C, H, W), this data has {tuple(in_shape)}; SpikingMLP takes any.")
-        height, width = (side // 2 ** len(channels) for side in in_shape[1:])
-        blocks = [_block(inputs, outputs, tau) for inputs, outputs in zip((in_shape[0], *channels), channels, strict=False)]
+            raise ShapeError(
+                f"SpikingConvNet takes data of shape (C, H, W), this data has {tuple(in_shape)}; SpikingMLP takes any."
+            )
+        height, width = (math.ceil(side / 2 ** len(channels)) for side in in_shape[1:])
+        blocks = [
+            _block(inputs, outputs, tau) for inputs, outputs in zip((in_shape[0], *channels), channels, strict=False)
+        ]
         body = nn.Sequential(
             ToDense(),
             *blocks,
@@ -61,4 +69,6 @@ class SpikingConvNet(Network):
 
 
 def _block(inputs: int, outputs: int, tau: float) -> nn.Sequential:
-    return nn.Sequential(Conv2d(inputs, outputs, 3, padding=1, bias=False), BatchNorm2d(outputs), LIF(tau, detach_reset=True), MaxPool2d(2))
+    return nn.Sequential(
+        Conv2d(inputs, outputs, 3, stride=2, padding=1, bias=False), BatchNorm2d(outputs), LIF(tau, detach_reset=True)
+    )

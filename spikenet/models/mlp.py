@@ -13,7 +13,8 @@ from spikenet.neurons import LIF, LeakyReadout
 
 
 class SpikingMLP(Network):
-    """Linear layers with LIF neurons between them; the last linear layer feeds leaky integrators, which are read out over time.
+    """Linear layers with LIF neurons between them; the last linear layer feeds leaky integrators, which are read out
+    over time.
 
     Called on an `EventTensor` or a dense ``[T, B, *features]``, returns logits ``[B, classes]``.
 
@@ -25,7 +26,8 @@ class SpikingMLP(Network):
         tau_out: time constant of the output integrators in steps.
         gain: factor on the initial weights of the first layer, whose input is sparse.
         dropout: share of hidden spikes dropped while training.
-        readout: how the outputs become one answer: mean or max over time, sum of their softmax over time, or the last step.
+        readout: how the outputs become one answer: mean or max over time, sum of their softmax over time, or the last
+            step.
 
     Raises:
         ShapeError: the input has other features.

@@ -1,4 +1,4 @@
-"""Training runs: classification with Lightning, run folders, checkpoints that resume bit for bit, evaluation and the report."""
+"""Training runs with Lightning: run folders, checkpoints that resume bit for bit, evaluation and the report."""
 
 from spikenet.training.checkpoint import SafetensorsIO, load_tree, load_weights, save_tree, save_weights
 from spikenet.training.evaluate import Evaluation, evaluate

@@ -20,7 +20,8 @@ COLUMNS = ("epoch", "steps", "lr", "train_loss", "train_accuracy", "valid_loss",
 
 
 class BatchSeeds(Callback):
-    """Seeds torch, numpy and Python before each training batch from (seed, epoch, batch): dropout does not depend on what ran before."""
+    """Seeds torch, numpy and Python before each training batch from (seed, epoch, batch): dropout does not depend on
+    what ran before."""
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
@@ -30,7 +31,8 @@ class BatchSeeds(Callback):
 
 
 class MetricsFile(Callback):
-    """One row per finished epoch in ``metrics.csv``, synced to disk; on resume the file is cut back to the checkpoint's epoch."""
+    """One row per finished epoch in ``metrics.csv``, synced to disk. On resume the file is cut back to the epoch of the
+    checkpoint; rows are written before checkpoints, so a row is never missing."""
 
     def __init__(self, folder: RunFolder) -> None:
         self.path = folder.metrics
@@ -39,7 +41,10 @@ class MetricsFile(Callback):
         lines = self.path.read_text().splitlines() if self.path.exists() else []
         kept = lines[: trainer.current_epoch + 1] or [",".join(COLUMNS)]
         if len(kept) != trainer.current_epoch + 1:
-            raise RunError(f"{self.path} has {len(kept) - 1} rows, the checkpoint {trainer.current_epoch} epochs; the run folder was changed.")
+            raise RunError(
+                f"{self.path} has {len(kept) - 1} rows, the checkpoint {trainer.current_epoch} epochs; "
+                "the run folder was changed."
+            )
         write_atomically(self.path, ("\n".join(kept) + "\n").encode())
 
     def on_train_epoch_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
@@ -61,7 +66,8 @@ class MetricsFile(Callback):
 
 
 class EpochCheckpoint(Checkpoint):
-    """A checkpoint after each epoch and its validation; the last two and the one with the best validation accuracy are kept."""
+    """A checkpoint after each epoch and its validation. The last two and the one with the best validation accuracy are
+    kept."""
 
     def __init__(self, folder: RunFolder) -> None:
         self.folder = folder
@@ -84,7 +90,7 @@ class EpochCheckpoint(Checkpoint):
 
 
 class Progress(Callback):
-    """A sign of life: the first batch's time at once, then an estimate, then one line per epoch (and a bar on a terminal)."""
+    """A sign of life: the first batch's time at once, an estimate, one line per epoch, and a bar on a terminal."""
 
     SAMPLE = 5
 
@@ -97,7 +103,9 @@ class Progress(Callback):
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         todo = trainer.max_epochs - trainer.current_epoch  # type: ignore[operator]
-        self.console.print(f"training: {todo} epochs of {trainer.num_training_batches} batches; the first batch also compiles the kernels ...")
+        self.console.print(
+            f"training: {todo} epochs of {trainer.num_training_batches} batches; the first also compiles kernels ..."
+        )
 
     def on_train_epoch_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         self.epoch_started = time.perf_counter()
@@ -107,7 +115,9 @@ class Progress(Callback):
     def on_train_batch_start(self, trainer: pl.Trainer, module: pl.LightningModule, batch: Any, batch_idx: int) -> None:
         self.batch_started = time.perf_counter()
 
-    def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         self.seen += 1
         if self.seen == 1:
             self.console.print(f"first batch: {time.perf_counter() - self.batch_started:.1f} s")
@@ -139,7 +149,9 @@ class Progress(Callback):
         from rich.progress import Progress as Bar
 
         self.bar = Bar(console=self.console, transient=True)
-        self.task = self.bar.add_task(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}", total=trainer.num_training_batches)
+        self.task = self.bar.add_task(
+            f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}", total=trainer.num_training_batches
+        )
         self.bar.start()
 
     def _close_bar(self) -> None:

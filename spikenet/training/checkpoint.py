@@ -1,7 +1,8 @@
-"""Checkpoints as one safetensors file: every tensor as a tensor, the rest of the tree as JSON in the file's metadata. No pickle.
+"""Checkpoints as one safetensors file: every tensor as a tensor, the rest of the tree as JSON in the file's metadata.
+No pickle.
 
-A file is written beside its target, synced and renamed, so that a kill at any moment leaves the old file or the new one, never half of one.
-A SHA-256 over the tree and the tensors is stored with it and checked on load.
+A file is written beside its target, synced and renamed, so that a kill at any moment leaves the old file or the new
+one, never half of one. A SHA-256 over the tree and the tensors is stored with it and checked on load.
 """
 
 from __future__ import annotations
@@ -58,7 +59,9 @@ def load_tree(path: str | Path) -> dict[str, Any]:
     if metadata.get("format") != "spikenet-tree-1":
         raise FormatError(path, None, "is a safetensors file, but not a spikenet checkpoint")
     if metadata["sha256"] != _digest(metadata["tree"], tensors):
-        raise FormatError(path, None, "the checksum does not match its content; the file was changed after it was written")
+        raise FormatError(
+            path, None, "the checksum does not match its content; the file was changed after it was written"
+        )
     return _decode(json.loads(metadata["tree"]), tensors)
 
 
@@ -82,7 +85,9 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
     try:
         model.load_state_dict(load_file(path))
     except (SafetensorError, OSError) as error:
-        raise FormatError(path, None, f"cannot be read as weights ({error}); a run that was not finished has none yet") from error
+        raise FormatError(
+            path, None, f"cannot be read as weights ({error}); an unfinished run has none yet"
+        ) from error
     except RuntimeError as error:
         raise FormatError(path, None, f"does not fit the network: {error}") from error
 
@@ -93,7 +98,9 @@ class SafetensorsIO(CheckpointIO):
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
         save_tree(checkpoint, path)
 
-    def load_checkpoint(self, path: Any, map_location: Any | None = None, weights_only: bool | None = None) -> dict[str, Any]:
+    def load_checkpoint(
+        self, path: Any, map_location: Any | None = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
         return load_tree(path)
 
     def remove_checkpoint(self, path: Any) -> None:
@@ -120,7 +127,8 @@ def _encode(value: Any, place: str, tensors: dict[str, Tensor]) -> Any:
 def _key(key: Any, place: str) -> Any:
     if type(key) in (str, int):
         return key
-    raise ArgumentError(f"checkpoint: {place.strip('/') or 'the tree'} has a key of type {type(key).__qualname__}; use strings or integers.")
+    kind = type(key).__qualname__
+    raise ArgumentError(f"checkpoint: {place.strip('/') or 'the tree'} has a key of type {kind}; use strings or integers.")
 
 
 def _decode(value: Any, tensors: dict[str, Tensor]) -> Any:

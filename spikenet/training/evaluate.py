@@ -1,4 +1,4 @@
-"""The final evaluation of a trained network on a held-out part: accuracy, confusion, firing rates and energy, in one pass."""
+"""The evaluation of a trained network on a held-out part: accuracy, confusion, firing rates and energy, in one pass."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Evaluation:
         return self.correct / self.samples
 
     def summary(self) -> dict[str, Any]:
-        """Everything as plain numbers, for ``results.json``; energies in pJ per sample, operations summed over all samples."""
+        """Plain numbers for ``results.json``: energies in pJ per sample, operations summed over all samples."""
         energy = price(self.work)
         return {
             "accuracy": self.accuracy,

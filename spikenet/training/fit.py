@@ -1,9 +1,10 @@
 """One training run, from the first epoch or from the last complete one.
 
-**Resume.** A checkpoint is written when an epoch is complete (training and validation), never in the middle of one. A resumed run starts the next epoch.
-Nothing random depends on what the process did before: the order of the samples follows from (seed, epoch), their augmentation from (seed, epoch, index),
-dropout from (seed, epoch, batch), the learning rate from the step. So a run that was killed and resumed ends with the weights of one that was not,
-bit for bit on a CPU at a fixed number of threads.
+**Resume.** A checkpoint is written when an epoch is complete (training and validation), never in the middle of one. A
+resumed run starts the next epoch. Nothing random depends on what the process did before: the order of the samples
+follows from (seed, epoch), their augmentation from (seed, epoch, index), dropout from (seed, epoch, batch), the
+learning rate from the step. So a run that was killed and resumed ends with the weights of one that was not, bit for bit
+on a CPU at a fixed number of threads.
 """
 
 from __future__ import annotations
@@ -83,7 +84,7 @@ def fit(
 
 
 def _set_epoch(loader: DataLoader, epoch: int) -> None:
-    """Lightning opens the first epoch's iterator before it tells the sampler its epoch, so after a resume it would replay epoch 0."""
+    """Lightning opens the first iterator before it tells the sampler the epoch: a resumed run would replay epoch 0."""
     if hasattr(loader.sampler, "set_epoch"):
         loader.sampler.set_epoch(epoch)
     if hasattr(loader.batch_sampler, "set_epoch"):
@@ -107,7 +108,9 @@ def _trainer(options: TrainerOptions, folder: RunFolder, seed: int) -> pl.Traine
     )
 
 
-def _run(trainer: pl.Trainer, classifier: Classifier, loader: DataLoader, valid: DataLoader, checkpoint: Path | None) -> None:
+def _run(
+    trainer: pl.Trainer, classifier: Classifier, loader: DataLoader, valid: DataLoader, checkpoint: Path | None
+) -> None:
     """Lightning answers Ctrl-C with `sys.exit` and leaves the signal ignored; both are undone here."""
     handler = signal.getsignal(signal.SIGINT)
     try:

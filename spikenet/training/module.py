@@ -24,7 +24,8 @@ class Optimiser:
 
     Args:
         lr: highest learning rate.
-        weight_decay: decoupled weight decay of the weight matrices (biases, norms and neuron parameters are left alone).
+        weight_decay: decoupled weight decay of the weight matrices (biases, norms and neuron parameters are left
+            alone).
         warmup: share of the run over which the learning rate rises from 0 to `lr`.
         final_lr: learning rate at the end of the run as a share of `lr`; 1 keeps it constant.
         label_smoothing: probability mass spread evenly over all classes in the cross-entropy.
@@ -44,7 +45,7 @@ class Optimiser:
                 raise ArgumentError(f"optim.{name}: a share from 0 to 1 is needed, {getattr(self, name)} was given.")
 
     def scale(self, step: int, steps: int) -> float:
-        """Learning rate at `step` of `steps` as a share of `lr`: linear up to the end of the warm-up, then half a cosine."""
+        """Learning rate at `step` of `steps` as a share of `lr`: a linear rise, then half a cosine."""
         rise = self.warmup * steps
         if step < rise:
             return (step + 1) / (rise + 1)
@@ -107,7 +108,9 @@ class Classifier(pl.LightningModule):
         check_logits(logits, labels, self.classes)
         loss = functional.cross_entropy(logits.float(), labels, label_smoothing=smoothing)
         if not torch.isfinite(loss):
-            raise RunError(f"the loss is {loss.item()} at {place}; try a smaller optim.lr, trainer.clip_norm or precision 32-true.")
+            raise RunError(
+                f"the loss is {loss.item()} at {place}; try a smaller optim.lr, trainer.clip_norm or precision 32-true."
+            )
         accuracy(logits, labels)
         self.log(f"{split}_loss", loss, on_step=False, on_epoch=True, batch_size=len(labels))
         self.log(f"{split}_accuracy", accuracy, on_step=False, on_epoch=True, batch_size=len(labels))
@@ -115,17 +118,19 @@ class Classifier(pl.LightningModule):
 
 
 def check_batch(x: EventTensor | Tensor, labels: Tensor, classes: int, place: str) -> None:
-    """Refuse a batch that would train in silence on nonsense: a spiking neuron swallows a NaN without a trace in the loss."""
+    """Refuse a batch of nonsense; a spiking neuron swallows a NaN without a trace in the loss."""
     values = x.values if isinstance(x, EventTensor) else x
-    if isinstance(x, Tensor) and not x.is_floating_point():
-        raise DtypeError(f"{place} is a dense {x.dtype} tensor; a layer with float weights needs float input: use x.float() or an EventTensor.")
+    if not values.is_floating_point():
+        raise DtypeError(f"{place} is {values.dtype}; layers with float weights need float input: x.float() makes it.")
     if not bool(torch.isfinite(values).all()):
         raise DataError(f"{place} holds values that are not finite (NaN or infinity); check the data set.")
-    if labels.numel() and not (0 <= int(labels.min()) and int(labels.max()) < classes):
-        raise DataError(f"{place} holds the labels {int(labels.min())} to {int(labels.max())}; there are {classes} classes, 0 to {classes - 1}.")
+    least, most = labels.aminmax() if labels.numel() else (0, 0)
+    if least < 0 or most >= classes:
+        raise DataError(f"{place} holds labels {int(least)} to {int(most)}; the {classes} classes are 0 to {classes - 1}.")
 
 
 def check_logits(logits: Tensor, labels: Tensor, classes: int) -> None:
     """The model must return one score per sample and class."""
     if tuple(logits.shape) != (len(labels), classes):
-        raise ShapeError(f"the model returned {tuple(logits.shape)}; logits of shape [batch, classes] = {(len(labels), classes)} are needed.")
+        wanted = (len(labels), classes)
+        raise ShapeError(f"the model returned {tuple(logits.shape)}; logits [batch, classes] = {wanted} are needed.")

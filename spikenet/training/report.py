@@ -29,7 +29,8 @@ def report(folder: RunFolder, model: nn.Module, data: Any, evaluation: Evaluatio
     Args:
         folder: the run.
         model: the trained network.
-        data: a set up data module: `name`, `classes`, `raw`, `test_dataloader`, and the step in `dt_us` if it has a fixed length.
+        data: a set up data module: `name`, `classes`, `raw`, `test_dataloader`, and the step in `dt_us` if it has a
+            fixed length.
         evaluation: what `evaluate` found on the test part.
         facts: what else the report should state, name -> value.
     """
@@ -42,7 +43,13 @@ def report(folder: RunFolder, model: nn.Module, data: Any, evaluation: Evaluatio
 
 
 def _page(
-    folder: RunFolder, data: Any, evaluation: Evaluation, facts: Mapping[str, str], x: EventTensor, sent: Mapping[str, Any], predicted: Sequence[int]
+    folder: RunFolder,
+    data: Any,
+    evaluation: Evaluation,
+    facts: Mapping[str, str],
+    x: EventTensor,
+    sent: Mapping[str, Any],
+    predicted: Sequence[int],
 ) -> Report:
     energy = price(evaluation.work)
     raw = data.raw("test")
@@ -54,8 +61,15 @@ def _page(
         history=history(folder),
         confusion=evaluation.confusion.numpy(),
         classes=data.classes,
-        recordings=[(stream, data.classes[label], data.classes[guess]) for (stream, label), guess in zip(recordings, predicted, strict=True)],
-        rasters={name: _first_raster(output, int(x.lengths[0])) for name, output in sent.items() if name in evaluation.work.rates},
+        recordings=[
+            (stream, data.classes[label], data.classes[guess])
+            for (stream, label), guess in zip(recordings, predicted, strict=True)
+        ],
+        rasters={
+            name: _first_raster(output, int(x.lengths[0]))
+            for name, output in sent.items()
+            if name in evaluation.work.rates
+        },
         dt_ms=getattr(data, "dt_us", 0) / 1000 or None,
         rates=evaluation.work.rates,
         energy=energy_table(energy),
@@ -83,12 +97,24 @@ def energy_table(energy: Energy) -> Table:
         ("dense ANN twin, one frame per sample", energy.ann_frame, f"{energy.ratio:.2f} x"),
         ("dense ANN twin, every time step", energy.ann_steps, f"{energy.ratio_steps:.2f} x"),
     ]
-    return Table(("network", "nJ per sample", "against spiking"), [(name, f"{pj / 1e3:,.2f}", ratio) for name, pj, ratio in rows])
+    return Table(
+        ("network", "nJ per sample", "against spiking"), [(name, f"{pj / 1e3:,.2f}", ratio) for name, pj, ratio in rows]
+    )
 
 
 def layer_table(work: Work) -> Table:
     """Operations of each layer with weights, and updates of each neuron layer, per sample."""
-    columns = ("layer", "kind", "input or output", "input density", "AC", "MAC", "dense MAC, one frame", "updates", "rate")
+    columns = (
+        "layer",
+        "kind",
+        "input or output",
+        "input density",
+        "AC",
+        "MAC",
+        "dense MAC, one frame",
+        "updates",
+        "rate",
+    )
     return Table(columns, [_layer_row(layer, work.samples) for layer in work.layers])
 
 

@@ -1,13 +1,13 @@
 """The run folder: everything that a training run leaves behind, and all that a resume needs.
 
-    runs/digits-dvs-seed0-001/
-      config.yaml         every option of the run, resolved
-      environment.json    versions, threads, CPU count
-      metrics.csv         one row per epoch
-      checkpoints/        epoch-0012.safetensors: the last two epochs and the best one by validation accuracy
-      model.safetensors   final weights: those of the last epoch, no selection
-      results.json        test accuracy, confusion, firing rates, energy
-      report.html         all of it as one page
+runs/digits-dvs-seed0-001/
+  config.yaml         every option of the run, resolved
+  environment.json    versions, threads, CPU count
+  metrics.csv         one row per epoch
+  checkpoints/        epoch-0012.safetensors: the last two epochs and the best one by validation accuracy
+  model.safetensors   final weights: those of the last epoch, no selection
+  results.json        test accuracy, confusion, firing rates, energy
+  report.html         all of it as one page
 """
 
 from __future__ import annotations
@@ -24,7 +24,18 @@ from spikenet.cache import write_atomically
 from spikenet.errors import RunError
 
 WEIGHTS_RULE = "weights of the last epoch (no epoch is selected)"
-_PACKAGES = ("spikenet", "torch", "numpy", "numba", "lightning", "torchmetrics", "jsonargparse", "safetensors", "h5py", "scikit-learn")
+_PACKAGES = (
+    "spikenet",
+    "torch",
+    "numpy",
+    "numba",
+    "lightning",
+    "torchmetrics",
+    "jsonargparse",
+    "safetensors",
+    "h5py",
+    "scikit-learn",
+)
 
 
 class RunFolder:
@@ -77,8 +88,12 @@ class RunFolder:
 
     def checkpoints(self) -> dict[int, Path]:
         """Checkpoints at hand, by the number of complete epochs, ascending."""
-        found = [path for path in (self.path / "checkpoints").iterdir() if re.fullmatch(r"epoch-\d{4,}\.safetensors", path.name)]
-        return {epoch: path for epoch, path in sorted((int(path.stem.split("-")[1]), path) for path in found)}
+        found = [
+            path
+            for path in (self.path / "checkpoints").iterdir()
+            if re.fullmatch(r"epoch-\d{4,}\.safetensors", path.name)
+        ]
+        return dict(sorted((int(path.stem.split("-")[1]), path) for path in found))
 
     def environment(self) -> dict[str, Any]:
         """What ``environment.json`` says."""

@@ -9,12 +9,12 @@ import torch
 
 
 def batch_seed(seed: int, epoch: int, batch: int) -> int:
-    """Seed of one training batch: a 64-bit mix of the run's seed, the epoch and the batch's index (numpy's `SeedSequence`)."""
+    """Seed of one training batch: 64 bits mixed from the run's seed, the epoch and the batch (numpy's `SeedSequence`)."""
     return int(np.random.SeedSequence((seed, epoch, batch)).generate_state(1, np.uint64)[0])
 
 
 def seed_everything(seed: int) -> None:
     """Seed the generators of torch (all devices), numpy and Python."""
     torch.manual_seed(seed)
-    np.random.seed(seed % 2**32)
+    np.random.seed(seed % 2**32)  # noqa: NPY002 - for other people's modules, which may draw from it
     random.seed(seed)

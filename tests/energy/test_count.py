@@ -176,7 +176,8 @@ def test_layers_that_cannot_be_counted_are_named_and_hooks_are_removed() -> None
     net(spikes(2, 2, 4))
     assert work.uncounted == ["1 (LayerNorm)"]
     assert work.samples == 2
-    assert not net._forward_pre_hooks and not net[0]._forward_hooks
+    assert not net._forward_pre_hooks
+    assert not net[0]._forward_hooks
 
 
 def test_input_without_time_and_batch_is_refused() -> None:

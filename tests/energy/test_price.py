@@ -17,14 +17,17 @@ def test_spikformer_on_imagenet(sops: float, published: float) -> None:
     assert millijoules(27 * 64 * 224**2 * 4, sops) == pytest.approx(published, abs=1e-3)
 
 
-@pytest.mark.parametrize(("sops", "width", "published"), [(3.88e9, 384, 4.69), (6.52e9, 512, 7.46), (12.54e9, 768, 13.68)])
+@pytest.mark.parametrize(
+    ("sops", "width", "published"), [(3.88e9, 384, 4.69), (6.52e9, 512, 7.46), (12.54e9, 768, 13.68)]
+)
 def test_spikingformer_on_imagenet(sops: float, width: int, published: float) -> None:
     """Zhou et al. 2023 (Spikingformer), README: the first convolution has an eighth of the model's width."""
     assert millijoules(27 * (width // 8) * 224**2 * 4, sops) == pytest.approx(published, abs=5e-3)
 
 
 @pytest.mark.parametrize(
-    ("acs", "macs", "published"), [(0.10e9, 0.14e9, 0.734), (0.50e9, 2.75e9, 13.10), (1.69e9, 0.20e9, 2.44), (0, 1.82e9, 8.372)]
+    ("acs", "macs", "published"),
+    [(0.10e9, 0.14e9, 0.734), (0.50e9, 2.75e9, 13.10), (1.69e9, 0.20e9, 2.44), (0, 1.82e9, 8.372)],
 )
 def test_syops_counter_rows(acs: float, macs: float, published: float) -> None:
     """README of syops-counter: spiking ResNet-18, SEW ResNet-18, DSNN-18 and the plain ResNet-18."""

@@ -12,7 +12,9 @@ from spikenet.errors import ArgumentError, FormatError
 from spikenet.training import load_tree, load_weights, save_tree, save_weights
 
 TREE = {
-    "state_dict": OrderedDict(weight=torch.arange(6.0).view(2, 3).t(), flag=torch.tensor(True), empty=torch.empty(0, 2)),
+    "state_dict": OrderedDict(
+        weight=torch.arange(6.0).view(2, 3).t(), flag=torch.tensor(True), empty=torch.empty(0, 2)
+    ),
     "half": torch.tensor([1.5, -2.0], dtype=torch.bfloat16),
     "optimizer": {0: {"step": torch.tensor(3.0), "betas": (0.9, 0.999)}, 1: {}},
     "numbers": [1, 0.1, float("inf"), None, "text", True, [], ()],

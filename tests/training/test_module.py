@@ -39,7 +39,9 @@ def test_a_final_share_of_one_keeps_the_rate() -> None:
     assert {Optimiser(warmup=0, final_lr=1).scale(step, 7) for step in range(8)} == {1.0}
 
 
-@pytest.mark.parametrize("wrong", [{"lr": 0}, {"lr": math.nan}, {"warmup": 1.5}, {"final_lr": -1}, {"label_smoothing": 2}])
+@pytest.mark.parametrize(
+    "wrong", [{"lr": 0}, {"lr": math.nan}, {"warmup": 1.5}, {"final_lr": -1}, {"label_smoothing": 2}]
+)
 def test_options_out_of_range_are_refused(wrong: dict) -> None:
     with pytest.raises(ArgumentError, match=f"optim.{next(iter(wrong))}"):
         Optimiser(**wrong)

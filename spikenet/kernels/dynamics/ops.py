@@ -173,8 +173,9 @@ class _Dynamics(torch.autograd.Function):
         return (z, *final, *sequences)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gz: Tensor, *rest: Tensor) -> Any:
+        if torch.is_grad_enabled():
+            raise BackendError("dynamics has no second derivative: call grad or backward without create_graph=True")
         n_inputs, n_state = ctx.counts
         checkpoints, *saved = ctx.saved_tensors
         inputs, params = saved[:n_inputs], saved[n_inputs : n_inputs + ctx.n_params]

@@ -1,0 +1,127 @@
+"""N-MNIST: archives and folders, parts and splits, broken files."""
+
+from __future__ import annotations
+
+import zipfile
+
+import numpy as np
+import pytest
+
+from spikenet.data import NMNIST
+from spikenet.errors import ArgumentError, DataError, FormatError
+
+
+def in_folders(root, files):
+    for name, content in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    return root
+
+
+def in_archive(root, part, files):
+    root.mkdir(exist_ok=True)
+    with zipfile.ZipFile(root / f"{part}.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(f"{part}/", "")
+        archive.writestr("__MACOSX/Train/3/._00003.bin", "not a recording")
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return root
+
+
+def content_of(module):
+    return {
+        part: [(label, stream.t.tolist(), stream.address().tolist()) for stream, label in module.raw(part)]
+        for part in ("train", "val", "test")
+    }
+
+
+def test_archives_and_folders_are_one(tmp_path, nmnist_files):
+    files = nmnist_files("Train", 60)
+    backwards = dict(reversed(files.items()))
+    folders = NMNIST(in_folders(tmp_path / "folders", files))
+    archive = NMNIST(in_archive(tmp_path / "archive", "Train", backwards))
+    assert content_of(folders) == content_of(archive)
+    assert folders.sizes == {"train": 43, "val": 5, "test": 12}
+    assert (folders.name, folders.classes, folders.feature_shape) == ("N-MNIST", list("0123456789"), (2, 34, 34))
+
+
+def test_the_test_part_serves_where_it_is_there(tmp_path, nmnist_files):
+    root = in_archive(tmp_path, "Train", nmnist_files("Train", 50))
+    in_folders(root, nmnist_files("Test", 20, first=100))
+    module = NMNIST(root)
+    assert module.sizes == {"train": 45, "val": 5, "test": 20}
+    assert [label for _, label in module.raw("test")] == [number % 10 for number in range(100, 120)]
+
+
+def test_the_split_is_stratified_and_does_not_depend_on_the_seed(tmp_path, nmnist_files):
+    root = in_folders(tmp_path, nmnist_files("Train", 100))
+    one, two = NMNIST(root, seed=1), NMNIST(root, seed=2)
+    assert content_of(one) == content_of(two)
+    assert np.bincount(one.raw("test").labels).tolist() == [2] * 10
+    assert np.bincount(one.raw("val").labels).max() == 1
+
+
+def test_events_and_labels_are_those_of_the_files(tmp_path, nmnist_files, record):
+    files = nmnist_files("Train", 40) | {"Train/7/00099.bin": record(77, 5, 6, 1)}
+    module = NMNIST(in_archive(tmp_path, "Train", files))
+    found = [(label, len(stream)) for part in ("train", "val", "test") for stream, label in module.raw(part)]
+    expected = [(int(name.split("/")[1]), len(content) // 5) for name, content in files.items()]
+    assert sorted(found) == sorted(expected)
+
+
+def test_nothing_there(tmp_path):
+    with pytest.raises(DataError, match=r"no N-MNIST recordings .* expected there: Train.zip .* Garrick Orchard"):
+        NMNIST(tmp_path).setup()
+    with pytest.raises(DataError, match=r"wants a root folder \(--data.root\)"):
+        NMNIST().setup()
+
+
+def test_impossible_shares(tmp_path):
+    with pytest.raises(ArgumentError, match="val_fraction wants a share"):
+        NMNIST(tmp_path, val_fraction=1.0)
+
+
+def test_a_broken_recording_is_named(tmp_path, nmnist_files):
+    files = nmnist_files("Train", 30) | {"Train/4/00099.bin": b"\x01\x02\x03"}
+    for module in (NMNIST(in_folders(tmp_path / "a", files)), NMNIST(in_archive(tmp_path / "b", "Train", files))):
+        with pytest.raises(FormatError, match=r"Train/4/00099.bin at offset 0: .* 3 are left"):
+            module.setup()
+
+
+def test_a_truncated_archive(tmp_path, nmnist_files):
+    content = (in_archive(tmp_path, "Train", nmnist_files("Train", 12)) / "Train.zip").read_bytes()
+    for size in range(0, len(content), 31):
+        (tmp_path / "Train.zip").write_bytes(content[:size])
+        with pytest.raises(FormatError, match=r"Train.zip: not a readable zip archive"):
+            NMNIST(tmp_path).setup()
+
+
+def test_a_damaged_archive_is_refused_or_harmless(tmp_path, nmnist_files):
+    content = (in_archive(tmp_path, "Train", nmnist_files("Train", 12)) / "Train.zip").read_bytes()
+    refused = 0
+    for place in range(0, len(content), 7):
+        damaged = bytearray(content)
+        damaged[place] ^= 0x5A
+        (tmp_path / "Train.zip").write_bytes(damaged)
+        try:
+            NMNIST(tmp_path).setup()
+        except (DataError, ArgumentError):
+            refused += 1
+    assert refused > len(content) // 14
+
+
+def test_an_archive_that_claims_too_much(tmp_path, nmnist_files):
+    root = in_archive(tmp_path, "Train", nmnist_files("Train", 12) | {"Train/0/00050.bin": bytes((1 << 24) + 5)})
+    with pytest.raises(FormatError, match=r"00050\.bin claims 16777221 bytes"):
+        NMNIST(root).setup()
+
+
+def test_the_thousand_real_recordings(shared):
+    module = NMNIST(shared("data/NMNIST"))
+    assert module.sizes == {"train": 720, "val": 80, "test": 200}
+    for part in module.sizes:
+        for stream, _ in module.raw(part):
+            assert stream.t.diff().ge(0).all()
+            assert 0 < len(stream) < 20_000
+            assert stream.t.max() < 340_000

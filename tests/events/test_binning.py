@@ -1,0 +1,99 @@
+"""Binning against numpy's histograms."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from spikenet.errors import ArgumentError
+from spikenet.events import EventStream, EventTensor, Sensor, bin_by_count, bin_by_time
+
+SENSOR = Sensor(4, 3, 2)
+
+
+@st.composite
+def streams(draw, sensor=SENSOR):
+    generator = np.random.default_rng(draw(st.integers(0, 2**16)))
+    size = draw(st.integers(0, 40))
+    t = generator.integers(-30, 130, size)
+    x, y, p = (generator.integers(0, limit, size) for limit in sensor)
+    return EventStream.from_numpy(t, x, y, p, sensor=sensor)
+
+
+def histogram(stream, edges):
+    """Counts [T, P, H, W] of a stream between the given edges in time."""
+    width, height, polarities = stream.sensor
+    sample = np.stack([stream.t, stream.p, stream.y, stream.x], axis=1)
+    bins = [edges, *(np.arange(size + 1) - 0.5 for size in (polarities, height, width))]
+    return np.histogramdd(sample, bins)[0]
+
+
+def half_open(edges):
+    """Whole-numbered half-open edges as edges between whole numbers, for numpy closes its last bin."""
+    return np.asarray(edges) - 0.5
+
+
+@given(streams(), st.integers(1, 40), st.integers(1, 8), st.integers(-20, 50))
+def test_bin_by_time_is_a_histogram(stream, dt_us, steps, origin_us):
+    events = bin_by_time(stream, dt_us, steps, origin_us)
+    edges = half_open(origin_us + dt_us * np.arange(steps + 1))
+    assert events.shape == (steps, 1, 2, 3, 4)
+    assert np.array_equal(events.to_dense()[:, 0].numpy(), histogram(stream, edges))
+    EventTensor(events.indptr, events.indices, events.values, events.shape, events.lengths)  # passes the checks
+
+
+@given(streams(), st.integers(1, 40))
+def test_without_steps_the_last_event_ends_the_grid(stream, dt_us):
+    events = bin_by_time(stream, dt_us)
+    inside = stream.slice(0, 10**6)
+    assert events.values.sum() == len(inside)
+    assert (int(inside.t.max()) // dt_us + 1 if len(inside) else 0) == events.T
+
+
+@given(st.lists(streams(), min_size=1, max_size=4), st.integers(5, 40), st.sampled_from([None, 3]))
+def test_a_batch_is_its_recordings_stacked(batch, dt_us, steps):
+    together = bin_by_time(batch, dt_us, steps)
+    alone = EventTensor.stack([bin_by_time(stream, dt_us, steps) for stream in batch])
+    assert together.shape == alone.shape
+    for field in ("indptr", "indices", "values", "lengths"):
+        assert torch.equal(getattr(together, field), getattr(alone, field))
+
+
+@given(streams(), st.integers(1, 15))
+def test_bin_by_count_fills_steps_in_order(stream, size):
+    events = bin_by_count(stream, size)
+    parts = [stream.take(torch.arange(i, min(i + size, len(stream)))) for i in range(0, len(stream), size)]
+    edges = half_open([-(10**6), 10**6])
+    expected = [histogram(part, edges)[0] for part in parts]
+    assert len(parts) == events.T
+    assert np.array_equal(events.to_dense()[:, 0].numpy(), np.array(expected).reshape(events.T, 2, 3, 4))
+
+
+def test_bin_by_count_with_steps_cuts_or_ends_in_empty_steps():
+    stream = EventStream.from_numpy(np.arange(7), np.zeros(7, int), sensor=Sensor(2))
+    assert bin_by_count(stream, 3, 2).to_dense()[:, 0, 0].tolist() == [3, 3]
+    assert bin_by_count(stream, 3, 5).to_dense()[:, 0, 0].tolist() == [3, 3, 1, 0, 0]
+
+
+def test_addresses_beyond_32_bits():
+    """Steps times addresses past 2^31: the wide sort gives what small pieces give."""
+    sensor = Sensor(1280, 720, 2)
+    t = np.array([0, 2_999_999, 2_999_999, 1_000_000])
+    stream = EventStream.from_numpy(t, [1279, 3, 3, 0], [719, 0, 0, 5], [1, 0, 0, 1], sensor=sensor)
+    events = bin_by_time(stream, 1000, 3000)
+    assert events.indices.tolist() == [2 * 720 * 1280 - 1, (720 + 5) * 1280, 3]
+    assert events.values.tolist() == [1, 1, 2]
+    assert events.indptr[[1, 1000, 1001, 2999, 3000]].tolist() == [1, 1, 2, 2, 3]
+
+
+def test_impossible_grids_are_refused():
+    stream = EventStream.from_numpy([0], [0], sensor=Sensor(2))
+    with pytest.raises(ArgumentError, match="dt_us wants 1 or more, received 0"):
+        bin_by_time(stream, 0)
+    with pytest.raises(ArgumentError, match="steps wants 0 or more"):
+        bin_by_time(stream, 1, -1)
+    with pytest.raises(ArgumentError, match="events_per_step wants 1 or more"):
+        bin_by_count(stream, 0)

@@ -1,0 +1,138 @@
+"""The operators as torch sees them, and every word's derivative by finite differences."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from spikenet.errors import BackendError
+from spikenet.kernels import use_backend
+from spikenet.kernels.dynamics import numba_backend
+from spikenet.neurons import (
+    LIF,
+    Neuron,
+    atan,
+    blend,
+    cos,
+    detach,
+    exp,
+    log,
+    maximum,
+    minimum,
+    sin,
+    sqrt,
+    tanh,
+    where,
+)
+from spikenet.neurons.surrogate import Identity
+
+WORDS = {
+    "exp": exp,
+    "log": lambda a: log(a * a + 1.0),
+    "sqrt": lambda a: sqrt(a * a + 0.5),
+    "half_power": lambda a: (a * a + 0.5) ** 0.5,
+    "cube": lambda a: a**3,
+    "inverse_square": lambda a: (a * a + 0.5) ** -2,
+    "tanh": tanh,
+    "sin": sin,
+    "cos": lambda a: cos(2.0 * a),
+    "atan": atan,
+    "abs": abs,
+    "minimum": lambda a: minimum(a, 0.3),
+    "maximum": lambda a: maximum(a * a, 0.5 * a),
+    "where": lambda a: where(a > 0.1, exp(a), -a / 3.0),
+    "nested": lambda a: where(a <= 0.4, where(a < -0.2, a * a, sin(a)), 2.0 - a),
+    "unreached_overflow": lambda a: where(a < 5.0, a, exp(exp(a * 100.0 + 900.0))),
+    "quotient": lambda a: (1.0 - a) / (2.0 + a * a) - 4.0 / (3.0 + a * a),
+}
+
+
+def probe(function: Any) -> Neuron:
+    class Probe(Neuron):
+        state = {"v": 0.0}
+        params = {"k": 0.7}
+        emit = Identity()
+
+        def charge(self, s: Any, x: Any, d: Any, p: Any) -> dict[str, Any]:
+            return {"v": p.k * function(x.x + 0.2 * s.v)}
+
+        def fire(self, h: Any, p: Any) -> Any:
+            return h.v
+
+        def reset(self, h: Any, z: Any, p: Any) -> dict[str, Any]:
+            return {"v": h.v}
+
+    return Probe()
+
+
+@pytest.mark.parametrize("name", WORDS)
+def test_every_word_has_its_derivative(name: str) -> None:
+    neuron = probe(WORDS[name])
+    x = (torch.rand(5, 1, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 2 - 1).requires_grad_()
+    with use_backend("numba"):
+        assert torch.autograd.gradcheck(neuron, x, eps=1e-7, atol=1e-6)
+        ours = neuron(x)
+    with use_backend("reference"):
+        torch.testing.assert_close(ours, neuron(x), rtol=1e-14, atol=1e-14)
+
+
+def test_detach_stops_one_use_alone() -> None:
+    neuron, x = probe(lambda a: a * detach(a)), torch.full((1, 1, 1), 3.0, requires_grad=True)
+    (grad,) = torch.autograd.grad(neuron(x), x)
+    assert float(grad) == pytest.approx(0.7 * 3.0)  # not 2 a
+
+
+def test_blend_selects_and_differentiates_to_the_spike() -> None:
+    class Blown(LIF):
+        """Its potential overflows where it fires; the reset must not turn that into NaN."""
+
+        def charge(self, s: Any, x: Any, d: Any, p: Any) -> dict[str, Any]:
+            return {"v": s.v + exp(x.x * 60.0)}
+
+        def reset(self, h: Any, z: Any, p: Any) -> dict[str, Any]:
+            return {"v": blend(detach(z), h.v, p.v_reset)}
+
+    x = torch.tensor([2.0, -2.0, 2.0, -1.0]).view(4, 1, 1).requires_grad_()  # exp(120) is inf in float32
+    z, state = Blown().run(x)
+    assert z.flatten().tolist() == [1, 0, 1, 0]
+    assert torch.isfinite(state.v).all()
+
+
+def test_opcheck() -> None:
+    lif = LIF(torch.nn.Parameter(torch.tensor([2.0, 3.0, 4.0])))
+    x = torch.randn(20, 2, 3, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    params, spans = lif._flat_params(x)
+    arguments = (lif._program, [x.view(20, 6)], [torch.zeros(6)], params, spans, None, False, False)
+    torch.library.opcheck(torch.ops.spikenet.dynamics, arguments, test_utils=("test_schema", "test_faketensor"))
+    keeping = (*arguments[:-2], True, True)
+    torch.library.opcheck(torch.ops.spikenet.dynamics, keeping, test_utils=("test_schema", "test_faketensor"))
+
+
+def test_a_second_derivative_is_refused() -> None:
+    x = torch.randn(5, 2, 3).requires_grad_()
+    with pytest.raises(BackendError, match="no second derivative"):
+        torch.autograd.grad(LIF()(x).sum(), x, create_graph=True)
+
+
+def test_a_program_of_another_process_is_refused_by_name() -> None:
+    x = torch.randn(5, 6)
+    with pytest.raises(BackendError, match="'nowhere' was not traced in this process"):
+        torch.ops.spikenet.dynamics("nowhere", [x], [x[0]], [x[0, :1]], [1], None, False, False)
+
+
+def test_compiled_kernels_are_files_of_their_own(tmp_path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setenv("SPIKENET_CACHE", str(tmp_path))
+    numba_backend._compiled.cache_clear()
+    try:
+        LIF()(torch.randn(5, 2, 3))
+        sources = list((tmp_path / "kernels").glob("*.py"))
+        assert len(sources) == 1
+        stamp = sources[0].stat().st_mtime_ns
+        numba_backend._compiled.cache_clear()
+        LIF()(torch.randn(5, 2, 3))
+        assert sources[0].stat().st_mtime_ns == stamp
+        assert list((tmp_path / "kernels" / "__pycache__").glob("*.nbc"))
+    finally:
+        numba_backend._compiled.cache_clear()

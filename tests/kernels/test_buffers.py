@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+import gc
+
+import torch
+
+from spikenet.kernels import buffers
+
+
+def test_a_freed_buffer_is_lent_again_and_a_held_one_is_not() -> None:
+    shape = (1024, 517)
+    first = buffers.empty(shape, torch.float32)
+    address = first.data_ptr()
+    second = buffers.empty(shape, torch.float32)
+    assert second.data_ptr() != address
+    view = first[3:5]  # a view keeps its buffer
+    del first
+    gc.collect()
+    assert buffers.empty(shape, torch.float32).data_ptr() != address
+    del view
+    gc.collect()
+    assert address in {t.data_ptr() for t in [buffers.empty(shape, torch.float32) for _ in range(3)]}
+
+
+def test_shapes_and_dtypes() -> None:
+    for dtype in (torch.float32, torch.float64, torch.bfloat16, torch.float16):
+        for shape in ((0, 5), (3, 7), (1000, 1111)):
+            tensor = buffers.empty(shape, dtype)
+            assert tensor.shape == shape
+            assert tensor.dtype == dtype
+            assert tensor.is_contiguous()
+            assert torch.equal(tensor.fill_(1.5), torch.full(shape, 1.5, dtype=dtype))
+
+
+def test_idle_memory_has_a_limit(monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setattr(buffers, "_idle", {})
+    monkeypatch.setattr(buffers, "_idle_bytes", 0)
+    monkeypatch.setattr(buffers, "LARGEST_IDLE", 3 << 20)
+    held = [buffers.empty((1 << 20,), torch.uint8) for _ in range(9)]
+    del held
+    gc.collect()
+    assert sum(b.nbytes for queue in buffers._idle.values() for b in queue) <= 3 << 20
