@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 
 import torch
 
-SERIAL = 1 << 16  # elements below which a second thread costs more than it brings
+SERIAL = 1 << 19  # elements below which a second thread costs more than it brings
 PIECES = 4  # ranges a thread, so that a slow core does not hold up the rest
 
 _pool: ThreadPoolExecutor | None = None
@@ -27,11 +27,22 @@ def over_lanes(kernel: Callable[[int, int], None], lanes: int, block: int, eleme
     threads = torch.get_num_threads()
     blocks = -(-lanes // block)
     if threads == 1 or elements < SERIAL or blocks < 2:
-        return kernel(0, lanes)
+        kernel(0, lanes)
+        return
     width = -(-blocks // min(blocks, threads * PIECES)) * block
-    starts = range(0, lanes, width)
-    for _ in _threads(threads).map(lambda start: kernel(start, min(start + width, lanes)), starts):
-        pass  # a kernel that raised raises here
+    starts = iter(range(0, lanes, width))  # shared: whoever is free takes the next range
+
+    def work() -> None:
+        for start in starts:
+            kernel(start, min(start + width, lanes))
+
+    others = [_threads(threads - 1).submit(work) for _ in range(min(threads, blocks) - 1)]
+    try:
+        work()
+    finally:
+        wait(others)
+    for other in others:
+        other.result()  # raises what the kernel raised
 
 
 def _threads(count: int) -> ThreadPoolExecutor:
