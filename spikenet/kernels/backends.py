@@ -51,7 +51,9 @@ class use_backend:
     def __enter__(self) -> None:
         return None
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         _Choice.forced = self._before
 
 
@@ -99,4 +101,3 @@ class Operation:
         if reasons not in self._warned:
             self._warned.add(reasons)
             warnings.warn(f"{self.name} runs on the slow reference backend. {'; '.join(reasons)}.", stacklevel=3)
-

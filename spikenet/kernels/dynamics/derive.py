@@ -14,8 +14,8 @@ gradient of its own: it multiplies `sg`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import sympy
 
@@ -128,7 +128,14 @@ def _negative(e: sympy.Expr) -> bool:
 class _Lowering:
     """Turns expressions back into operations; equal subexpressions are computed once."""
 
-    _UNARY = {sympy.exp: "exp", sympy.log: "log", sympy.tanh: "tanh", sympy.sin: "sin", sympy.cos: "cos", sympy.atan: "atan"}
+    _UNARY = {
+        sympy.exp: "exp",
+        sympy.log: "log",
+        sympy.tanh: "tanh",
+        sympy.sin: "sin",
+        sympy.cos: "cos",
+        sympy.atan: "atan",
+    }
 
     def __init__(self) -> None:
         self.tape = Tape("b")

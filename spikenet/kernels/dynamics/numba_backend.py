@@ -25,7 +25,7 @@ from spikenet.kernels.dynamics.trace import ALPHA, Program
 from spikenet.kernels.threads import over_lanes
 
 _STORAGE = {torch.float32: "float32", torch.float64: "float64", torch.bfloat16: "bfloat16", torch.float16: "float16"}
-_PRINTERS = ("trace.py", "derive.py", "numba_source.py", "numba_backend.py")
+_PRINTERS = ("trace.py", "derive.py", "numba_source.py", "numba_text.py", "numba_backend.py")
 
 
 def why_not(program: Program, inputs: Sequence[Tensor], *_: Any) -> str | None:
@@ -137,7 +137,9 @@ def _seed(rng: Tensor | None) -> tuple[int, int]:
 
 
 @functools.cache
-def _compiled(program: Program, direction: str, storage: str, keep: bool, trace: bool, params: bool) -> Callable[..., None]:
+def _compiled(
+    program: Program, direction: str, storage: str, keep: bool, trace: bool, params: bool
+) -> Callable[..., None]:
     """The compiled kernel of one variant; its source is printed only if the cache does not hold it yet."""
     name = f"{program.key}_{direction}_{storage}_{keep:d}{trace:d}{params:d}_{_printers_hash()}"
     path = cache_dir() / "kernels" / f"{name}.py"

@@ -6,13 +6,14 @@ row at fixed offsets: the compiler can prove such rows apart, and vectorises the
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
-from spikenet.kernels.dynamics.derive import derive
+from spikenet.kernels.dynamics.derive import Backward, derive
+from spikenet.kernels.dynamics.numba_text import HALF, PHILOX
 from spikenet.kernels.dynamics.reference import CHUNK
-from spikenet.kernels.dynamics.trace import ALPHA, Operation, Phase, Program, Value
+from spikenet.kernels.dynamics.trace import ALPHA, Operation, Program, Value
 
 BLOCK = 1024  # lanes worked on at a time: rows stay in the first-level cache
 ROW = BLOCK + 16  # apart by no multiple of 4 KiB, at which stores and loads would wait on each other
@@ -28,7 +29,7 @@ _WORDS = {
     "gt": "{0} > {1}",
     "ge": "{0} >= {1}",
     "where": "{1} if {0} else {2}",
-    "blend": "{2} if {0} != k_zero else {1}",
+    "blend": "{2} if {0} != zero else {1}",
     "detach": "{0}",
     **{word: f"math.{word}({{0}})" for word in ("exp", "log", "sqrt", "tanh", "sin", "cos", "atan")},
 }
@@ -52,314 +53,283 @@ class Variant(NamedTuple):
 
     @property
     def half(self) -> bool:
-        return self.storage in ("bfloat16", "float16")
-
-
-@dataclass
-class _Source:
-    """Lines of a kernel in the making: scratch rows, constants and indentation."""
-
-    program: Program
-    variant: Variant
-    lines: list[str] = field(default_factory=list)
-    rows: dict[str, int] = field(default_factory=dict)
-    constants: dict[float, str] = field(default_factory=dict)
-
-    def add(self, depth: int, *lines: str) -> None:
-        self.lines += ["    " * depth + line for line in lines]
-
-    def row(self, name: str) -> str:
-        """The scratch element of lane `i` in the row of that name."""
-        return f"scratch[{self.rows.setdefault(name, len(self.rows)) * ROW} + i]"
-
-    def offset(self, name: str) -> int:
-        return self.rows.setdefault(name, len(self.rows)) * ROW
-
-    def value(self, v: Value) -> str:
-        return v if isinstance(v, str) else self.constants.setdefault(v, f"k{len(self.constants)}")
-
-    def work(self, depth: int, operations: Iterable[Operation]) -> None:
-        for out, word, args in operations:
-            self.add(depth, f"{out} = {_WORDS[word].format(*(self.value(a) for a in args))}")
-
-    def bind(self, depth: int, kind: str, results: dict[str, Value]) -> None:
-        for name, v in results.items():
-            self.add(depth, f"{kind}{name} = {self.value(v)}")
-
-    def loop(self, depth: int, *body: str) -> None:
-        self.add(depth, "for i in range(n):")
-        self.add(depth + 1, *body)
-
-    def finish(self, name: str, arguments: Sequence[str]) -> str:
-        """The whole module: prelude, signature, constants, then the lines."""
-        head = [*_prelude(self.program, self.variant), "", "@njit(cache=True, nogil=True, error_model='numpy')"]
-        head += [f"def {name}({', '.join(arguments)}):"]
-        setup = [f"scratch = np.empty({max(len(self.rows), 1) * ROW}, np.{self.variant.real})"]
-        setup += ["bits = scratch.view(np.uint32)"] if self.variant.half else []
-        setup += [f"{k} = np.{self.variant.real}({v!r})" for v, k in self.constants.items()]
-        setup += [f"k_zero = np.{self.variant.real}(0.0)"]
-        return "\n".join(head + ["    " + line for line in setup] + self.lines) + "\n"
+        return self.storage in HALF
 
 
 def forward_source(program: Program, variant: Variant) -> str:
-    """Source of `forward(*inputs, state, *params, spans, z_all, state_out, checkpoints, *sequences, key, step, start, stop)`."""
-    s = _Source(program, variant)
-    _begin_block(s, program.params)
-    s.loop(2, *(f"{s.row('s_' + n)} = state[{j}, n0 + i]" for j, n in enumerate(program.state)), "pass")
-    s.add(2, "for t in range(z_all.shape[0]):")
-    if variant.keep:
-        s.add(3, f"if t % {CHUNK} == 0:")
-        s.loop(4, *(f"checkpoints[t // {CHUNK}, {j}, n0 + i] = {s.row('s_' + n)}" for j, n in enumerate(program.state)), "pass")
-    _load_inputs(s, 3)
-    _draw(s, 3)
-    if not variant.half:
-        s.add(3, "z_row = z_all[t, n0:n0 + n]")
-    s.add(3, "for i in range(n):")
-    _load_lane(s, 4)
-    _forward_step(s, 4)
-    s.add(4, f"{s.row('z') if variant.half else 'z_row[i]'} = z_out")
-    _advance(s, 4)
-    if variant.half:
-        s.add(3, f"narrow(scratch, bits, {s.offset('z')}, z_all[t, n0:n0 + n], n)")
-    if variant.trace:
-        s.loop(3, *(f"q{j}[t, n0 + i] = {s.row('s_' + n)}" for j, n in enumerate(program.state)), "pass")
-    s.loop(2, *(f"state_out[{j}, n0 + i] = {s.row('s_' + n)}" for j, n in enumerate(program.state)), "pass")
-    sequences = [f"q{j}" for j in range(len(program.state))] if variant.trace else []
-    arguments = [*_inputs(program), "state", *_params(program), "spans", "z_all", "state_out", "checkpoints", *sequences]
-    return s.finish("forward", [*arguments, "key", "step", "start", "stop"])
+    """The source of
+
+    `forward(*inputs, state, *params, spans, z_all, state_out, checkpoints, *sequences, key, step, start, stop)`.
+    """
+    return _Forward(program, variant).source()
 
 
 def backward_source(program: Program, variant: Variant) -> str:
-    """Source of `backward(*inputs, *params, spans, checkpoints, gz, g_state, *g_sequences, *gx, gs, gp, steps, key, step, start, stop)`.
+    """The source of
 
-    `gz` is [T, N] or [1, 1] (a gradient that is everywhere the same). States are recomputed chunk by chunk.
+    `backward(*inputs, *params, spans, checkpoints, gz_all, g_state, *g_sequences, *gx, gs, gp, steps, key, step,
+    start, stop)`.
+
+    `gz_all` is [T, N] or [1, 1] (a gradient that is everywhere the same).
     """
-    b = derive(program)
-    s = _Source(program, variant)
-    states = list(enumerate(program.state))
-    wanted = [m for m in program.params if m != ALPHA] if variant.params else []
-    s.add(1, f"previous = np.empty({CHUNK * max(len(states), 1) * ROW}, np.{variant.real})")
-    _begin_block(s, program.params)
-    s.loop(2, *(f"{s.row('lam_' + n)} = g_state[{j}, n0 + i]" for j, n in states), *(f"{s.row('gp_' + m)} = k_zero" for m in wanted), "pass")
-    s.add(2, f"for chunk in range((steps + {CHUNK - 1}) // {CHUNK} - 1, -1, -1):")
-    s.add(3, f"first, last = chunk * {CHUNK}, min(steps, (chunk + 1) * {CHUNK})")
-    s.loop(3, *(f"{s.row('s_' + n)} = checkpoints[chunk, {j}, n0 + i]" for j, n in states), "pass")
-    _recompute(s, 3)
-    s.add(3, "for t in range(last - 1, first - 1, -1):")
-    _previous_row(s, 4)
-    _load_inputs(s, 4)
-    _draw(s, 4)
-    _load_output_gradient(s, 4)
-    if variant.trace:
-        s.loop(4, *(f"{s.row('lam_' + n)} += gq{j}[t, n0 + i]" for j, n in states), "pass")
-    in_place = not variant.half
-    if in_place:
-        s.add(4, "gx_row = gx0[t, n0:n0 + n]")
-    s.add(4, "for i in range(n):")
-    _load_lane(s, 5, saved=True)
-    _forward_step(s, 5)
-    s.work(5, program.slope.operations)
-    s.add(5, f"sg = {s.value(program.slope.results['sg'])}")
-    if "gate" in program.fire.results:
-        s.add(5, "sg = sg if gate else k_zero")
-    s.add(5, "z = z_out", "gz = g_row[i]", *(f"lam_{n} = {s.row('lam_' + n)}" for _, n in states))
-    s.work(5, program.reset.operations)
-    s.work(5, b.operations)
-    for k, n in enumerate(program.inputs):
-        s.add(5, f"{'gx_row[i]' if k == 0 and in_place else s.row(f'gx{k}')} = {s.value(b.inputs[n])}")
-    s.add(5, *(f"next_{n} = {s.value(b.state[n])}" for _, n in states))
-    s.add(5, *(f"{s.row('gp_' + m)} += {s.value(b.params[m])}" for m in wanted))
-    s.add(5, *(f"{s.row('lam_' + n)} = next_{n}" for _, n in states))
-    for k in range(0 if variant.half else 1, len(program.inputs)):
-        if variant.half:
-            s.add(4, f"narrow(scratch, bits, {s.offset(f'gx{k}')}, gx{k}[t, n0:n0 + n], n)")
-        else:
-            s.loop(4, f"gx{k}[t, n0 + i] = {s.row(f'gx{k}')}")
-    s.loop(2, *(f"gs[{j}, n0 + i] = {s.row('lam_' + n)}" for j, n in states), *(f"gp[{k}, n0 + i] = {s.row('gp_' + m)}" for k, m in enumerate(wanted)), "pass")
-    sequences = [f"gq{j}" for j, _ in states] if variant.trace else []
-    gradients = [f"gx{k}" for k in range(len(program.inputs))]
-    arguments = [*_inputs(program), *_params(program), "spans", "checkpoints", "gz_all", "g_state", *sequences, *gradients]
-    return s.finish("backward", [*arguments, "gs", "gp", "steps", "key", "step", "start", "stop"])
+    return _Backward(program, variant).source()
 
 
-def _inputs(program: Program) -> list[str]:
-    return [f"x{k}" for k in range(len(program.inputs))]
+class _Source:
+    """A kernel in the making: its lines, scratch rows and constants, and what both directions share."""
+
+    name: str
+
+    def __init__(self, program: Program, variant: Variant) -> None:
+        self.program, self.variant = program, variant
+        self._lines: list[str] = []
+        self._depth = 1
+        self._rows: dict[str, int] = {}
+        self._constants: dict[float, str] = {}
+
+    # Writing.
+
+    def line(self, *lines: str) -> None:
+        self._lines += ["    " * self._depth + line for line in lines]
+
+    @contextmanager
+    def block(self, header: str) -> Iterator[None]:
+        self.line(header)
+        self._depth += 1
+        yield
+        self._depth -= 1
+
+    def lanes(self, body: Iterable[str]) -> None:
+        """A loop over the block's lanes; none if there is nothing to do."""
+        if lines := list(body):
+            with self.block("for i in range(n):"):
+                self.line(*lines)
+
+    def offset(self, row: str) -> int:
+        return self._rows.setdefault(row, len(self._rows)) * ROW
+
+    def at(self, row: str) -> str:
+        """Lane i's element of a scratch row."""
+        return f"scratch[{self.offset(row)} + i]"
+
+    def value(self, v: Value) -> str:
+        return v if isinstance(v, str) else self._constants.setdefault(v, f"k{len(self._constants)}")
+
+    def work(self, operations: Iterable[Operation]) -> None:
+        for out, word, args in operations:
+            self.line(f"{out} = {_WORDS[word].format(*(self.value(a) for a in args))}")
+
+    def bind(self, kind: str, results: dict[str, Value]) -> None:
+        self.line(*(f"{kind}{name} = {self.value(v)}" for name, v in results.items()))
+
+    def states(self, pattern: str) -> list[str]:
+        """One line a state: `{j}` is its index, `{s}` its scratch element, `{lam}` its adjoint's."""
+        names = enumerate(self.program.state)
+        return [pattern.format(j=j, n=n, s=self.at(f"s_{n}"), lam=self.at(f"lam_{n}")) for j, n in names]
+
+    def source(self) -> str:
+        """The whole module: prelude, signature, scratch and constants, then the body."""
+        self.body()
+        real = self.variant.real
+        setup = [f"scratch = np.empty({max(len(self._rows), 1) * ROW}, np.{real})"]
+        setup += ["bits = scratch.view(np.uint32)"] if self.variant.half else []
+        setup += [f"{k} = np.{real}({v!r})" for v, k in {**self._constants, 0.0: "zero"}.items()]
+        if 0.0 in self._constants:
+            setup.append(f"{self._constants[0.0]} = zero")
+        arguments = ", ".join([*self.arguments(), "key", "step", "start", "stop"])
+        head = ["@njit(cache=True, nogil=True, error_model='numpy')", f"def {self.name}({arguments}):"]
+        return "\n".join([*self._prelude(), *head, *("    " + line for line in setup), *self._lines]) + "\n"
+
+    def body(self) -> None:
+        raise NotImplementedError
+
+    def arguments(self) -> list[str]:
+        raise NotImplementedError
+
+    def _prelude(self) -> list[str]:
+        lines = ["import math", "", "import numpy as np", "from numba import njit", ""]
+        lines += HALF[self.variant.storage].splitlines() if self.variant.half else []
+        lines += PHILOX.format(real=self.variant.real).splitlines() if self.program.draws else []
+        return [*lines, ""]
+
+    # What both directions share.
+
+    def numbered(self, letter: str, names: Sequence[str]) -> list[str]:
+        return [f"{letter}{k}" for k in range(len(names))]
+
+    def begin_block(self) -> None:
+        """Inside the loop over blocks of lanes: parameters, shared or not, become rows."""
+        self.line(f"n = min({BLOCK}, stop - n0)")
+        for m, name in enumerate(self.program.params):
+            with self.block(f"if p{m}.size == 1:"):
+                self.lanes([f"{self.at('p_' + name)} = p{m}[0]"])
+            with self.block("else:"):
+                self.lanes([f"{self.at('p_' + name)} = p{m}[((n0 + i) // spans[{m}]) % p{m}.size]"])
+
+    def load_step(self) -> None:
+        """The input rows of step t (an input of one step serves them all) and its random numbers."""
+        for k in range(len(self.program.inputs)):
+            self.line(f"x{k}_row = x{k}[t if x{k}.shape[0] > 1 else 0, n0:n0 + n]")
+            if self.variant.half:
+                self.line(f"widen(x{k}_row, scratch, bits, {self.offset(f'x{k}')}, n)")
+            elif k > 0:
+                self.lanes([f"{self.at(f'x{k}')} = x{k}_row[i]"])
+        for index, (name, kind) in enumerate(self.program.draws):
+            self.lanes([f"{self.at('d_' + name)} = {kind}(key, n0 + i, step + t, {index})"])
+
+    def forward_step(self, state: str) -> None:
+        """Lane i's charge, fire and emit, from the state at `state` (see `states`)."""
+        p = self.program
+        self.line(*self.states(f"s_{{n}} = {state}"))
+        for k, name in enumerate(p.inputs):
+            self.line(f"x_{name} = {self.at(f'x{k}') if self.variant.half or k else 'x0_row[i]'}")
+        self.line(*(f"d_{name} = {self.at('d_' + name)}" for name, _ in p.draws))
+        self.line(*(f"p_{name} = {self.at('p_' + name)}" for name in p.params))
+        self.work(p.charge.operations)
+        self.bind("h_", p.charge.results)
+        self.work(p.fire.operations)
+        self.bind("", p.fire.results)
+        self.work(p.emit.operations)
+        self.bind("", p.emit.results)
+        if "gate" in p.fire.results:
+            self.line("z = z if gate else zero")
+
+    def advance(self) -> None:
+        """The reset: the next state into its rows."""
+        self.work(self.program.reset.operations)
+        self.line(*(f"{self.at('s_' + n)} = {self.value(v)}" for n, v in self.program.reset.results.items()))
 
 
-def _params(program: Program) -> list[str]:
-    return [f"p{m}" for m in range(len(program.params))]
+class _Forward(_Source):
+    name = "forward"
+
+    def arguments(self) -> list[str]:
+        p = self.program
+        sequences = self.numbered("q", p.state) if self.variant.trace else []
+        inputs, params = self.numbered("x", p.inputs), self.numbered("p", p.params)
+        return [*inputs, "state", *params, "spans", "z_all", "state_out", "checkpoints", *sequences]
+
+    def body(self) -> None:
+        with self.block(f"for n0 in range(start, stop, {BLOCK}):"):
+            self.begin_block()
+            self.lanes(self.states("{s} = state[{j}, n0 + i]"))
+            with self.block("for t in range(z_all.shape[0]):"):
+                self.time_step()
+            self.lanes(self.states("state_out[{j}, n0 + i] = {s}"))
+
+    def time_step(self) -> None:
+        if self.variant.keep:
+            with self.block(f"if t % {CHUNK} == 0:"):
+                self.lanes([*self.states(f"checkpoints[t // {CHUNK}, {{j}}, n0 + i] = {{s}}"), "pass"])
+        self.load_step()
+        self.line("z_row = z_all[t, n0:n0 + n]")
+        with self.block("for i in range(n):"):
+            self.forward_step("{s}")
+            self.line(f"{self.at('z') if self.variant.half else 'z_row[i]'} = z")
+            self.advance()
+        if self.variant.half:
+            self.line(f"narrow(scratch, bits, {self.offset('z')}, z_row, n)")
+        if self.variant.trace:
+            self.lanes(self.states("q{j}[t, n0 + i] = {s}"))
 
 
-def _begin_block(s: _Source, params: Sequence[str]) -> None:
-    """The loop over blocks of lanes; parameters, scalar or not, become rows. `spans`: neighbours that share a value."""
-    s.add(1, f"for n0 in range(start, stop, {BLOCK}):", f"    n = min({BLOCK}, stop - n0)")
-    for m, name in enumerate(params):
-        s.add(2, f"if p{m}.size == 1:")
-        s.loop(3, f"{s.row('p_' + name)} = p{m}[0]")
-        s.add(2, "else:")
-        s.loop(3, f"{s.row('p_' + name)} = p{m}[((n0 + i) // spans[{m}]) % p{m}.size]")
+class _Backward(_Source):
+    """Chunk by chunk from the end: recompute the states from the checkpoint, then walk back over the chunk."""
 
+    name = "backward"
 
-def _load_inputs(s: _Source, depth: int) -> None:
-    """Input rows of step t; an input of one step serves them all."""
-    for k in range(len(s.program.inputs)):
-        row = f"x{k}[t if x{k}.shape[0] > 1 else 0, n0:n0 + n]"
-        s.add(depth, f"x{k}_row = {row}")
-        if s.variant.half:
-            s.add(depth, f"widen(x{k}_row, scratch, bits, {s.offset(f'x{k}')}, n)")
-        elif k > 0:
-            s.loop(depth, f"{s.row(f'x{k}')} = x{k}_row[i]")
+    def __init__(self, program: Program, variant: Variant) -> None:
+        super().__init__(program, variant)
+        self.step: Backward = derive(program)
+        self.wanted = [m for m in program.params if m != ALPHA] if variant.params else []
+        self.width = max(len(program.state), 1) * ROW  # of one step's saved states
 
+    def arguments(self) -> list[str]:
+        p = self.program
+        sequences = self.numbered("gq", p.state) if self.variant.trace else []
+        inputs, params = self.numbered("x", p.inputs), self.numbered("p", p.params)
+        given = [*inputs, *params, "spans", "checkpoints", "gz_all", "g_state", *sequences]
+        return [*given, *self.numbered("gx", p.inputs), "gs", "gp", "steps"]
 
-def _load_output_gradient(s: _Source, depth: int) -> None:
-    offset = s.offset("gz")
-    s.add(depth, "if gz_all.shape[1] == 1:")
-    if s.variant.half:
-        s.loop(depth + 1, f"bits[{offset} + i] = 0")
-        s.add(depth + 1, "one = gz_all[0]", f"widen(one, scratch, bits, {offset}, 1)")
-        s.loop(depth + 1, f"scratch[{offset} + i] = scratch[{offset}]")
-        s.add(depth, "else:", f"    widen(gz_all[t, n0:n0 + n], scratch, bits, {offset}, n)")
-        s.add(depth, f"g_row = scratch[{offset}:{offset} + n]")
-    else:
-        s.loop(depth + 1, f"scratch[{offset} + i] = gz_all[0, 0]")
-        s.add(depth + 1, f"g_row = scratch[{offset}:{offset} + n]")
-        s.add(depth, "else:", "    g_row = gz_all[t, n0:n0 + n]")
+    def body(self) -> None:
+        self.line(f"previous = np.empty({CHUNK * self.width}, np.{self.variant.real})")
+        with self.block(f"for n0 in range(start, stop, {BLOCK}):"):
+            self.begin_block()
+            self.lanes(
+                [*self.states("{lam} = g_state[{j}, n0 + i]"), *(f"{self.at('gp_' + m)} = zero" for m in self.wanted)]
+            )
+            with self.block(f"for chunk in range((steps + {CHUNK - 1}) // {CHUNK} - 1, -1, -1):"):
+                self.line(f"first, last = chunk * {CHUNK}, min(steps, (chunk + 1) * {CHUNK})")
+                self.lanes(self.states("{s} = checkpoints[chunk, {j}, n0 + i]"))
+                self.recompute()
+                with self.block("for t in range(last - 1, first - 1, -1):"):
+                    self.time_step()
+            sums = [f"gp[{k}, n0 + i] = {self.at('gp_' + m)}" for k, m in enumerate(self.wanted)]
+            self.lanes([*self.states("gs[{j}, n0 + i] = {lam}"), *sums])
 
+    def recompute(self) -> None:
+        """Leave the state before each of the chunk's steps in `previous`."""
+        with self.block("for t in range(first, last):"):
+            self.saved_row()
+            self.load_step()
+            with self.block("for i in range(n):"):
+                self.line(*self.states(f"saved[{{j}} * {ROW} + i] = {{s}}"))
+                self.forward_step("{s}")
+                self.advance()
 
-def _draw(s: _Source, depth: int) -> None:
-    for index, (name, kind) in enumerate(s.program.draws):
-        s.loop(depth, f"{s.row('d_' + name)} = {kind}(key, n0 + i, step + t, {index})")
+    def saved_row(self) -> None:
+        self.line(f"saved = previous[(t - first) * {self.width}:(t - first + 1) * {self.width}]")
 
+    def time_step(self) -> None:
+        self.saved_row()
+        self.load_step()
+        self.load_output_gradient()
+        if self.variant.trace:
+            self.lanes(self.states("{lam} += gq{j}[t, n0 + i]"))
+        self.line(*(f"gx{k}_row = gx{k}[t, n0:n0 + n]" for k in range(len(self.program.inputs))))
+        with self.block("for i in range(n):"):
+            self.forward_step(f"saved[{{j}} * {ROW} + i]")
+            self.slope()
+            self.adjoints()
+        self.store_input_gradients()
 
-def _load_lane(s: _Source, depth: int, saved: bool = False) -> None:
-    """Give lane i's state, inputs, draws and the parameters that are used their names."""
-    for j, n in enumerate(s.program.state):
-        s.add(depth, f"s_{n} = {f'saved[{j * ROW} + i]' if saved else s.row('s_' + n)}")
-    for k, n in enumerate(s.program.inputs):
-        s.add(depth, f"x_{n} = {s.row(f'x{k}') if s.variant.half or k else 'x0_row[i]'}")
-    for n, _ in s.program.draws:
-        s.add(depth, f"d_{n} = {s.row('d_' + n)}")
-    for n in s.program.params:
-        s.add(depth, f"p_{n} = {s.row('p_' + n)}")
+    def load_output_gradient(self) -> None:
+        """`gz_row`; a gradient that is one number is written out."""
+        row = f"scratch[{self.offset('gz')}:{self.offset('gz') + BLOCK}]"
+        with self.block("if gz_all.shape[1] == 1:"):
+            if self.variant.half:
+                self.line(f"widen(gz_all[0], scratch, bits, {self.offset('gz')}, 1)")
+                self.lanes([f"{self.at('gz')} = scratch[{self.offset('gz')}]"])
+            else:
+                self.lanes([f"{self.at('gz')} = gz_all[0, 0]"])
+            self.line(f"gz_row = {row}")
+        with self.block("else:"):
+            if self.variant.half:
+                self.line(f"widen(gz_all[t, n0:n0 + n], scratch, bits, {self.offset('gz')}, n)", f"gz_row = {row}")
+            else:
+                self.line("gz_row = gz_all[t, n0:n0 + n]")
 
+    def slope(self) -> None:
+        self.work(self.program.slope.operations)
+        self.bind("", self.program.slope.results)
+        if "gate" in self.program.fire.results:
+            self.line("sg = sg if gate else zero")
 
-def _forward_step(s: _Source, depth: int) -> None:
-    p = s.program
-    s.work(depth, p.charge.operations)
-    s.bind(depth, "h_", p.charge.results)
-    s.work(depth, p.fire.operations)
-    s.bind(depth, "", p.fire.results)
-    s.work(depth, p.emit.operations)
-    s.add(depth, f"z_out = {s.value(p.emit.results['z'])}")
-    if "gate" in p.fire.results:
-        s.add(depth, "z_out = z_out if gate else k_zero")
+    def adjoints(self) -> None:
+        """The five equations of `derive`: gradients of inputs and parameters, and the adjoint one step back."""
+        b = self.step
+        self.line("gz = gz_row[i]", *self.states("lam_{n} = {lam}"))
+        self.work(self.program.reset.operations)
+        self.work(b.operations)
+        for k, name in enumerate(self.program.inputs):
+            in_place = k == 0 and not self.variant.half
+            self.line(f"{'gx0_row[i]' if in_place else self.at(f'gx{k}')} = {self.value(b.inputs[name])}")
+        self.line(*(f"{self.at('gp_' + m)} += {self.value(b.params[m])}" for m in self.wanted))
+        self.line(*(f"{self.at('lam_' + n)} = {self.value(v)}" for n, v in b.state.items()))
 
-
-def _advance(s: _Source, depth: int) -> None:
-    s.add(depth, "z = z_out")
-    s.work(depth, s.program.reset.operations)
-    s.add(depth, *(f"{s.row('s_' + n)} = {s.value(v)}" for n, v in s.program.reset.results.items()))
-
-
-def _previous_row(s: _Source, depth: int) -> None:
-    states = max(len(s.program.state), 1)
-    s.add(depth, f"saved = previous[(t - first) * {states * ROW}:(t - first + 1) * {states * ROW}]")
-
-
-def _recompute(s: _Source, depth: int) -> None:
-    """Redo the chunk from its checkpoint, leaving the state before each step in `previous`."""
-    s.add(depth, "for t in range(first, last):")
-    _previous_row(s, depth + 1)
-    _load_inputs(s, depth + 1)
-    _draw(s, depth + 1)
-    s.add(depth + 1, "for i in range(n):")
-    s.add(depth + 2, *(f"saved[{j * ROW} + i] = {s.row('s_' + n)}" for j, n in enumerate(s.program.state)))
-    _load_lane(s, depth + 2)
-    _forward_step(s, depth + 2)
-    _advance(s, depth + 2)
-
-
-def _prelude(program: Program, variant: Variant) -> list[str]:
-    lines = ["import math", "", "import numpy as np", "from numba import njit", ""]
-    if variant.half:
-        lines += _HALF[variant.storage].splitlines()
-    if program.draws:
-        lines += _PHILOX.format(real=variant.real).splitlines()
-    return lines
-
-
-_HALF = {
-    "bfloat16": '''
-@njit(nogil=True, error_model="numpy")
-def widen(row, scratch, bits, offset, n):
-    for i in range(n):
-        bits[offset + i] = np.uint32(row[i]) << np.uint32(16)
-
-
-@njit(nogil=True, error_model="numpy")
-def narrow(scratch, bits, offset, row, n):
-    for i in range(n):  # round to nearest even; a NaN stays one
-        b = bits[offset + i]
-        rounded = (b + np.uint32(0x7FFF) + ((b >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16)
-        row[i] = rounded if (b & np.uint32(0x7FFFFFFF)) <= np.uint32(0x7F800000) else (b >> np.uint32(16)) | np.uint32(64)
-''',
-    "float16": '''
-@njit(nogil=True, error_model="numpy")
-def widen(row, scratch, bits, offset, n):
-    for i in range(n):  # as if the exponent were biased as in float32, so 2^112 too small
-        bits[offset + i] = np.uint32(row[i] & np.uint16(0x7FFF)) << np.uint32(13)
-    for i in range(n):
-        scratch[offset + i] *= np.float32(2.0**112)
-    for i in range(n):  # infinities and NaNs keep all exponent bits set; then the sign
-        h = np.uint32(row[i])
-        special = np.uint32(0x7F800000) if (h & np.uint32(0x7C00)) == np.uint32(0x7C00) else np.uint32(0)
-        bits[offset + i] |= special | ((h & np.uint32(0x8000)) << np.uint32(16))
-
-
-@njit(nogil=True, error_model="numpy")
-def narrow(scratch, bits, offset, row, n):
-    for i in range(n):
-        sign = (bits[offset + i] >> np.uint32(16)) & np.uint32(0x8000)
-        a = bits[offset + i] & np.uint32(0x7FFFFFFF)
-        if a > np.uint32(0x7F800000):
-            row[i] = sign | np.uint32(0x7E00)
-        elif a >= np.uint32(0x47800000):
-            row[i] = sign | np.uint32(0x7C00)
-        elif a < np.uint32(0x38800000):  # subnormal: adding one half lets the hardware round at 2^-24
-            scratch[offset + i] = abs(scratch[offset + i]) + np.float32(0.5)
-            row[i] = sign | (bits[offset + i] - np.uint32(0x3F000000))
-        else:
-            row[i] = sign | ((a - np.uint32(0x38000000) + np.uint32(0xFFF) + ((a >> np.uint32(13)) & np.uint32(1))) >> np.uint32(13))
-''',
-}
-
-_PHILOX = '''
-@njit(nogil=True, error_model="numpy")
-def philox(key, lane, step, draw):
-    mask = np.uint64(0xFFFFFFFF)
-    c0, c1 = np.uint64(lane) & mask, np.uint64(step) & mask
-    c2, c3 = (np.uint64(step) >> np.uint64(32)) & mask, np.uint64(draw)
-    k0, k1 = np.uint64(key) & mask, (np.uint64(key) >> np.uint64(32)) & mask
-    for _ in range(10):
-        a, b = np.uint64(0xD2511F53) * c0, np.uint64(0xCD9E8D57) * c2
-        c0, c1, c2, c3 = (b >> np.uint64(32)) ^ c1 ^ k0, b & mask, (a >> np.uint64(32)) ^ c3 ^ k1, a & mask
-        k0, k1 = (k0 + np.uint64(0x9E3779B9)) & mask, (k1 + np.uint64(0xBB67AE85)) & mask
-    return c0, c1
-
-
-@njit(nogil=True, error_model="numpy")
-def open_interval(word):
-    return np.{real}((word >> np.uint64(9)) * np.uint64(2) + np.uint64(1)) * np.{real}(2.0**-24)
-
-
-@njit(nogil=True, error_model="numpy")
-def uniform(key, lane, step, draw):
-    return open_interval(philox(key, lane, step, draw)[0])
-
-
-@njit(nogil=True, error_model="numpy")
-def normal(key, lane, step, draw):
-    first, second = philox(key, lane, step, draw)
-    radius = math.sqrt(np.{real}(-2.0) * math.log(open_interval(first)))
-    return radius * math.cos(np.{real}(2.0 * math.pi) * open_interval(second))
-'''
+    def store_input_gradients(self) -> None:
+        for k in range(len(self.program.inputs)):
+            if self.variant.half:
+                self.line(f"narrow(scratch, bits, {self.offset(f'gx{k}')}, gx{k}_row, n)")
+            elif k > 0:
+                self.lanes([f"gx{k}_row[i] = {self.at(f'gx{k}')}"])

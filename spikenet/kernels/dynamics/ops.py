@@ -47,10 +47,16 @@ def _reference_forward(
 ) -> tuple[Tensor, list[Tensor], list[Tensor], Tensor]:
     x = inputs[0]
     real = params[0].dtype
-    z, history = reference.scan(program, [i.to(real) for i in inputs], list(state), _lane_params(params, spans, x.shape[1]), rng)
+    z, history = reference.scan(
+        program, [i.to(real) for i in inputs], list(state), _lane_params(params, spans, x.shape[1]), rng
+    )
     sequences = [torch.stack(q) for q in zip(*history[1:], strict=True)] if trace else []
-    saved = history[:-1 : reference.CHUNK] if keep else []
-    checkpoints = torch.stack([torch.stack(s) if s else x.new_empty(0, x.shape[1], dtype=real) for s in saved]) if saved else _none(inputs, state, real)
+    saved = history[: -1 : reference.CHUNK] if keep else []
+    checkpoints = (
+        torch.stack([torch.stack(s) if s else x.new_empty(0, x.shape[1], dtype=real) for s in saved])
+        if saved
+        else _none(inputs, state, real)
+    )
     return z.to(x.dtype), [s.clone() for s in history[-1]], sequences, checkpoints
 
 
@@ -129,7 +135,9 @@ _library.define(
 
 def _program(key: str) -> Program:
     if key not in _programs:
-        raise BackendError(f"the program {key!r} was not traced in this process: build its neuron before running the graph")
+        raise BackendError(
+            f"the program {key!r} was not traced in this process: build its neuron before running the graph"
+        )
     return _programs[key]
 
 
@@ -141,16 +149,34 @@ def _backward(program: str, inputs: Sequence[Tensor], *rest: Any) -> Any:
     return BACKWARD(_program(program), inputs, *rest, size=inputs[0].numel())
 
 
-def _fake_forward(program: str, inputs: Any, state: Any, params: Any, spans: Any, rng: Any, keep: bool, trace: bool) -> Any:
+def _fake_forward(
+    program: str, inputs: Any, state: Any, params: Any, spans: Any, rng: Any, keep: bool, trace: bool
+) -> Any:
     x, real = inputs[0], params[0].dtype
     steps, lanes = x.shape
     chunks = (steps + reference.CHUNK - 1) // reference.CHUNK if keep else 0
     sequences = [x.new_empty((steps, lanes), dtype=real) for _ in state] if trace else []
     checkpoints = x.new_empty((chunks, len(state), lanes), dtype=real)
-    return torch.empty_like(x, memory_format=torch.contiguous_format), [torch.empty_like(s) for s in state], sequences, checkpoints
+    return (
+        torch.empty_like(x, memory_format=torch.contiguous_format),
+        [torch.empty_like(s) for s in state],
+        sequences,
+        checkpoints,
+    )
 
 
-def _fake_backward(program: str, inputs: Any, params: Any, spans: Any, rng: Any, checkpoints: Any, gz: Any, g_state: Any, g_sequences: Any, wants_params: bool) -> Any:
+def _fake_backward(
+    program: str,
+    inputs: Any,
+    params: Any,
+    spans: Any,
+    rng: Any,
+    checkpoints: Any,
+    gz: Any,
+    g_state: Any,
+    g_sequences: Any,
+    wants_params: bool,
+) -> Any:
     gp = [gz.new_empty((gz.shape[1],), dtype=p.dtype) for p in params[:-1]] if wants_params else []
     gx = [gz.new_empty(gz.shape, dtype=x.dtype) for x in inputs]
     return gx, [torch.empty_like(g) for g in g_state], gp
@@ -160,9 +186,21 @@ class _Dynamics(torch.autograd.Function):
     """The link between the two operators. Tensors come flat: inputs, states, parameters."""
 
     @staticmethod
-    def forward(ctx: Any, program: str, spans: list[int], rng: Tensor | None, trace: bool, counts: tuple[int, int], *tensors: Tensor) -> Any:
+    def forward(
+        ctx: Any,
+        program: str,
+        spans: list[int],
+        rng: Tensor | None,
+        trace: bool,
+        counts: tuple[int, int],
+        *tensors: Tensor,
+    ) -> Any:
         n_inputs, n_state = counts
-        inputs, state, params = tensors[:n_inputs], tensors[n_inputs : n_inputs + n_state], tensors[n_inputs + n_state :]
+        inputs, state, params = (
+            tensors[:n_inputs],
+            tensors[n_inputs : n_inputs + n_state],
+            tensors[n_inputs + n_state :],
+        )
         with torch._C._AutoDispatchBelowAutograd():
             z, final, sequences, checkpoints = torch.ops.spikenet.dynamics(
                 program, inputs, state, params, spans, rng, True, trace
@@ -181,7 +219,16 @@ class _Dynamics(torch.autograd.Function):
         inputs, params = saved[:n_inputs], saved[n_inputs : n_inputs + ctx.n_params]
         rng = saved[n_inputs + ctx.n_params] if len(saved) > n_inputs + ctx.n_params else None
         gx, gs, lane_gradients = torch.ops.spikenet.dynamics_backward(
-            ctx.program, inputs, params, ctx.spans, rng, checkpoints, gz, rest[:n_state], rest[n_state:], ctx.wants_params
+            ctx.program,
+            inputs,
+            params,
+            ctx.spans,
+            rng,
+            checkpoints,
+            gz,
+            rest[:n_state],
+            rest[n_state:],
+            ctx.wants_params,
         )
         gp = [_reduced(g, p, span) for g, p, span in zip(lane_gradients, params, ctx.spans, strict=False)]
         return None, None, None, None, None, *gx, *gs, *(gp or [None] * (ctx.n_params - 1)), None

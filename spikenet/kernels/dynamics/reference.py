@@ -93,7 +93,13 @@ class Step(NamedTuple):
     state: list[Tensor]
 
 
-def step(program: Program, inputs: Sequence[Tensor], state: Sequence[Tensor], draws: Sequence[Tensor], params: Sequence[Tensor]) -> Step:
+def step(
+    program: Program,
+    inputs: Sequence[Tensor],
+    state: Sequence[Tensor],
+    draws: Sequence[Tensor],
+    params: Sequence[Tensor],
+) -> Step:
     """One time step on tensors of lanes: charge, fire, emit, reset."""
     p = {f"p_{n}": v for n, v in zip(program.params, params, strict=True)}
     s = {f"s_{n}": v for n, v in zip(program.state, state, strict=True)}

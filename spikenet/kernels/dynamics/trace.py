@@ -238,7 +238,9 @@ class _Namespace(SimpleNamespace):
     """Symbols by name; an unknown name says which are known."""
 
     def __getattr__(self, name: str) -> Any:
-        raise EquationError(f"a neuron equation asks for {name!r}; declared here: {', '.join(sorted(vars(self))) or 'none'}")
+        raise EquationError(
+            f"a neuron equation asks for {name!r}; declared here: {', '.join(sorted(vars(self))) or 'none'}"
+        )
 
 
 Argument = Callable[[Tape], Any]
