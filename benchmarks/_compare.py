@@ -54,10 +54,18 @@ def report(case: str, seconds: dict[str, list[float]], ours: str) -> dict[str, A
         ms = [1e3 * t for t in times]
         ratios = [t / o for t, o in zip(times, seconds[ours], strict=True)]
         line = f"  {name:14} {statistics.median(ms):10.2f} {min(ms):9.2f} {max(ms):9.2f}"
-        result[name] = {"median_ms": round(statistics.median(ms), 3), "min_ms": round(min(ms), 3), "max_ms": round(max(ms), 3)}
+        result[name] = {
+            "median_ms": round(statistics.median(ms), 3),
+            "min_ms": round(min(ms), 3),
+            "max_ms": round(max(ms), 3),
+        }
         if name != ours:
             line += f"   {statistics.median(ratios):6.2f} ({min(ratios):.2f} .. {max(ratios):.2f})"
-            result[name] |= {"ratio": round(statistics.median(ratios), 3), "worst": round(min(ratios), 3), "best": round(max(ratios), 3)}
+            result[name] |= {
+                "ratio": round(statistics.median(ratios), 3),
+                "worst": round(min(ratios), 3),
+                "best": round(max(ratios), 3),
+            }
         print(line)
     return result
 

@@ -95,7 +95,9 @@ def case(steps: int, batch: int, features: int, rounds: int) -> dict[str, object
         assert name in ("norse", "snntorch") or torch.allclose(gx, theirs_gx, atol=1e-5), f"{name} has another gradient"
     seconds = alternate([Contender(n, lambda layer=layer: work(layer, x, gz)) for n, layer in layers.items()], rounds)
     rate = float(z.mean())
-    return report(f"LIF forward + backward, float32, T={steps} B={batch} N={features}, rate {rate:.3f}", seconds, "spikenet")
+    return report(
+        f"LIF forward + backward, float32, T={steps} B={batch} N={features}, rate {rate:.3f}", seconds, "spikenet"
+    )
 
 
 def main() -> None:
@@ -109,7 +111,9 @@ def main() -> None:
     if options.quick:
         finish([case(20, 16, 512, 3)])
     else:
-        finish([case(*size, options.rounds) for size in ((100, 16, 512), (100, 16, 4096), (500, 16, 512), (4, 64, 16384))])
+        finish(
+            [case(*size, options.rounds) for size in ((100, 16, 512), (100, 16, 4096), (500, 16, 512), (4, 64, 16384))]
+        )
 
 
 if __name__ == "__main__":

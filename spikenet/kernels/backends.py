@@ -77,7 +77,7 @@ class Operation:
         """Run the first implementation that can. `size` counts elements, for the reference's warning."""
         if _Choice.forced is not None:
             return self._run_forced(_Choice.forced, *inputs)
-        reasons = []
+        reasons: list[str] = []
         for implementation in self.implementations:
             reason = implementation.why_not(*inputs)
             if reason is None:

@@ -113,9 +113,14 @@ class Stream:
         for name, module in self.net.named_modules():
             where = f"{name or 'the network'} ({type(module).__name__})"
             if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training:
-                raise StateError(f"{where} in training takes statistics over time and cannot be streamed; call .eval() first")
+                raise StateError(
+                    f"{where} in training takes statistics over time and cannot be streamed; call .eval() first"
+                )
             if isinstance(module, _MIXES_TIME) and type(module).__module__.startswith("torch."):
-                raise StateError(f"{where} mixes time steps and cannot be streamed; use spikenet's layer of that name, if there is one")
+                raise StateError(
+                    f"{where} mixes time steps and cannot be streamed; "
+                    "use spikenet's layer of that name, if there is one"
+                )
 
 
 def _check(where: str, held: _Held, like: Any) -> None:

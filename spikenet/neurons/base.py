@@ -10,10 +10,19 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from spikenet.errors import ArgumentError, DeviceError, DtypeError, EquationError, ShapeError, StateError, UnknownNameError
+from spikenet.errors import (
+    ArgumentError,
+    DeviceError,
+    DtypeError,
+    EquationError,
+    ShapeError,
+    StateError,
+    UnknownNameError,
+)
 from spikenet.kernels.dynamics import ALPHA, Emit, register, scan, trace
 from spikenet.neurons.carry import carrier
-from spikenet.neurons.surrogate import Spike, Surrogate, surrogate as _surrogate
+from spikenet.neurons.surrogate import Spike, Surrogate
+from spikenet.neurons.surrogate import surrogate as _surrogate
 
 
 class Param(NamedTuple):
@@ -71,7 +80,8 @@ class Neuron(nn.Module, metaclass=_Traced):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Give the class its state type: a named tuple of tensors (`rng` holds seed and step, if it draws)."""
         super().__init_subclass__(**kwargs)
-        cls.State = namedtuple(f"{cls.__name__}State", (*cls.state, *(("rng",) if cls.draws else ())))
+        fields = (*cls.state, *(("rng",) if cls.draws else ()))
+        cls.State = namedtuple(f"{cls.__name__}State", fields)  # type: ignore[misc]
 
     def __init__(self, *, surrogate: Surrogate | str = "atan", dt: float = 1.0, **params: float | Tensor) -> None:
         super().__init__()
@@ -92,7 +102,9 @@ class Neuron(nn.Module, metaclass=_Traced):
         inside = (tensor > spec.above) & (tensor < spec.below)
         if not bool(inside.all()):
             bad = tensor.detach()[~inside].flatten()[0].item()
-            raise ArgumentError(f"{type(self).__name__}.{name} must lie between {spec.above} and {spec.below}, got {bad}")
+            raise ArgumentError(
+                f"{type(self).__name__}.{name} must lie between {spec.above} and {spec.below}, got {bad}"
+            )
         if isinstance(value, nn.Parameter):
             self.register_parameter(name, value)
         else:
@@ -166,7 +178,10 @@ class Neuron(nn.Module, metaclass=_Traced):
         n = len(self.inputs)
         if len(arguments) not in (n, n + 1):
             names = ", ".join(self.inputs)
-            raise ShapeError(f"{type(self).__name__} takes {n} input(s) ({names}) and an optional state, got {len(arguments)} arguments")
+            raise ShapeError(
+                f"{type(self).__name__} takes {n} input(s) ({names}) and an optional state, "
+                f"got {len(arguments)} arguments"
+            )
         return list(arguments[:n]), arguments[n] if len(arguments) > n else None
 
     def _scan(self, inputs: list[Tensor], state: Any, sequences: bool) -> tuple[Tensor, Any, Any]:
@@ -178,7 +193,9 @@ class Neuron(nn.Module, metaclass=_Traced):
         params, spans = self._flat_params(x)
         flat = [i.reshape(len(x), -1) for i in inputs]
         rng = state[-1] if self.draws else None
-        z, final, traced = scan(self._program, flat, [v.reshape(-1) for v in state[: len(names)]], params, spans, rng, sequences)
+        z, final, traced = scan(
+            self._program, flat, [v.reshape(-1) for v in state[: len(names)]], params, spans, rng, sequences
+        )
         after = [] if rng is None else [rng + torch.tensor([0, len(x)], device=rng.device)]
         following = self.State(*(v.view(x.shape[1:]) for v in final), *after)
         return z.view(x.shape), following, self.State(*(q.view(x.shape) for q in traced), *after) if sequences else None
@@ -186,12 +203,17 @@ class Neuron(nn.Module, metaclass=_Traced):
     def _checked(self, inputs: list[Tensor]) -> Tensor:
         name, x = type(self).__name__, inputs[0]
         if not isinstance(x, Tensor):
-            raise DtypeError(f"{name} takes tensors [T, B, *features], got {type(x).__name__} (an EventTensor: x.to_dense())")
+            raise DtypeError(
+                f"{name} takes tensors [T, B, *features], got {type(x).__name__} (an EventTensor: x.to_dense())"
+            )
         for other in inputs:
             if not other.is_floating_point():
                 raise DtypeError(f"{name} takes floating-point input, got {other.dtype}; convert it with x.float()")
             if other.shape != x.shape or other.dtype != x.dtype:
-                raise ShapeError(f"{name}: inputs must agree in shape and dtype, got {tuple(x.shape)} {x.dtype} and {tuple(other.shape)} {other.dtype}")
+                raise ShapeError(
+                    f"{name}: inputs must agree in shape and dtype, got {tuple(x.shape)} {x.dtype} "
+                    f"and {tuple(other.shape)} {other.dtype}"
+                )
         if x.ndim < 2:
             raise ShapeError(f"{name} takes [T, B, *features], got a tensor of shape {tuple(x.shape)}")
         return x
@@ -242,7 +264,9 @@ class Neuron(nn.Module, metaclass=_Traced):
         features = x.shape[2:]
         aligned = (1,) * (len(features) - value.ndim) + tuple(value.shape)
         if len(aligned) > len(features) or any(a not in (1, b) for a, b in zip(aligned, features, strict=True)):
-            raise ShapeError(f"{owner} of shape {tuple(value.shape)} does not broadcast against the features {tuple(features)}")
+            raise ShapeError(
+                f"{owner} of shape {tuple(value.shape)} does not broadcast against the features {tuple(features)}"
+            )
 
     def extra_repr(self) -> str:
         values = ", ".join(f"{n}={_shown(getattr(self, n))}" for n in self.params)

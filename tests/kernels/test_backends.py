@@ -36,7 +36,10 @@ def test_forcing_lasts_for_the_block_or_for_good() -> None:
 
 
 def test_a_forced_backend_that_cannot_run_raises_with_its_reason() -> None:
-    with use_backend("numba"), pytest.raises(BackendError, match="double: the backend 'numba' was forced, but it is odd"):
+    with (
+        use_backend("numba"),
+        pytest.raises(BackendError, match="double: the backend 'numba' was forced, but it is odd"),
+    ):
         table()(3)
     with pytest.raises(UnknownNameError, match="Did you mean 'numba'"):
         use_backend("nunba")
@@ -53,6 +56,8 @@ def test_a_kernel_that_fails_raises() -> None:
     def fails(x: int) -> None:
         raise RuntimeError("out of registers")
 
-    operation = Operation("f", Implementation("numba", lambda x: None, fails), Implementation("reference", lambda x: None, abs))
+    operation = Operation(
+        "f", Implementation("numba", lambda x: None, fails), Implementation("reference", lambda x: None, abs)
+    )
     with pytest.raises(RuntimeError, match="out of registers"):
         operation(1)

@@ -64,7 +64,9 @@ def learned(value: float) -> nn.Parameter:
 @pytest.mark.parametrize("soft", [False, True])
 def test_lif(soft: bool, backend: str) -> None:
     reset = None if soft else learned(-0.1)
-    neuron = LIF(nn.Parameter(torch.tensor([2.0, 3.0, 4.0])), learned(0.9), reset, surrogate="atan", v_rest=learned(0.05))
+    neuron = LIF(
+        nn.Parameter(torch.tensor([2.0, 3.0, 4.0])), learned(0.9), reset, surrogate="atan", v_rest=learned(0.05)
+    )
     names = ["tau", "v_threshold", "v_rest", *([] if soft else ["v_reset"])]
     assert check(smooth(neuron, "atan"), names, backend)
 

@@ -60,7 +60,9 @@ def build(case: ts.Case, params: dict[str, Tensor], surrogate: sg.Surrogate) -> 
     given = {n: nn.Parameter(v.clone()) for n, v in params.items()}
     reset = None if case.soft else given.pop("v_reset")
     if not case.leak:
-        return IF(given["v_threshold"], reset, detach_reset=case.detach_reset, surrogate=surrogate, v_rest=given["v_rest"])
+        return IF(
+            given["v_threshold"], reset, detach_reset=case.detach_reset, surrogate=surrogate, v_rest=given["v_rest"]
+        )
     return LIF(
         given["tau"],
         given["v_threshold"],

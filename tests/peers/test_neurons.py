@@ -57,7 +57,9 @@ def test_norse_lif_box_cell() -> None:
     from norse.torch import LIFBoxCell, LIFBoxParameters
 
     dt, tau = 1e-3, 10e-3
-    p = LIFBoxParameters(tau_mem_inv=torch.tensor(1 / tau), v_leak=torch.tensor(0.1), v_th=torch.tensor(0.9), v_reset=torch.tensor(-0.2))
+    p = LIFBoxParameters(
+        tau_mem_inv=torch.tensor(1 / tau), v_leak=torch.tensor(0.1), v_th=torch.tensor(0.9), v_reset=torch.tensor(-0.2)
+    )
     cell, state, spikes = LIFBoxCell(p=p, dt=dt), None, []
     x = drive() * 4
     from norse.torch.functional.lif_box import LIFBoxFeedForwardState

@@ -57,7 +57,7 @@ def forward(
     chunks = -(-steps // CHUNK) if keep else 0
     checkpoints = torch.empty((chunks, *before.shape), dtype=before.dtype)
     sequences = [buffers.empty((steps, lanes), before.dtype) for _ in state] if trace else []
-    kernel = _compiled(program, "forward", _STORAGE[x.dtype], keep, trace, False)
+    kernel = _compiled(program, "forward", _STORAGE[x.dtype], trace, False)
     arrays = [*map(_rows, inputs), before.numpy(), *map(_flat, params), np.array(spans, np.int64)]
     arrays += [_rows(z), after.numpy(), checkpoints.numpy(), *(q.numpy() for q in sequences)]
     key, step = _seed(rng)
@@ -85,7 +85,7 @@ def backward(
     gs = torch.empty_like(g_last)
     wanted = [m for m in program.params if m != ALPHA] if wants_params else []
     gp = torch.empty((len(wanted), lanes), dtype=g_last.dtype)
-    kernel = _compiled(program, "backward", _STORAGE[x.dtype], False, bool(g_sequences), wants_params)
+    kernel = _compiled(program, "backward", _STORAGE[x.dtype], bool(g_sequences), wants_params)
     arrays = [*map(_rows, inputs), *map(_flat, params), np.array(spans, np.int64), checkpoints.numpy(), _uniform(gz)]
     arrays += [g_last.numpy(), *(q.contiguous().numpy() for q in g_sequences), *map(_rows, gx), gs.numpy(), gp.numpy()]
     key, step = _seed(rng)
@@ -137,14 +137,12 @@ def _seed(rng: Tensor | None) -> tuple[int, int]:
 
 
 @functools.cache
-def _compiled(
-    program: Program, direction: str, storage: str, keep: bool, trace: bool, params: bool
-) -> Callable[..., None]:
+def _compiled(program: Program, direction: str, storage: str, trace: bool, params: bool) -> Callable[..., None]:
     """The compiled kernel of one variant; its source is printed only if the cache does not hold it yet."""
-    name = f"{program.key}_{direction}_{storage}_{keep:d}{trace:d}{params:d}_{_printers_hash()}"
+    name = f"{program.key}_{direction}_{storage}_{trace:d}{params:d}_{_printers_hash()}"
     path = cache_dir() / "kernels" / f"{name}.py"
     if not path.exists():
-        write_atomically(path, _source(program, direction, storage, keep, trace, params).encode())
+        write_atomically(path, _source(program, direction, storage, trace, params).encode())
     spec = importlib.util.spec_from_file_location(f"spikenet_kernel_{name}", path)
     module = importlib.util.module_from_spec(spec)  # type: ignore[arg-type]
     sys.modules[module.__name__] = module  # Numba's disk cache finds a function's globals by module name
@@ -152,10 +150,10 @@ def _compiled(
     return getattr(module, direction)
 
 
-def _source(program: Program, direction: str, storage: str, keep: bool, trace: bool, params: bool) -> str:
+def _source(program: Program, direction: str, storage: str, trace: bool, params: bool) -> str:
     from spikenet.kernels.dynamics.numba_source import Variant, backward_source, forward_source
 
-    variant = Variant(storage, keep, trace, params)
+    variant = Variant(storage, trace, params)
     return (forward_source if direction == "forward" else backward_source)(program, variant)
 
 

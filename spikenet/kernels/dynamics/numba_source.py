@@ -38,12 +38,11 @@ _WORDS = {
 class Variant(NamedTuple):
     """What one compiled kernel is made for.
 
-    `storage`: dtype of inputs, output and their gradients. `keep`: write checkpoints. `trace`: write (or take
-    the gradients of) the state sequences. `params`: accumulate parameter gradients.
+    `storage`: dtype of inputs, output and their gradients. `trace`: write (or take the gradients of) the state
+    sequences. `params`: accumulate parameter gradients.
     """
 
     storage: str
-    keep: bool = False
     trace: bool = False
     params: bool = False
 
@@ -60,6 +59,8 @@ def forward_source(program: Program, variant: Variant) -> str:
     """The source of
 
     `forward(*inputs, state, *params, spans, z_all, state_out, checkpoints, *sequences, key, step, start, stop)`.
+
+    `checkpoints` [C, S, N] takes the state before every 16th step, or has C = 0 where none is wanted.
     """
     return _Forward(program, variant).source()
 
@@ -161,10 +162,8 @@ class _Source:
         """Inside the loop over blocks of lanes: parameters, shared or not, become rows."""
         self.line(f"n = min({BLOCK}, stop - n0)")
         for m, name in enumerate(self.program.params):
-            with self.block(f"if p{m}.size == 1:"):
-                self.lanes([f"{self.at('p_' + name)} = p{m}[0]"])
-            with self.block("else:"):
-                self.lanes([f"{self.at('p_' + name)} = p{m}[((n0 + i) // spans[{m}]) % p{m}.size]"])
+            index = f"0 if p{m}.size == 1 else ((n0 + i) // spans[{m}]) % p{m}.size"
+            self.lanes([f"{self.at('p_' + name)} = p{m}[{index}]"])
 
     def load_step(self) -> None:
         """The input rows of step t (an input of one step serves them all) and its random numbers."""
@@ -218,9 +217,8 @@ class _Forward(_Source):
             self.lanes(self.states("state_out[{j}, n0 + i] = {s}"))
 
     def time_step(self) -> None:
-        if self.variant.keep:
-            with self.block(f"if t % {CHUNK} == 0:"):
-                self.lanes([*self.states(f"checkpoints[t // {CHUNK}, {{j}}, n0 + i] = {{s}}"), "pass"])
+        with self.block(f"if checkpoints.shape[0] > 0 and t % {CHUNK} == 0:"):
+            self.lanes([*self.states(f"checkpoints[t // {CHUNK}, {{j}}, n0 + i] = {{s}}"), "pass"])
         self.load_step()
         self.line("z_row = z_all[t, n0:n0 + n]")
         with self.block("for i in range(n):"):

@@ -230,8 +230,10 @@ class _Dynamics(torch.autograd.Function):
             rest[n_state:],
             ctx.wants_params,
         )
-        gp = [_reduced(g, p, span) for g, p, span in zip(lane_gradients, params, ctx.spans, strict=False)]
-        return None, None, None, None, None, *gx, *gs, *(gp or [None] * (ctx.n_params - 1)), None
+        gp: list[Tensor | None] = [None] * ctx.n_params  # the last, the surrogate's sharpness, has none
+        for k, g in enumerate(lane_gradients):
+            gp[k] = _reduced(g, params[k], ctx.spans[k])
+        return None, None, None, None, None, *gx, *gs, *gp
 
 
 def _reduced(gradient: Tensor, param: Tensor, span: int) -> Tensor:
