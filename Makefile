@@ -18,7 +18,7 @@ demo: $(VENV)/.library
 	$(RUN)spikenet train --preset digits-dvs
 
 test: $(VENV)/.tools
-	$(RUN)python -m pytest
+	$(RUN)python -m pytest --numprocesses auto --dist loadfile
 
 check: $(VENV)/.tools
 	$(RUN)ruff format --check .

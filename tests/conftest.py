@@ -29,6 +29,9 @@ IN_CI = os.environ.get("CI", "").lower() in {"1", "true"}
 os.environ["SPIKENET_CACHE"] = str(ROOT / ".pytest_cache" / "spikenet")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # a core each
+    torch.set_num_threads(1)
+
 # Hypothesis, too, draws the same examples each time, keeps no files and watches no clock.
 hypothesis.settings.register_profile("spikenet", deadline=None, derandomize=True, database=None)
 hypothesis.settings.load_profile("spikenet")

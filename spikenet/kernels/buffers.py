@@ -15,6 +15,7 @@ from torch import Tensor
 
 SMALLEST = 1 << 20  # bytes; smaller tensors come from torch's allocator
 LARGEST_IDLE = 1 << 29  # bytes kept idle in all
+PAGE = 4096
 
 _idle: dict[int, deque[np.ndarray]] = {}
 _idle_bytes = 0
@@ -33,7 +34,7 @@ def empty(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
 
 def _rounded(size: int) -> int:
     """Up to an eighth of the next power of two, so that nearby sizes share buffers."""
-    step = max(1 << (size.bit_length() - 4), 4096)
+    step = max(1 << (size.bit_length() - 4), PAGE)
     return -(-size // step) * step
 
 
@@ -42,9 +43,15 @@ def _take(size: int) -> np.ndarray:
     try:
         buffer = _idle[size].pop()
     except (KeyError, IndexError):
-        return np.empty(size, np.uint8)
+        return _aligned(size)
     _idle_bytes -= size
     return buffer
+
+
+def _aligned(size: int) -> np.ndarray:
+    """A fresh buffer on a page of its own: matrix libraries round by the alignment of what they are given."""
+    whole = np.empty(size + PAGE, np.uint8)
+    return whole[-whole.ctypes.data % PAGE :][:size]
 
 
 def _give_back(buffer: np.ndarray) -> None:

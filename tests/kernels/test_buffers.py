@@ -29,6 +29,7 @@ def test_shapes_and_dtypes() -> None:
             assert tensor.shape == shape
             assert tensor.dtype == dtype
             assert tensor.is_contiguous()
+            assert tensor.data_ptr() % 64 == 0
             assert torch.equal(tensor.fill_(1.5), torch.full(shape, 1.5, dtype=dtype))
 
 

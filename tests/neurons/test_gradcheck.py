@@ -38,7 +38,7 @@ def smooth(neuron: nn.Module, name: str) -> nn.Module:
     return neuron
 
 
-def check(neuron: nn.Module, names: list[str], backend: str) -> bool:
+def check(neuron: nn.Module, names: list[str], backend: str, traced: bool = False) -> bool:
     torch.manual_seed(3)
     x = (torch.randn(19, 2, 3, dtype=torch.float64) + 0.4).requires_grad_()  # more than one chunk
     v0 = torch.randn(2, 3, dtype=torch.float64).requires_grad_()
@@ -48,9 +48,8 @@ def check(neuron: nn.Module, names: list[str], backend: str) -> bool:
         for n, v in zip(names, values, strict=True):
             del neuron._parameters[n]
             neuron._parameters[n] = v
-        z, last = neuron.run(x, neuron.State(v0))
-        _, states = neuron.trace(x, neuron.State(v0))
-        return z, last.v, states.v
+        z, state = (neuron.trace if traced else neuron.run)(x, neuron.State(v0))
+        return z, state.v  # the last potential, or all of them
 
     with use_backend(backend):
         return torch.autograd.gradcheck(run, (x, v0, *values), eps=1e-6, atol=1e-6)
@@ -61,14 +60,15 @@ def learned(value: float) -> nn.Parameter:
 
 
 @pytest.mark.parametrize("backend", ["numba", "reference"])
+@pytest.mark.parametrize("traced", [False, True])
 @pytest.mark.parametrize("soft", [False, True])
-def test_lif(soft: bool, backend: str) -> None:
+def test_lif(soft: bool, traced: bool, backend: str) -> None:
     reset = None if soft else learned(-0.1)
     neuron = LIF(
         nn.Parameter(torch.tensor([2.0, 3.0, 4.0])), learned(0.9), reset, surrogate="atan", v_rest=learned(0.05)
     )
     names = ["tau", "v_threshold", "v_rest", *([] if soft else ["v_reset"])]
-    assert check(smooth(neuron, "atan"), names, backend)
+    assert check(smooth(neuron, "atan"), names, backend, traced)
 
 
 @pytest.mark.parametrize("name", ["sigmoid", "fast_sigmoid", "triangle", "rectangle"])
