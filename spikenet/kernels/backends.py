@@ -33,7 +33,7 @@ class _Choice:
 
 
 class use_backend:
-    """Force one backend for every operation, from now on or for a `with` block.
+    """Force one backend for every operation of this process, from now on or for a `with` block.
 
     Args:
         name: "triton", "numba" or "reference"; None lets each operation take the first that can run.
@@ -45,11 +45,11 @@ class use_backend:
     def __init__(self, name: str | None) -> None:
         if name is not None and name not in BACKENDS:
             raise UnknownNameError("backend", name, BACKENDS)
-        self._before = _Choice.forced
+        self._name, self._before = name, _Choice.forced
         _Choice.forced = name
 
     def __enter__(self) -> None:
-        return None
+        _Choice.forced = self._name
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -6,6 +6,7 @@ on it. Buffers lent here go back to the pool when the tensor that owns them is f
 
 from __future__ import annotations
 
+import threading
 import weakref
 from collections import deque
 
@@ -18,7 +19,7 @@ LARGEST_IDLE = 1 << 29  # bytes kept idle in all
 PAGE = 4096
 
 _idle: dict[int, deque[np.ndarray]] = {}
-_idle_bytes = 0
+_lock = threading.RLock()  # a buffer may come back while its own thread is in here
 
 
 def empty(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
@@ -29,23 +30,24 @@ def empty(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     buffer = _take(_rounded(bytes_needed))
     lent = buffer[:bytes_needed].view(np.uint8)
     weakref.finalize(lent, _give_back, buffer).atexit = False
-    return torch.from_numpy(lent).view(dtype).view(shape)
+    storage = torch.from_numpy(lent).untyped_storage()
+    strides = torch.empty(shape, device="meta").stride()
+    return torch.empty(0, dtype=dtype).set_(storage, 0, shape, strides)  # no view: it may be changed in place
 
 
 def _rounded(size: int) -> int:
-    """Up to an eighth of the next power of two, so that nearby sizes share buffers."""
+    """Up to a sixteenth of the next power of two, so that nearby sizes share buffers."""
     step = max(1 << (size.bit_length() - 4), PAGE)
     return -(-size // step) * step
 
 
 def _take(size: int) -> np.ndarray:
-    global _idle_bytes
-    try:
-        buffer = _idle[size].pop()
-    except (KeyError, IndexError):
-        return _aligned(size)
-    _idle_bytes -= size
-    return buffer
+    with _lock:
+        queue = _idle.pop(size, None)
+        if queue:
+            _idle[size] = queue  # now the youngest size
+            return queue.pop()
+    return _aligned(size)
 
 
 def _aligned(size: int) -> np.ndarray:
@@ -55,7 +57,11 @@ def _aligned(size: int) -> np.ndarray:
 
 
 def _give_back(buffer: np.ndarray) -> None:
-    global _idle_bytes
-    if _idle_bytes + buffer.nbytes <= LARGEST_IDLE:
-        _idle_bytes += buffer.nbytes
+    """Keep `buffer` for the next one of its size; the oldest sizes make room for it."""
+    with _lock:
         _idle.setdefault(buffer.nbytes, deque()).append(buffer)
+        while sum(size * len(queue) for size, queue in _idle.items()) > LARGEST_IDLE:
+            oldest = next(iter(_idle))
+            _idle[oldest].popleft()
+            if not _idle[oldest]:
+                del _idle[oldest]

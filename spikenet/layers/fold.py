@@ -15,7 +15,7 @@ from spikenet.errors import ShapeError
 __all__ = ["AdaptiveAvgPool2d", "AvgPool2d", "BatchNorm2d", "Conv2d", "MaxPool2d"]
 
 
-class _Folded(nn.Module):
+class Folded(nn.Module):
     """Folds time into the batch, applies the torch layer, and unfolds."""
 
     def forward(self, x: Tensor) -> Tensor:
@@ -28,7 +28,7 @@ class _Folded(nn.Module):
 
 def _folded(layer: type[nn.Module]) -> Any:
     doc = f"`torch.nn.{layer.__name__}` at every time step: `[T, B, C, H, W]` -> `[T, B, C', H', W']`."
-    return type(layer.__name__, (_Folded, layer), {"__doc__": doc, "__module__": __name__})
+    return type(layer.__name__, (Folded, layer), {"__doc__": doc, "__module__": __name__})
 
 
 Conv2d = _folded(nn.Conv2d)

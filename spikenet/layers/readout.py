@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from spikenet.errors import DtypeError, ShapeError, StateError
-from spikenet.neurons import Neuron, maximum
+from spikenet.neurons import Neuron
 from spikenet.neurons.carry import carrier
 from spikenet.neurons.surrogate import Identity
 
@@ -31,13 +31,6 @@ class _Sum(Neuron):
 
     def reset(self, h: Any, z: Any, p: Any) -> dict[str, Any]:
         return {"total": h.total}
-
-
-class _Max(_Sum):
-    state = {"total": float("-inf")}
-
-    def charge(self, s: Any, x: Any, d: Any, p: Any) -> dict[str, Any]:
-        return {"total": maximum(s.total, x.x)}
 
 
 class _Readout(nn.Module):
@@ -70,16 +63,14 @@ class _Readout(nn.Module):
         raise NotImplementedError
 
 
-class _Accumulating(_Readout):
-    fill = 0.0  # stands in for steps past an entry's end
-
+class _Summing(_Readout):
     def __init__(self) -> None:
         super().__init__()
-        self.accumulator: Neuron = _Sum()
+        self.sum = _Sum()
 
     def accumulate(self, x: Tensor, carried: Any, lengths: Tensor | None) -> tuple[Any, int]:
         state, steps = carried or (None, 0)
-        _, state = self.accumulator.run(self.each(_ended(x, lengths, self.fill)), state)
+        _, state = self.sum.run(_ended(self.each(x), lengths, 0.0), state)
         return state, steps + len(x)
 
     def each(self, x: Tensor) -> Tensor:
@@ -90,7 +81,7 @@ class _Accumulating(_Readout):
         return total.total
 
 
-class MeanReadout(_Accumulating):
+class MeanReadout(_Summing):
     """`(1/T) sum_t x[t]`: for spikes, the firing rate."""
 
     def answer(self, total: Any, steps: int, lengths: Tensor | None) -> Tensor:
@@ -99,23 +90,23 @@ class MeanReadout(_Accumulating):
         return total.total / lengths.to(total.total).view(-1, *(1,) * (total.total.ndim - 1))
 
 
-class MaxReadout(_Accumulating):
-    """`max_t x[t]`; the gradient goes to the first step that reaches it."""
+class MaxReadout(_Readout):
+    """`max_t x[t]`; steps that tie share the gradient."""
 
-    fill = float("-inf")
+    def accumulate(self, x: Tensor, carried: Any, lengths: Tensor | None) -> tuple[Any, int]:
+        highest = _ended(x, lengths, float("-inf")).amax(0)
+        before, steps = carried or (highest, 0)
+        return torch.maximum(before, highest), steps + len(x)
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.accumulator = _Max()
+    def answer(self, total: Any, steps: int, lengths: Tensor | None) -> Tensor:
+        return total
 
 
-class SoftmaxSumReadout(_Accumulating):
+class SoftmaxSumReadout(_Summing):
     """`sum_t softmax(x[t])` over the last axis (Hammouamri et al., ICLR 2024)."""
 
-    fill = float("-inf")
-
     def each(self, x: Tensor) -> Tensor:
-        return torch.nan_to_num(x.softmax(-1), nan=0.0)
+        return x.softmax(-1)
 
 
 class LastReadout(_Readout):
@@ -133,7 +124,8 @@ class LastReadout(_Readout):
 
 
 def _checked(x: Tensor, lengths: Tensor) -> None:
-    if lengths.shape != x.shape[1:2] or bool(((lengths < 1) | (lengths > len(x))).any()):
+    fits = lengths.shape == x.shape[1:2] and not lengths.is_floating_point()
+    if not fits or bool(((lengths < 1) | (lengths > len(x))).any()):
         raise ShapeError(f"lengths must be {x.shape[1]} numbers from 1 to {len(x)}, got {lengths.tolist()}")
 
 

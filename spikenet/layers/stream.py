@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from spikenet.errors import ShapeError, StateError
+from spikenet.layers.fold import Folded
 from spikenet.neurons.carry import carrying
 
 __all__ = ["Stream"]
@@ -45,8 +46,9 @@ _MIXES_TIME = (
 class Stream:
     """Runs `net` on one part of a sequence after another, carrying the states of its neurons and readouts.
 
-    The parts together give what the whole sequence gives at once. States are held in `states`, keyed by module
-    name and call number; `reset` drops them.
+    The parts together give what the whole sequence gives at once. States are held in `states`, keyed by module name
+    and call number; `reset` drops them. `net` calls its neurons as modules (`self.lif(x)`) and mixes no time steps of
+    its own; no activation checkpointing, which would run it again without its states.
 
     Args:
         net: a module that takes `[T, B, ...]`.
@@ -60,7 +62,7 @@ class Stream:
         self.net = net
         self.states: dict[Key, _Held] = {}
         self._input: _Held | None = None
-        self._names = {module: name or type(module).__name__ for name, module in net.named_modules()}
+        self._names: dict[nn.Module, str] = {}
         self._calls: dict[nn.Module, int] = {}
         self._collapsed = False
 
@@ -91,6 +93,10 @@ class Stream:
         """Start anew: the next call begins from the initial states."""
         self.states, self._input = {}, None
 
+    def detach(self) -> None:
+        """Cut the graph between what has been and what comes: truncated backpropagation through time."""
+        self.states = {key: held._replace(state=_detached(held.state)) for key, held in self.states.items()}
+
     # What the modules ask for while they run (see `spikenet.neurons.carry`).
 
     def take(self, module: nn.Module, like: Tensor) -> tuple[Any, Any]:
@@ -112,15 +118,25 @@ class Stream:
     def _refuse(self) -> None:
         for name, module in self.net.named_modules():
             where = f"{name or 'the network'} ({type(module).__name__})"
-            if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training:
+            self._names[module] = name or type(module).__name__
+            if isinstance(module, nn.modules.batchnorm._BatchNorm) and (module.training or module.running_mean is None):
                 raise StateError(
                     f"{where} in training takes statistics over time and cannot be streamed; call .eval() first"
                 )
-            if isinstance(module, _MIXES_TIME) and type(module).__module__.startswith("torch."):
+            if isinstance(module, _MIXES_TIME) and not isinstance(module, Folded):
                 raise StateError(
                     f"{where} mixes time steps and cannot be streamed; "
                     "use spikenet's layer of that name, if there is one"
                 )
+
+
+def _detached(state: Any) -> Any:
+    if isinstance(state, Tensor):
+        return state.detach()
+    if isinstance(state, tuple):
+        parts = [_detached(part) for part in state]
+        return type(state)(*parts) if hasattr(state, "_fields") else tuple(parts)
+    return state
 
 
 def _check(where: str, held: _Held, like: Any) -> None:

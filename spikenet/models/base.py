@@ -52,4 +52,5 @@ class Network(nn.Module):
 def _lengths(x: Tensor) -> Tensor | None:
     """Lengths of the sequences, if some end early."""
     lengths = getattr(x, "lengths", None)
-    return None if lengths is None or bool((lengths == x.shape[0]).all()) else lengths
+    # An entry without any step is read out after one, in which nothing happened.
+    return None if lengths is None or bool((lengths == x.shape[0]).all()) else lengths.clamp(min=1)

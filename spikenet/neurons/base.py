@@ -58,7 +58,8 @@ class Neuron(nn.Module, metaclass=_Traced):
     Args:
         surrogate: the slope of the spike in the backward pass, or its name.
         dt: length of a time step, in the unit of the time constants.
-        **params: values of declared parameters: a number or tensor is fixed, an `nn.Parameter` is learned.
+        **params: values of declared parameters: a number or tensor is fixed, an `nn.Parameter` is learned. A number is
+            held in torch's default dtype.
             Shapes broadcast against the features: `()`, per channel `[C, 1, 1]`, per neuron `[*features]`.
 
     Shape:
@@ -82,6 +83,7 @@ class Neuron(nn.Module, metaclass=_Traced):
         super().__init_subclass__(**kwargs)
         fields = (*cls.state, *(("rng",) if cls.draws else ()))
         cls.State = namedtuple(f"{cls.__name__}State", fields)  # type: ignore[misc]
+        cls.State.__module__, cls.State.__qualname__ = cls.__module__, f"{cls.__qualname__}.State"  # so that it pickles
 
     def __init__(self, *, surrogate: Surrogate | str = "atan", dt: float = 1.0, **params: float | Tensor) -> None:
         super().__init__()
@@ -97,6 +99,8 @@ class Neuron(nn.Module, metaclass=_Traced):
             self._declare(name, params.get(name), spec if isinstance(spec, Param) else Param(spec))
 
     def _declare(self, name: str, value: float | Tensor | None, spec: Param) -> None:
+        if hasattr(self, name):
+            raise ArgumentError(f"{type(self).__name__}: the parameter name {name!r} is taken by the module itself")
         value = spec.default if value is None else value
         tensor = value if isinstance(value, Tensor) else torch.tensor(float(value))
         inside = (tensor > spec.above) & (tensor < spec.below)
@@ -140,22 +144,22 @@ class Neuron(nn.Module, metaclass=_Traced):
         running.put(key, state)
         return output
 
-    def run(self, *inputs: Any) -> tuple[Tensor, Any]:
+    def run(self, *inputs: Any, **state: Any) -> tuple[Tensor, Any]:
         """`run(*inputs, state=initial)`: a chunk `[T, B, *features]` from `state`; returns (output, state)."""
-        sequences, state = self._split(inputs)
-        output, state, _ = self._scan(sequences, state, False)
-        return output, state
+        sequences, before = self._split(inputs, state)
+        output, after, _ = self._scan(sequences, before, False)
+        return output, after
 
-    def step(self, *inputs: Any) -> tuple[Tensor, Any]:
+    def step(self, *inputs: Any, **state: Any) -> tuple[Tensor, Any]:
         """`step(*inputs, state=initial)`: one step `[B, *features]`; returns (output, state)."""
-        sequences, state = self._split(inputs)
-        output, state, _ = self._scan([x.unsqueeze(0) for x in sequences], state, False)
-        return output.squeeze(0), state
+        sequences, before = self._split(inputs, state)
+        output, after, _ = self._scan([x.unsqueeze(0) for x in sequences], before, False)
+        return output.squeeze(0), after
 
-    def trace(self, *inputs: Any) -> tuple[Tensor, Any]:
+    def trace(self, *inputs: Any, **state: Any) -> tuple[Tensor, Any]:
         """`trace(*inputs, state=initial)`: returns the output and the state after every step, `[T, B, *features]`."""
-        sequences, state = self._split(inputs)
-        output, _, states = self._scan(sequences, state, True)
+        sequences, before = self._split(inputs, state)
+        output, _, states = self._scan(sequences, before, True)
         return output, states
 
     def initial_state(self, like: Tensor) -> Any:
@@ -166,7 +170,9 @@ class Neuron(nn.Module, metaclass=_Traced):
         real = _real(like.dtype)
         known = self._kernel_params(real)
         values = [
-            (known[v] if isinstance(v, str) else torch.tensor(v, dtype=real, device=like.device)).expand(like.shape)
+            (known[v] if isinstance(v, str) else torch.tensor(v, dtype=real, device=like.device))
+            .expand(like.shape)
+            .clone()
             for v in self.state.values()
         ]
         if not self.draws:
@@ -174,19 +180,28 @@ class Neuron(nn.Module, metaclass=_Traced):
         seed = torch.randint(-(2**63), 2**63 - 1, (), dtype=torch.int64)
         return self.State(*values, torch.stack([seed, torch.zeros_like(seed)]).to(like.device))
 
-    def _split(self, arguments: tuple[Any, ...]) -> tuple[list[Tensor], Any]:
+    def _split(self, arguments: tuple[Any, ...], keyword: dict[str, Any]) -> tuple[list[Tensor], Any]:
+        """Inputs and state, which comes last or as `state=`."""
         n = len(self.inputs)
-        if len(arguments) not in (n, n + 1):
+        arguments += tuple(keyword.values())
+        if len(arguments) not in (n, n + 1) or keyword.keys() - {"state"}:
             names = ", ".join(self.inputs)
             raise ShapeError(
                 f"{type(self).__name__} takes {n} input(s) ({names}) and an optional state, "
                 f"got {len(arguments)} arguments"
+            )
+        if len(arguments) == n and carrier() is not None:
+            raise StateError(
+                f"{type(self).__name__}.run, .step and .trace without a state would start anew in every part of a "
+                "stream; call the neuron itself, or hand the state on"
             )
         return list(arguments[:n]), arguments[n] if len(arguments) > n else None
 
     def _scan(self, inputs: list[Tensor], state: Any, sequences: bool) -> tuple[Tensor, Any, Any]:
         x = self._checked(inputs)
         names = list(self.state)
+        for name in self.params:
+            self._fits(name, x)
         state = self._fitting(state, x) if state is not None else self.initial_state(x.new_empty(x.shape[1:]))
         if x.numel() == 0:
             return x.clone(), state, self.State(*(x.to(v.dtype) for v in state[: len(names)]), *state[len(names) :])
@@ -207,8 +222,9 @@ class Neuron(nn.Module, metaclass=_Traced):
                 f"{name} takes tensors [T, B, *features], got {type(x).__name__} (an EventTensor: x.to_dense())"
             )
         for other in inputs:
-            if not other.is_floating_point():
-                raise DtypeError(f"{name} takes floating-point input, got {other.dtype}; convert it with x.float()")
+            if not isinstance(other, Tensor) or not other.is_floating_point():
+                found = getattr(other, "dtype", type(other).__name__)
+                raise DtypeError(f"{name} takes floating-point input, got {found}; convert it with x.float()")
             if other.shape != x.shape or other.dtype != x.dtype:
                 raise ShapeError(
                     f"{name}: inputs must agree in shape and dtype, got {tuple(x.shape)} {x.dtype} "
@@ -236,21 +252,29 @@ class Neuron(nn.Module, metaclass=_Traced):
         derived = self.derive({n: v.to(real) for n, v in declared.items()})
         if ALPHA in derived:
             raise EquationError(f"{type(self).__name__}: the parameter name {ALPHA!r} is taken by the surrogate")
-        return derived
+        return {n: torch.as_tensor(v, dtype=real) for n, v in derived.items()}
 
     def _trace(self) -> None:
         names = tuple(self._kernel_params(torch.float32))
+        for initial in self.state.values():
+            if isinstance(initial, str) and initial not in names:
+                raise UnknownNameError(f"initial value in {type(self).__name__}.state", initial, names)
         program = trace(self, self.inputs, tuple(self.state), names, tuple(self.draws.items()))
         self._program = register(program)
         self._used = names
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """An option that the equations read may change at any time: they are traced again."""
+        super().__setattr__(name, value)
+        option = not name.startswith("_") and name != "training" and not isinstance(value, Tensor | nn.Module)
+        if option and "_program" in self.__dict__:
+            self._trace()
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         self._trace()  # another process does not know the program yet
 
     def _flat_params(self, x: Tensor) -> tuple[list[Tensor], list[int]]:
-        for name in self.params:
-            self._fits(name, x)
         known = self._kernel_params(_real(x.dtype))
         flat = [_flat_param(known[name], x.shape[2:]) for name in self._used]
         alpha = torch.full((1,), self.emit.alpha, dtype=_real(x.dtype), device=x.device)

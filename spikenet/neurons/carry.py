@@ -6,6 +6,7 @@ nothing is carried, and every call starts from the initial state.
 
 from __future__ import annotations
 
+import threading
 from typing import Any, Protocol
 
 from torch import Tensor, nn
@@ -24,13 +25,16 @@ class Carrier(Protocol):
         """The module that runs has dropped the time axis."""
 
 
-class _Active:
+class _Active(threading.local):
     carrier: Carrier | None = None
 
 
+_active = _Active()
+
+
 def carrier() -> Carrier | None:
-    """The stream that is running, if any."""
-    return _Active.carrier
+    """The stream that is running in this thread, if any."""
+    return _active.carrier
 
 
 class carrying:
@@ -40,7 +44,7 @@ class carrying:
         self._carrier = carrier
 
     def __enter__(self) -> None:
-        self._before, _Active.carrier = _Active.carrier, self._carrier
+        self._before, _active.carrier = _active.carrier, self._carrier
 
     def __exit__(self, *_: object) -> None:
-        _Active.carrier = self._before
+        _active.carrier = self._before

@@ -24,7 +24,18 @@ NEURONS: dict[str, Callable[[], Neuron]] = {
     "LeakyReadout": lambda: LeakyReadout(3.0),
 }
 DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
-SHAPES = [(5, 3, 7), (33, 2, 1500), (16, 1, 2, 3, 5), (17, 4), (1, 1, 1), (0, 3, 4), (6, 0, 4), (6, 3, 0)]
+SHAPES = [
+    (5, 3, 7),
+    (33, 2, 1500),
+    (16, 1, 2, 3, 5),
+    (17, 4),
+    (1, 1, 1),
+    (33, 1, 1),
+    (18, 1),
+    (0, 3, 4),
+    (6, 0, 4),
+    (6, 3, 0),
+]
 
 
 def poison_pool(bytes_in_all: int) -> None:
@@ -135,7 +146,7 @@ def test_threads_do_not_change_a_bit(neuron: Neuron) -> None:
             xi = x.clone().requires_grad_()
             z = neuron(xi)
             z.backward(gz)
-            results.append([z.detach(), xi.grad])
+            results.append([z.detach(), xi.grad, *(p.grad.clone() for p in neuron.parameters())])
     finally:
         torch.set_num_threads(before)
     assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
@@ -149,6 +160,33 @@ def test_state_dict_copy_and_pickle(neuron: Neuron) -> None:
     other.load_state_dict(neuron.state_dict())
     for twin in (other, copy.deepcopy(neuron), pickle.loads(pickle.dumps(neuron))):
         assert torch.equal(twin(x), neuron(x))
+    _, state = neuron.run(x)
+    assert torch.equal(neuron(x[:0]), x[:0])
+    assert torch.equal(neuron.run(x, state=pickle.loads(pickle.dumps(state)))[0], neuron.run(x, state)[0])
+
+
+def test_outputs_may_be_changed_in_place_at_any_size(neuron: Neuron) -> None:
+    for shape in ((4, 2, 3), (40, 20, 1000)):
+        x = drive(shape).requires_grad_()
+        neuron(x).mul_(2.0).sum().backward()
+        doubled, x.grad = x.grad, None
+        (neuron(x) * 2.0).sum().backward()
+        assert torch.equal(doubled, x.grad)
+        with torch.no_grad():
+            assert torch.equal(neuron(x).mul_(2.0), neuron(x) * 2)
+
+
+def test_forward_mode_is_refused(neuron: Neuron) -> None:
+    x = drive((4, 2, 3))
+    with pytest.raises(BackendError, match="no forward-mode derivative"):
+        torch.func.jvp(neuron, (x,), (torch.ones_like(x),))
+
+
+def test_an_option_changed_later_takes_effect() -> None:
+    x, lif = drive((9, 2, 4)).requires_grad_(), LIF()
+    lif.detach_reset, lif.emit = True, LIF(surrogate="triangle").emit
+    twin = LIF(detach_reset=True, surrogate="triangle")
+    assert torch.equal(*(torch.autograd.grad(n(x).sum(), x)[0] for n in (lif, twin)))
 
 
 def test_autocast_keeps_half_precision_inputs(neuron: Neuron) -> None:
@@ -195,6 +233,8 @@ def test_bad_parameters_are_refused(make: Callable[[], Neuron], match: str) -> N
 def test_parameters_that_do_not_fit_the_features() -> None:
     with pytest.raises(ShapeError, match=r"LIF.tau of shape \(3,\) does not broadcast against the features \(4,\)"):
         LIF(torch.full((3,), 2.0))(torch.ones(5, 2, 4))
+    with pytest.raises(ShapeError, match=r"LIF.v_rest of shape \(3,\)"):
+        LIF(v_rest=torch.zeros(3))(torch.ones(5, 2, 4))
 
 
 @pytest.mark.parametrize("shape", [(), (4,), (3, 1), (3, 4), (2, 1, 1), (2, 3, 1), (2, 1, 4), (1, 3, 1)])
@@ -214,9 +254,12 @@ def test_compiles_whole(neuron: Neuron) -> None:
     net = nn.Sequential(nn.Linear(6, 9), neuron)
     x = drive((7, 2, 6))
     compiled = torch.compile(net, fullgraph=True)
+    grads = []
     for module in (net, compiled):
-        module.zero_grad()
+        net.zero_grad()
         module(x).sum().backward()
+        grads.append(net[0].weight.grad.clone())
+    torch.testing.assert_close(*grads)
     torch.testing.assert_close(compiled(x), net(x))
 
 

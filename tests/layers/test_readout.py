@@ -46,6 +46,14 @@ def test_lengths_end_each_entry(readout: type[nn.Module]) -> None:
 
 
 @readouts
+def test_a_nan_is_not_hidden(readout: type[nn.Module]) -> None:
+    x = sequence()
+    x[-1, 0, 0] = torch.nan
+    assert readout()(x)[0].isnan().any()
+    assert readout()(x)[1:].isfinite().all()
+
+
+@readouts
 def test_half_precision_sums_in_float32(readout: type[nn.Module]) -> None:
     x = torch.rand(600, 2, 3, generator=torch.Generator().manual_seed(1)).bfloat16()
     got = readout()(x)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -143,6 +144,9 @@ def test_draws_follow_the_seed_and_nothing_else() -> None:
         (lambda s, x, d, p: {"v": float(s.v)}, "words of spikenet.neurons"),
         (lambda s, x, d, p: s.v, "must return a dict"),
         (lambda s, x, d, p: {"v": "rest"}, "a value of type str"),
+        (lambda s, x, d, p: {"v": x.x if s.v == 0.0 else s.v}, "hardly ever equal"),
+        (lambda s, x, d, p: {"v": s.v % 2.0}, "Words allowed"),
+        (lambda s, x, d, p: {"v": s.v > 0.0}, "a comparison for 'v'"),
     ],
 )
 def test_a_word_that_is_not_known_is_refused(charge: Any, match: str) -> None:
@@ -161,6 +165,92 @@ def test_reset_must_return_every_state() -> None:
 
     with pytest.raises(EquationError, match=r"must return the states \['v', 'w'\], got \['v'\]"):
         Forgets()
+
+
+def test_a_value_kept_from_another_function_is_refused() -> None:
+    class Keeps(QIF):
+        def charge(self, s: Any, x: Any, d: Any, p: Any) -> dict[str, Any]:
+            self._kept = x.x * 2.0
+            return {"v": s.v + x.x}
+
+        def reset(self, h: Any, z: Any, p: Any) -> dict[str, Any]:
+            return {"v": h.v + self._kept}
+
+    with pytest.raises(EquationError, match="kept from another"):
+        Keeps()
+
+
+def test_an_initial_value_must_be_known() -> None:
+    class Lost(QIF):
+        state = {"v": "v_rst"}
+
+    with pytest.raises(UnknownNameError, match="Did you mean 'v_rest'"):
+        Lost()
+
+
+@dataclass(frozen=True)
+class Ternary:
+    """-1, 0 or 1."""
+
+    binary: bool = False
+    alpha: float = 1.0
+
+    def value(self, u: Any, alpha: Any) -> Any:
+        return where(u >= 0.0, 1.0, where(u <= -2.0, -1.0, 0.0))
+
+    def slope(self, u: Any, alpha: Any) -> Any:
+        return 1.0 / (1.0 + u * u)
+
+
+@pytest.mark.parametrize("detached", [False, True])
+def test_a_graded_output_blends_by_arithmetic(detached: bool) -> None:
+    class Graded(QIF):
+        emit = Ternary()
+
+        def charge(self, s: Any, x: Any, d: Any, p: Any) -> dict[str, Any]:
+            return {"v": s.v + x.x}
+
+        def reset(self, h: Any, z: Any, p: Any) -> dict[str, Any]:
+            return {"v": blend(detach(z) if detached else z, h.v, p.v_rest)}
+
+    x = torch.tensor([-1.5, 0.5, 1.0]).view(3, 1, 1)
+    z, state = Graded().trace(x)
+    assert z.flatten().tolist() == [-1.0, -1.0, -1.0]
+    assert state.v.flatten().tolist() == [-3.0, -5.0, -8.0]  # v - z (0 - v), by hand
+
+
+def test_a_gate_stops_spike_and_gradient() -> None:
+    """Refractory for two steps after a spike: a clock as a second state, by hand in float64."""
+
+    class Refractory(QIF):
+        state = {"v": "v_rest", "clock": 0.0}
+
+        def charge(self, s: Any, x: Any, d: Any, p: Any) -> dict[str, Any]:
+            return {"v": s.v + (x.x - s.v) / p.tau, "clock": s.clock - 1.0}
+
+        def fire(self, h: Any, p: Any) -> Any:
+            return h.v - p.v_threshold, h.clock < 0.0
+
+        def reset(self, h: Any, z: Any, p: Any) -> dict[str, Any]:
+            return {"v": blend(z, h.v, p.v_rest), "clock": blend(z, h.clock, 2.0)}
+
+    x = (20 * torch.rand(40, 2, 9, generator=torch.Generator().manual_seed(3))).requires_grad_()
+    gz = torch.randn(x.shape, generator=torch.Generator().manual_seed(4))
+    neuron = Refractory()
+    z = neuron(x)
+    z.backward(gz)
+    x64 = x.detach().double().requires_grad_()
+    v, clock, out = torch.zeros(2, 9).double(), torch.zeros(2, 9).double(), []
+    for x_t in x64:
+        h = v + (x_t - v) / 8.0
+        spike = atan_spike(h - 1.0) * (clock - 1.0 < 0)
+        v, clock = h * (1 - spike), torch.where(spike > 0, 2.0, clock - 1.0)
+        out.append(spike)
+    truth = torch.stack(out)
+    truth.backward(gz.double())
+    assert torch.equal(z.double(), truth)
+    assert 0.05 < truth.mean() < 0.34
+    assert float((x.grad - x64.grad).norm() / x64.grad.norm()) < 1e-5
 
 
 def test_an_unknown_parameter_names_the_nearest() -> None:

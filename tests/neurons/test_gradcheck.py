@@ -34,7 +34,6 @@ class Smooth:
 
 def smooth(neuron: nn.Module, name: str) -> nn.Module:
     neuron.emit = Smooth(SURROGATES[name]())
-    neuron._trace()
     return neuron
 
 

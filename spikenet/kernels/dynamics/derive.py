@@ -14,6 +14,7 @@ gradient of its own: it multiplies `sg`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -36,10 +37,8 @@ class Blend(sympy.Function):
 
     def _eval_derivative(self, s: sympy.Symbol) -> sympy.Expr:
         z, a, b = self.args
-        if s == z:
-            return b - a
-        da, db = sympy.diff(a, s), sympy.diff(b, s)
-        return da if da == db else Blend(z, da, db)
+        dz, da, db = (sympy.diff(argument, s) for argument in self.args)
+        return (da if da == db else Blend(z, da, db)) + dz * (b - a)
 
 
 _EXPRESSION = {
@@ -114,7 +113,7 @@ def _expressions(phase: Phase) -> dict[str, sympy.Expr]:
     def value(a: Value) -> sympy.Expr:
         if isinstance(a, str):
             return known.get(a, sympy.Symbol(a))
-        return sympy.Integer(int(a)) if a == int(a) else sympy.Float(a)
+        return sympy.Integer(int(a)) if math.isfinite(a) and a == int(a) else sympy.Float(a)
 
     for out, word, args in phase.operations:
         known[out] = sympy.Symbol(out) if word in _OPAQUE else _EXPRESSION[word](*(value(a) for a in args))
@@ -195,9 +194,12 @@ class _Lowering:
         base, exponent = e.args
         if exponent.is_negative:
             return self._record("div", 1.0, self.value(1 / e))
-        whole, half = divmod(exponent * 2, 2)
-        factors = [self.value(base)] * int(whole) + ([self._record("sqrt", self.value(base))] if half else [])
-        return self._chain_values("mul", factors)
+        root, exponent = self.value(base), sympy.nsimplify(exponent)
+        if exponent.q & (exponent.q - 1):  # no power of two: no chain of square roots
+            return self._record("exp", self._record("mul", float(exponent), self._record("log", root)))
+        for _ in range(exponent.q.bit_length() - 1):
+            root = self._record("sqrt", root)
+        return self._chain_values("mul", [root] * int(exponent.p))
 
     def _chain(self, word: str, terms: list[sympy.Expr]) -> Value:
         return self._chain_values(word, [self.value(t) for t in terms])

@@ -6,10 +6,16 @@ form on disk the next time.
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import functools
 import hashlib
 import importlib.util
+import os
+import shutil
 import sys
+import tempfile
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,7 +31,7 @@ from spikenet.kernels.dynamics.trace import ALPHA, Program
 from spikenet.kernels.threads import over_lanes
 
 _STORAGE = {torch.float32: "float32", torch.float64: "float64", torch.bfloat16: "bfloat16", torch.float16: "float16"}
-_PRINTERS = ("trace.py", "derive.py", "numba_source.py", "numba_text.py", "numba_backend.py")
+_PRINTERS = ("trace.py", "reference.py", "derive.py", "numba_source.py", "numba_text.py", "numba_backend.py")
 
 
 def why_not(program: Program, inputs: Sequence[Tensor], *_: Any) -> str | None:
@@ -140,7 +146,7 @@ def _seed(rng: Tensor | None) -> tuple[int, int]:
 def _compiled(program: Program, direction: str, storage: str, trace: bool, params: bool) -> Callable[..., None]:
     """The compiled kernel of one variant; its source is printed only if the cache does not hold it yet."""
     name = f"{program.key}_{direction}_{storage}_{trace:d}{params:d}_{_printers_hash()}"
-    path = cache_dir() / "kernels" / f"{name}.py"
+    path = _folder() / f"{name}.py"
     if not path.exists():
         write_atomically(path, _source(program, direction, storage, trace, params).encode())
     spec = importlib.util.spec_from_file_location(f"spikenet_kernel_{name}", path)
@@ -148,6 +154,24 @@ def _compiled(program: Program, direction: str, storage: str, trace: bool, param
     sys.modules[module.__name__] = module  # Numba's disk cache finds a function's globals by module name
     spec.loader.exec_module(module)  # type: ignore[union-attr]
     return getattr(module, direction)
+
+
+@functools.cache
+def _folder() -> Path:
+    """Where sources and compiled kernels are kept: the user's cache, or a temporary folder where that cannot be."""
+    folder = cache_dir() / "kernels"
+    with contextlib.suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+    if os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+        return folder
+    warnings.warn(
+        f"compiled kernels cannot be kept in {folder}: every process compiles its own. "
+        "Set SPIKENET_CACHE to a folder that can be written.",
+        stacklevel=2,
+    )
+    temporary = tempfile.mkdtemp(prefix="spikenet-")
+    atexit.register(shutil.rmtree, temporary, ignore_errors=True)
+    return Path(temporary)
 
 
 def _source(program: Program, direction: str, storage: str, trace: bool, params: bool) -> str:

@@ -86,7 +86,7 @@ class _Source:
         self._lines: list[str] = []
         self._depth = 1
         self._rows: dict[str, int] = {}
-        self._constants: dict[float, str] = {}
+        self._constants: dict[str, str] = {}  # by how they are written: 0.0 is not -0.0
 
     # Writing.
 
@@ -114,7 +114,7 @@ class _Source:
         return f"scratch[{self.offset(row)} + i]"
 
     def value(self, v: Value) -> str:
-        return v if isinstance(v, str) else self._constants.setdefault(v, f"k{len(self._constants)}")
+        return v if isinstance(v, str) else self._constants.setdefault(repr(v), f"k{len(self._constants)}")
 
     def work(self, operations: Iterable[Operation]) -> None:
         for out, word, args in operations:
@@ -134,9 +134,8 @@ class _Source:
         real = self.variant.real
         setup = [f"scratch = np.empty({max(len(self._rows), 1) * ROW}, np.{real})"]
         setup += ["bits = scratch.view(np.uint32)"] if self.variant.half else []
-        setup += [f"{k} = np.{real}({v!r})" for v, k in {**self._constants, 0.0: "zero"}.items()]
-        if 0.0 in self._constants:
-            setup.append(f"{self._constants[0.0]} = zero")
+        setup += [f"{k} = np.{real}(float('{v}'))" for v, k in self._constants.items()]
+        setup += [f"zero = np.{real}(0.0)"]
         arguments = ", ".join([*self.arguments(), "key", "step", "start", "stop"])
         head = ["@njit(cache=True, nogil=True, error_model='numpy')", f"def {self.name}({arguments}):"]
         return "\n".join([*self._prelude(), *head, *("    " + line for line in setup), *self._lines]) + "\n"
@@ -294,7 +293,7 @@ class _Backward(_Source):
     def load_output_gradient(self) -> None:
         """`gz_row`; a gradient that is one number is written out."""
         row = f"scratch[{self.offset('gz')}:{self.offset('gz') + BLOCK}]"
-        with self.block("if gz_all.shape[1] == 1:"):
+        with self.block("if gz_all.size == 1:"):
             if self.variant.half:
                 self.line(f"widen(gz_all[0], scratch, bits, {self.offset('gz')}, 1)")
                 self.lanes([f"{self.at('gz')} = scratch[{self.offset('gz')}]"])

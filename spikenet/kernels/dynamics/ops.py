@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from spikenet.errors import BackendError
 from spikenet.kernels.backends import Implementation, Operation
@@ -243,6 +244,8 @@ def _reduced(gradient: Tensor, param: Tensor, span: int) -> Tensor:
 
 def _autograd(program: str, inputs: Any, state: Any, params: Any, spans: Any, rng: Any, keep: bool, trace: bool) -> Any:
     tensors = [*inputs, *state, *params]
+    if forward_ad._current_level >= 0 and any(forward_ad.unpack_dual(t).tangent is not None for t in tensors):
+        raise BackendError("dynamics has no forward-mode derivative: use backward, or torch.autograd.grad")
     if torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
         out = _Dynamics.apply(program, spans, rng, trace, (len(inputs), len(state)), *tensors)
         n = len(state)

@@ -55,7 +55,7 @@ _WORDS: dict[str, Callable[..., Tensor]] = {
     "neg": torch.neg,
     "exp": torch.exp,
     "log": torch.log,
-    "sqrt": torch.sqrt,
+    "sqrt": lambda a: a.double().sqrt().to(a.dtype),  # correctly rounded, as the kernels' is; torch's is not
     "tanh": torch.tanh,
     "sin": torch.sin,
     "cos": torch.cos,
@@ -105,16 +105,16 @@ def step(
     s = {f"s_{n}": v for n, v in zip(program.state, state, strict=True)}
     x = {f"x_{n}": v for n, v in zip(program.inputs, inputs, strict=True)}
     d = {f"d_{n}": v for (n, _), v in zip(program.draws, draws, strict=True)}
-    h = {f"h_{n}": v for n, v in work(program.charge, x | s | d | p).items()}
-    fired = work(program.fire, h | p)
-    z = _emit(program, fired, p)
-    following = work(program.reset, h | p | {"z": z})
     like = inputs[0]
+    h = {f"h_{n}": v.expand_as(like) for n, v in work(program.charge, x | s | d | p).items()}
+    fired = work(program.fire, h | p)
+    z = _emit(program, fired, p, like)
+    following = work(program.reset, h | p | {"z": z})
     return Step(z, [following[n].expand_as(like) for n in program.state])
 
 
-def _emit(program: Program, fired: dict[str, Tensor], p: dict[str, Tensor]) -> Tensor:
-    u = fired["u"]
+def _emit(program: Program, fired: dict[str, Tensor], p: dict[str, Tensor], like: Tensor) -> Tensor:
+    u = fired["u"].expand_as(like)
     with torch.no_grad():
         known = {"u": u.detach(), "p_alpha": p["p_alpha"]}
         z, sg = work(program.emit, dict(known))["z"], work(program.slope, dict(known))["sg"]

@@ -40,10 +40,16 @@ class Tape:
         out = f"{self.prefix}{len(self.operations)}"
         names = tuple(a.name if isinstance(a, Symbol) else float(a) for a in args)
         self.operations.append(Operation(out, word, names))
-        return Symbol(out, self, "condition" if word in CONDITIONS else "value")
+        return Symbol(out, self, _kind(word, args))
 
 
 CONDITIONS = frozenset({"lt", "le", "gt", "ge"})
+
+
+def _kind(word: str, args: Sequence[Symbol | float]) -> str:
+    if word in CONDITIONS:
+        return "condition"
+    return "graded" if any(isinstance(a, Symbol) and a.kind == "graded" for a in args) else "value"
 
 
 def refuse(what: str) -> EquationError:
@@ -116,6 +122,20 @@ class Symbol:
     def __float__(self) -> float:
         raise refuse("math functions or float() on a symbol (use the words of spikenet.neurons)")
 
+    def __eq__(self, other: object) -> bool:
+        raise refuse("`==` or `!=` (two real numbers are hardly ever equal; compare with < or >)")
+
+    __hash__ = object.__hash__  # refusing `==` would take it away
+
+    def _refused(self, *_: Any) -> Any:
+        raise refuse("`%`, `//`, `&`, `|`, `^`, `~`, `@`, int(), round(), len(), indexing or iteration on a symbol")
+
+    __mod__ = __rmod__ = __floordiv__ = __rfloordiv__ = __and__ = __or__ = __xor__ = __invert__ = _refused
+    __matmul__ = __int__ = __round__ = __len__ = __getitem__ = __iter__ = _refused
+
+    def __pos__(self) -> Symbol:
+        return self
+
     @classmethod
     def __torch_function__(cls, function: Any, *_: Any) -> Any:
         raise refuse(f"torch.{getattr(function, '__name__', function)} on a symbol")
@@ -132,6 +152,8 @@ def record(word: str, *args: Any) -> Symbol:
     symbols = [a for a in args if isinstance(a, Symbol)]
     if not symbols:
         raise refuse(f"{word!r} of constants alone (compute it in plain Python)")
+    if any(a.tape is not symbols[0].tape for a in symbols):
+        raise refuse("a value kept from another of the three functions (hand it on through what they return)")
     return symbols[0].tape.record(word, *args)
 
 
@@ -260,13 +282,17 @@ def _phase(prefix: str, function: Callable[..., Any], *arguments: Argument) -> P
     results = function(*(argument(tape) for argument in arguments))
     if not isinstance(results, Mapping):
         raise EquationError(f"{function.__qualname__} must return a dict of names to values, got {results!r}")
-    return Phase(tuple(tape.operations), {k: _value(k, v) for k, v in results.items()})
+    return Phase(tuple(tape.operations), {k: _value(tape, k, v) for k, v in results.items()})
 
 
-def _value(name: str, value: Any) -> Value:
+def _value(tape: Tape, name: str, value: Any) -> Value:
     if isinstance(value, Symbol):
+        if value.tape is not tape:
+            raise refuse(f"a value kept from another of the three functions for {name!r}")
+        if (value.kind == "condition") != (name == "gate"):
+            raise refuse(f"a {'comparison' if value.kind == 'condition' else 'number'} for {name!r} (see where)")
         return value.name
-    if isinstance(value, int | float):
+    if isinstance(value, int | float) and name != "gate":
         return float(value)
     raise refuse(f"a value of type {type(value).__name__} for {name!r}")
 

@@ -30,12 +30,12 @@ atan = _unary("atan", math.atan)
 
 
 def minimum(a: Any, b: Any) -> Any:
-    """The smaller of two scalars; the derivative goes to the one taken."""
+    """The smaller of two scalars (`b` if one is NaN); the derivative goes to the one taken."""
     return where(a <= b, a, b)
 
 
 def maximum(a: Any, b: Any) -> Any:
-    """The larger of two scalars; the derivative goes to the one taken."""
+    """The larger of two scalars (`b` if one is NaN); the derivative goes to the one taken."""
     return where(a >= b, a, b)
 
 

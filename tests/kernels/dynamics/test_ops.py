@@ -32,6 +32,7 @@ WORDS = {
     "exp": exp,
     "log": lambda a: log(a * a + 1.0),
     "sqrt": lambda a: sqrt(a * a + 0.5),
+    "fourth_root": lambda a: sqrt(sqrt(a * a + 1.0)) + (a * a + 0.5) * sqrt(a * a + 0.5),
     "half_power": lambda a: (a * a + 0.5) ** 0.5,
     "cube": lambda a: a**3,
     "inverse_square": lambda a: (a * a + 0.5) ** -2,
@@ -45,6 +46,7 @@ WORDS = {
     "where": lambda a: where(a > 0.1, exp(a), -a / 3.0),
     "nested": lambda a: where(a <= 0.4, where(a < -0.2, a * a, sin(a)), 2.0 - a),
     "unreached_overflow": lambda a: where(a < 5.0, a, exp(exp(a * 100.0 + 900.0))),
+    "infinite_constant": lambda a: where(a < 5.0, a, float("inf")) + where(a > 3.0, -0.0, a),
     "quotient": lambda a: (1.0 - a) / (2.0 + a * a) - 4.0 / (3.0 + a * a),
 }
 
@@ -113,6 +115,30 @@ def test_blend_selects_and_differentiates_to_the_spike() -> None:
     assert torch.isfinite(state.v).all()
 
 
+@pytest.mark.parametrize(
+    "reset",
+    [
+        lambda h, z, p: blend(z, h.v, p.v_reset),
+        lambda h, z, p: blend(1.0 - z, p.v_reset, h.v),
+        lambda h, z, p: blend(z, h.v, z * p.v_threshold * 0.3),
+        lambda h, z, p: blend(z, h.v * z + h.v, h.v * 0.1),
+    ],
+)
+def test_blend_differentiates_like_its_arithmetic(reset: Any) -> None:
+    class Resets(LIF):
+        def reset(self, h: Any, z: Any, p: Any) -> dict[str, Any]:
+            return {"v": reset(h, z, p)}
+
+    x = torch.randn(20, 2, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 2
+    grads = []
+    for backend in ("numba", "reference"):
+        xi = x.clone().requires_grad_()
+        with use_backend(backend):
+            Resets()(xi).cumsum(0).sum().backward()
+        grads.append(xi.grad)
+    torch.testing.assert_close(grads[0], grads[1], rtol=1e-12, atol=1e-12)
+
+
 def test_opcheck() -> None:
     lif = LIF(torch.nn.Parameter(torch.tensor([2.0, 3.0, 4.0])))
     x = torch.randn(20, 2, 3, generator=torch.Generator().manual_seed(0)).requires_grad_()
@@ -137,15 +163,32 @@ def test_a_program_of_another_process_is_refused_by_name() -> None:
 
 def test_compiled_kernels_are_files_of_their_own(tmp_path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
     monkeypatch.setenv("SPIKENET_CACHE", str(tmp_path))
-    numba_backend._compiled.cache_clear()
+    forget()
     try:
         LIF()(torch.randn(5, 2, 3))
         sources = list((tmp_path / "kernels").glob("*.py"))
         assert len(sources) == 1
         stamp = sources[0].stat().st_mtime_ns
-        numba_backend._compiled.cache_clear()
+        forget()
         LIF()(torch.randn(5, 2, 3))
         assert sources[0].stat().st_mtime_ns == stamp
         assert list((tmp_path / "kernels" / "__pycache__").glob("*.nbc"))
     finally:
-        numba_backend._compiled.cache_clear()
+        forget()
+
+
+def forget() -> None:
+    """What this process knows of compiled kernels and their place."""
+    numba_backend._compiled.cache_clear()
+    numba_backend._folder.cache_clear()
+
+
+def test_a_cache_that_cannot_be_written_is_said_and_gone_without(tmp_path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("SPIKENET_CACHE", str(tmp_path / "file"))
+    forget()
+    try:
+        with pytest.warns(UserWarning, match="Set SPIKENET_CACHE to a folder that can be written"):
+            assert LIF()(torch.ones(5, 2, 3)).shape == (5, 2, 3)
+    finally:
+        forget()
