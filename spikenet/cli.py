@@ -126,10 +126,12 @@ class _Run:
     def __init__(self, options: Any, seed: int) -> None:
         import torch
 
-        from spikenet.training import seed_everything
+        from spikenet.training import Optimiser, TrainerOptions, seed_everything
 
         torch.set_num_threads(options.threads)
         self.options, self.seed = options, seed
+        self.optim = Optimiser(**options.optim.as_dict())
+        self.trainer = TrainerOptions(**options.trainer.as_dict())
         self.data = _ready(_dataset(options.dataset)(**options.data.as_dict(), seed=seed))
         seed_everything(seed)
         self.model = _build(_network(options.network), self.data, options.model.as_dict())
@@ -154,7 +156,7 @@ def _new_run(parser: Any, options: Any, seed: int) -> float:
     _introduce(run.data)
     stored = options.clone()
     stored.seeds = [seed]
-    for word in ("config", "resume"):
+    for word in ("config", "preset", "resume"):
         stored.pop(word, None)
     text = parser.dump(stored, skip_validation=True)
     run.folder = RunFolder.create(options.out, f"{options.preset or options.dataset}-seed{seed}", text)
@@ -174,12 +176,11 @@ def _resume(words: Sequence[str]) -> int:
 
 def _finish(run: _Run) -> float:
     """Train what is left to train, then evaluate and report; returns the test accuracy."""
-    from spikenet.training import Optimiser, TrainerOptions, fit, save_weights
+    from spikenet.training import fit, save_weights
 
-    optim, options = Optimiser(**run.options.optim.as_dict()), TrainerOptions(**run.options.trainer.as_dict())
     print(f"run folder: {run.folder.path}", flush=True)
     with _resumable(run.folder):
-        fit(run.model, run.data, run.folder, optim=optim, options=options, seed=run.seed)
+        fit(run.model, run.data, run.folder, optim=run.optim, options=run.trainer, seed=run.seed)
         save_weights(run.model, run.folder.weights)
         return _evaluate(run)
 
@@ -244,11 +245,12 @@ def _parse(words: Sequence[str]) -> tuple[Any, Any]:
     for name in ("--preset", "--dataset", "--network"):
         first.add_argument(name)
     given, _ = first.parse_known_args(list(words))
-    files = [*([_preset(given.preset)] if given.preset else []), *(Path(path) for path in given.config)]
+    mine = [Path(path) for path in given.config]
+    preset = given.preset or _from_files(mine, "preset")
+    files = [_preset(preset), *mine] if preset else mine
     chosen = {name: getattr(given, name) or _from_files(files, name) for name in ("dataset", "network")}
     parser = _train_parser(chosen["dataset"] or "digits-dvs", chosen["network"] or "SpikingMLP")
-    preset = ["--config", str(files[0])] if given.preset else []
-    options = parser.parse_args([*preset, *words])
+    options = parser.parse_args([*(["--config", str(files[0])] if preset else []), *words])
     options.threads = options.threads or torch.get_num_threads()
     return parser, options
 

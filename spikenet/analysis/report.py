@@ -86,13 +86,19 @@ def _section(title: str, content: str) -> str:
 
 
 def _headline(facts: Mapping[str, str]) -> str:
-    cards = (f'<div class="card"><b>{escape(fact)}</b><span>{escape(name)}</span></div>' for name, fact in facts.items())
+    cards = (
+        f'<div class="card"><b>{escape(fact)}</b><span>{escape(name)}</span></div>' for name, fact in facts.items()
+    )
     return f'<div class="cards">{"".join(cards)}</div>'
 
 
 def _recordings(report: Report) -> str:
     camera = bool(report.recordings) and report.recordings[0][0].sensor.height > 1
-    legend = "ON events red, OFF events blue, over the whole recording." if camera else "Channel over time, one dot an event."
+    legend = (
+        "ON events red, OFF events blue, first third of each recording."
+        if camera
+        else "Channel over time, one dot an event."
+    )
     figures = [
         _figure(plots.events(stream), true if true == predicted else f"{true}, read as {predicted}", camera)
         for stream, true, predicted in report.recordings

@@ -12,21 +12,17 @@ stride, dilation and groups count.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
+from spikenet.energy.reach import Connection, dense_macs, synapses_reached
 from spikenet.errors import ShapeError
 from spikenet.neurons import Neuron
 
-_Convolution: TypeAlias = nn.Conv1d | nn.Conv2d | nn.Conv3d
-_TRANSPOSED = {1: functional.conv_transpose1d, 2: functional.conv_transpose2d, 3: functional.conv_transpose3d}
 _KINDS = ("spikes", "counts", "graded")
 
 
@@ -135,19 +131,16 @@ def count(network: nn.Module) -> Iterator[Work]:
 
 def _hook(work: Work, name: str, module: nn.Module) -> Callable[..., None] | None:
     record = LayerWork(name, type(module).__name__)
-    if isinstance(module, (nn.Linear, *_CONVOLUTIONS)):
+    if isinstance(module, Connection):
         work.layers.append(record)
         return lambda module, args, output: _connection(work, record, module, args[0].detach(), output)
     if isinstance(module, Neuron):
         work.layers.append(record)
         return lambda module, args, output: _neuron(record, output.detach())
-    if not _is_free(module) and any(True for _ in module.parameters(recurse=False)):
+    free = isinstance(module, nn.modules.batchnorm._BatchNorm)  # folded into the weights before it at inference
+    if not free and any(True for _ in module.parameters(recurse=False)):
         work.uncounted.append(f"{name} ({record.kind})")
     return None
-
-
-def _is_free(module: nn.Module) -> bool:
-    return isinstance(module, nn.modules.batchnorm._NormBase)
 
 
 def _open_call(work: Work, x: Any) -> None:
@@ -157,9 +150,9 @@ def _open_call(work: Work, x: Any) -> None:
     work.samples += work.call[1]
 
 
-def _connection(work: Work, record: LayerWork, module: nn.Module, x: Tensor, output: Tensor) -> None:
+def _connection(work: Work, record: LayerWork, layer: Connection, x: Tensor, output: Tensor) -> None:
     kind = _kind(x)
-    dense = _dense_macs(module, output)
+    dense = dense_macs(layer, output)
     record.input = max(record.input, kind, key=_KINDS.index)
     record.inputs += x.numel()
     record.events += x.double().abs().sum().item()
@@ -168,7 +161,7 @@ def _connection(work: Work, record: LayerWork, module: nn.Module, x: Tensor, out
     if kind == "graded":
         record.macs += dense
     else:
-        record.acs += _synapses_reached(module, x)
+        record.acs += synapses_reached(layer, x)
 
 
 def _neuron(record: LayerWork, output: Tensor) -> None:
@@ -187,49 +180,3 @@ def _steps_in(work: Work, x: Tensor) -> int:
     """Time steps that one call covers: all of them, unless it runs step by step or after the time axis was read out."""
     steps, batch = work.call
     return steps if x.shape[:2] == work.call or x.shape[0] == steps * batch else 1
-
-
-def _dense_macs(module: nn.Module, output: Tensor) -> int:
-    if isinstance(module, nn.Linear):
-        return output.numel() * module.in_features
-    return output.numel() * math.prod(module.kernel_size) * (module.in_channels // module.groups)  # type: ignore[operator]
-
-
-def _synapses_reached(module: nn.Module, x: Tensor) -> int:
-    if isinstance(module, nn.Linear):
-        return round(x.double().abs().sum().item() * module.out_features)
-    return _convolution_reach(module, x.double().abs())
-
-
-def _convolution_reach(module: nn.Module, x: Tensor) -> int:
-    """Events times outputs reached; a transposed convolution of ones says how many windows cover each padded position."""
-    space = len(module.kernel_size)  # type: ignore[arg-type]
-    per_position = _pad(module, x.reshape(-1, *x.shape[-space - 1 :]).sum(0)).sum(0)
-    windows = [
-        (size - dilation * (kernel - 1) - 1) // stride + 1
-        for size, kernel, stride, dilation in zip(
-            per_position.shape, module.kernel_size, module.stride, module.dilation, strict=True
-        )  # type: ignore[arg-type]
-    ]
-    reach = _TRANSPOSED[space](
-        torch.ones(1, 1, *windows, dtype=x.dtype, device=x.device),
-        torch.ones(1, 1, *module.kernel_size, dtype=x.dtype, device=x.device),  # type: ignore[misc]
-        stride=module.stride,
-        dilation=module.dilation,
-    )[0, 0]
-    covered = per_position[tuple(slice(0, size) for size in reach.shape)]
-    return round((covered * reach).sum().item()) * (module.out_channels // module.groups)  # type: ignore[operator]
-
-
-def _pad(module: nn.Module, x: Tensor) -> Tensor:
-    """Pad as the layer does, so that reflected or wrapped spikes are charged too."""
-    if module.padding == "valid":
-        return x
-    if module.padding == "same":
-        totals = [d * (k - 1) for d, k in zip(module.dilation, module.kernel_size, strict=True)]  # type: ignore[arg-type]
-        sides = [(total // 2, total - total // 2) for total in totals]
-    else:
-        sides = [(p, p) for p in module.padding]  # type: ignore[union-attr]
-    flat = [side for pair in reversed(sides) for side in pair]
-    mode = "constant" if module.padding_mode == "zeros" else module.padding_mode
-    return functional.pad(x[None], flat, mode=mode)[0]  # type: ignore[arg-type]

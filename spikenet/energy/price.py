@@ -42,8 +42,7 @@ ASSUMPTIONS = (
     "every multiply-accumulate (MAC) of the layer, at every time step.",
     "The dense twin is an ANN of the same layers. 'One frame' runs it once per sample on a single static frame; "
     "'every step' runs it at each time step, which a sequence needs if its timing matters.",
-    "Not counted: memory traffic, neuron updates (listed, not priced), biases; batch norm is folded into the weights at "
-    "inference.",
+    "Not counted: memory traffic, neuron updates (listed, not priced), biases. Batch norm is folded into the weights.",
 )
 
 

@@ -19,7 +19,7 @@ def record(network: nn.Module) -> Iterator[dict[str, Tensor]]:
     """
     kept: dict[str, Tensor] = {}
     handles = [
-        module.register_forward_hook(lambda _, args, output, name=name: kept.update({name: output.detach()}))  # type: ignore[misc]
+        module.register_forward_hook(lambda _, args, output, name=name: kept.update({name: output.detach()}))
         for name, module in network.named_modules()
         if isinstance(module, Neuron)
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import OrderedDict
 from collections.abc import Sequence
 
 from torch import nn
@@ -52,23 +53,21 @@ class SpikingConvNet(Network):
                 f"SpikingConvNet takes data of shape (C, H, W), this data has {tuple(in_shape)}; SpikingMLP takes any."
             )
         height, width = (math.ceil(side / 2 ** len(channels)) for side in in_shape[1:])
-        blocks = [
-            _block(inputs, outputs, tau) for inputs, outputs in zip((in_shape[0], *channels), channels, strict=False)
-        ]
-        body = nn.Sequential(
-            ToDense(),
-            *blocks,
-            nn.Flatten(2),
-            nn.Dropout(dropout),
-            nn.Linear((in_shape[0], *channels)[-1] * height * width, hidden),
-            LIF(tau, detach_reset=True),
-            nn.Dropout(dropout),
-            nn.Linear(hidden, classes),
-        )
-        super().__init__(in_shape, body, readout)
+        layers: OrderedDict[str, nn.Module] = OrderedDict(dense=ToDense())
+        for number, (inputs, outputs) in enumerate(zip((in_shape[0], *channels), channels, strict=False), start=1):
+            layers[f"block{number}"] = _block(inputs, outputs, tau)
+        features = (in_shape[0], *channels)[-1] * height * width
+        layers["flat"] = nn.Flatten(2)
+        layers["hidden"] = _hidden(features, hidden, tau, dropout)
+        layers["out"] = nn.Sequential(nn.Dropout(dropout), nn.Linear(hidden, classes))
+        super().__init__(in_shape, nn.Sequential(layers), readout)
 
 
 def _block(inputs: int, outputs: int, tau: float) -> nn.Sequential:
-    return nn.Sequential(
-        Conv2d(inputs, outputs, 3, stride=2, padding=1, bias=False), BatchNorm2d(outputs), LIF(tau, detach_reset=True)
-    )
+    conv = Conv2d(inputs, outputs, 3, stride=2, padding=1, bias=False)
+    return nn.Sequential(OrderedDict(conv=conv, norm=BatchNorm2d(outputs), lif=LIF(tau, detach_reset=True)))
+
+
+def _hidden(inputs: int, outputs: int, tau: float, dropout: float) -> nn.Sequential:
+    linear = nn.Linear(inputs, outputs)
+    return nn.Sequential(OrderedDict(dropout=nn.Dropout(dropout), linear=linear, lif=LIF(tau, detach_reset=True)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import OrderedDict
 from collections.abc import Sequence
 
 from torch import nn
@@ -13,8 +14,7 @@ from spikenet.neurons import LIF, LeakyReadout
 
 
 class SpikingMLP(Network):
-    """Linear layers with LIF neurons between them; the last linear layer feeds leaky integrators, which are read out
-    over time.
+    """Linear layers with LIF neurons between them; the last one feeds leaky integrators that are read out over time.
 
     Called on an `EventTensor` or a dense ``[T, B, *features]``, returns logits ``[B, classes]``.
 
@@ -24,7 +24,6 @@ class SpikingMLP(Network):
         hidden: neurons in each hidden layer.
         tau: membrane time constant of the hidden neurons in steps.
         tau_out: time constant of the output integrators in steps.
-        gain: factor on the initial weights of the first layer, whose input is sparse.
         dropout: share of hidden spikes dropped while training.
         readout: how the outputs become one answer: mean or max over time, sum of their softmax over time, or the last
             step.
@@ -40,13 +39,17 @@ class SpikingMLP(Network):
         hidden: Sequence[int] = (256,),
         tau: float = 2.0,
         tau_out: float = 2.0,
-        gain: float = 1.0,
         dropout: float = 0.0,
         readout: Readout = "mean",
     ) -> None:
         sizes = (math.prod(in_shape), *hidden)
-        layers: list[nn.Module] = [ToDense(), nn.Flatten(2)]
-        for inputs, outputs in zip(sizes, hidden, strict=False):
-            layers += [nn.Linear(inputs, outputs), LIF(tau, detach_reset=True), nn.Dropout(dropout)]
-        body = nn.Sequential(*layers, nn.Linear(sizes[-1], classes), LeakyReadout(tau_out))
-        super().__init__(in_shape, body, readout)
+        layers: OrderedDict[str, nn.Module] = OrderedDict(dense=ToDense(), flat=nn.Flatten(2))
+        for number, (inputs, outputs) in enumerate(zip(sizes, hidden, strict=False), start=1):
+            layers[f"hidden{number}"] = _hidden(inputs, outputs, tau, dropout)
+        layers["out"] = nn.Sequential(nn.Linear(sizes[-1], classes), LeakyReadout(tau_out))
+        super().__init__(in_shape, nn.Sequential(layers), readout)
+
+
+def _hidden(inputs: int, outputs: int, tau: float, dropout: float) -> nn.Sequential:
+    lif = LIF(tau, detach_reset=True)
+    return nn.Sequential(OrderedDict(linear=nn.Linear(inputs, outputs), lif=lif, dropout=nn.Dropout(dropout)))

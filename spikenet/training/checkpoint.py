@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from spikenet.cache import write_atomically
 from spikenet.errors import ArgumentError, FormatError
 
+_FORMAT = "spikenet-tree-1"
 _DICTS = (dict, OrderedDict, defaultdict)
 _PLAIN = (bool, int, float, str, type(None))
 
@@ -37,9 +38,10 @@ def save_tree(tree: dict[str, Any], path: str | Path) -> None:
     from safetensors.torch import save
 
     tensors: dict[str, Tensor] = {}
-    text = json.dumps(_encode(tree, "", tensors))
-    metadata = {"format": "spikenet-tree-1", "tree": text, "sha256": _digest(text, tensors)}
-    write_atomically(Path(path), save(tensors, metadata=metadata))
+    encoded = _encode(tree, "", tensors)
+    header = {"format": _FORMAT, "sha256": _digest(encoded, tensors), "tree": encoded}
+    # One entry only: safetensors writes several in any order, and equal trees are to make equal files.
+    write_atomically(Path(path), save(tensors, metadata={"spikenet": json.dumps(header)}))
 
 
 def load_tree(path: str | Path) -> dict[str, Any]:
@@ -56,13 +58,18 @@ def load_tree(path: str | Path) -> dict[str, Any]:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise FormatError(path, None, f"cannot be read as a safetensors file ({error})") from error
-    if metadata.get("format") != "spikenet-tree-1":
-        raise FormatError(path, None, "is a safetensors file, but not a spikenet checkpoint")
-    if metadata["sha256"] != _digest(metadata["tree"], tensors):
+    try:
+        header = json.loads(metadata["spikenet"])
+        form, digest, tree = header["format"], header["sha256"], header["tree"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise FormatError(path, None, "is a safetensors file, but not a spikenet checkpoint") from error
+    if form != _FORMAT:
+        raise FormatError(path, None, f"is a checkpoint of the format {form!r}; {_FORMAT!r} can be read")
+    if digest != _digest(tree, tensors):
         raise FormatError(
             path, None, "the checksum does not match its content; the file was changed after it was written"
         )
-    return _decode(json.loads(metadata["tree"]), tensors)
+    return _decode(tree, tensors)
 
 
 def save_weights(model: nn.Module, path: str | Path) -> None:
@@ -85,9 +92,7 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
     try:
         model.load_state_dict(load_file(path))
     except (SafetensorError, OSError) as error:
-        raise FormatError(
-            path, None, f"cannot be read as weights ({error}); an unfinished run has none yet"
-        ) from error
+        raise FormatError(path, None, f"cannot be read as weights ({error}); an unfinished run has none yet") from error
     except RuntimeError as error:
         raise FormatError(path, None, f"does not fit the network: {error}") from error
 
@@ -128,7 +133,9 @@ def _key(key: Any, place: str) -> Any:
     if type(key) in (str, int):
         return key
     kind = type(key).__qualname__
-    raise ArgumentError(f"checkpoint: {place.strip('/') or 'the tree'} has a key of type {kind}; use strings or integers.")
+    raise ArgumentError(
+        f"checkpoint: {place.strip('/') or 'the tree'} has a key of type {kind}; use strings or integers."
+    )
 
 
 def _decode(value: Any, tensors: dict[str, Tensor]) -> Any:
@@ -143,8 +150,8 @@ def _decode(value: Any, tensors: dict[str, Tensor]) -> Any:
     return tuple(items) if kind == "tuple" else items
 
 
-def _digest(text: str, tensors: dict[str, Tensor]) -> str:
-    digest = hashlib.sha256(text.encode())
+def _digest(encoded: Any, tensors: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256(json.dumps(encoded).encode())
     for name in sorted(tensors):
         digest.update(f"{name} {tensors[name].dtype} {tuple(tensors[name].shape)}".encode())
         digest.update(tensors[name].reshape(-1).view(torch.uint8).numpy().data if tensors[name].numel() else b"")

@@ -126,7 +126,9 @@ def check_batch(x: EventTensor | Tensor, labels: Tensor, classes: int, place: st
         raise DataError(f"{place} holds values that are not finite (NaN or infinity); check the data set.")
     least, most = labels.aminmax() if labels.numel() else (0, 0)
     if least < 0 or most >= classes:
-        raise DataError(f"{place} holds labels {int(least)} to {int(most)}; the {classes} classes are 0 to {classes - 1}.")
+        raise DataError(
+            f"{place} holds labels {int(least)} to {int(most)}; the {classes} classes are 0 to {classes - 1}."
+        )
 
 
 def check_logits(logits: Tensor, labels: Tensor, classes: int) -> None:

@@ -84,38 +84,27 @@ def headline(evaluation: Evaluation, energy: Energy, data: Any) -> dict[str, str
     return {
         f"test accuracy ({evaluation.correct} of {evaluation.samples})": f"{evaluation.accuracy:.2%}",
         "classes": str(len(data.classes)),
-        "energy per sample": f"{energy.snn / 1e3:,.1f} nJ",
-        "dense twin, one frame": f"{energy.ann_frame / 1e3:,.1f} nJ ({energy.ratio:.2f} x)",
-        "dense twin, every step": f"{energy.ann_steps / 1e3:,.1f} nJ ({energy.ratio_steps:.1f} x)",
+        "energy per sample, as priced below": f"{energy.snn / 1e3:,.1f} nJ",
+        "dense ANN twin on one frame, against it": f"{energy.ratio:.2f} x",
+        "dense ANN twin at every step, against it": f"{energy.ratio_steps:.1f} x",
     }
 
 
 def energy_table(energy: Energy) -> Table:
     """The priced comparison, one row a network."""
-    rows = [
+    networks = [
         ("spiking network, measured spikes", energy.snn, ""),
         ("dense ANN twin, one frame per sample", energy.ann_frame, f"{energy.ratio:.2f} x"),
         ("dense ANN twin, every time step", energy.ann_steps, f"{energy.ratio_steps:.2f} x"),
     ]
-    return Table(
-        ("network", "nJ per sample", "against spiking"), [(name, f"{pj / 1e3:,.2f}", ratio) for name, pj, ratio in rows]
-    )
+    rows = [(name, f"{picojoules / 1e3:,.2f}", ratio) for name, picojoules, ratio in networks]
+    return Table(("network", "nJ per sample", "against spiking"), rows, numbers=(1, 2))
 
 
 def layer_table(work: Work) -> Table:
     """Operations of each layer with weights, and updates of each neuron layer, per sample."""
-    columns = (
-        "layer",
-        "kind",
-        "input or output",
-        "input density",
-        "AC",
-        "MAC",
-        "dense MAC, one frame",
-        "updates",
-        "rate",
-    )
-    return Table(columns, [_layer_row(layer, work.samples) for layer in work.layers])
+    columns = ("layer", "kind", "values", "density", "AC", "MAC", "dense MAC, one frame", "updates", "rate")
+    return Table(columns, [_layer_row(layer, work.samples) for layer in work.layers], numbers=range(3, 9))
 
 
 def _layer_row(layer: Any, samples: int) -> tuple[str, ...]:

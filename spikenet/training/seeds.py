@@ -9,7 +9,7 @@ import torch
 
 
 def batch_seed(seed: int, epoch: int, batch: int) -> int:
-    """Seed of one training batch: 64 bits mixed from the run's seed, the epoch and the batch (numpy's `SeedSequence`)."""
+    """Seed of one training batch: 64 bits of numpy's `SeedSequence` over (seed, epoch, batch)."""
     return int(np.random.SeedSequence((seed, epoch, batch)).generate_state(1, np.uint64)[0])
 
 

@@ -1,0 +1,58 @@
+"""How many synapses an input reaches, exactly, and how many a dense layer has."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d
+Connection = nn.Linear | Convolution
+_TRANSPOSED = {1: functional.conv_transpose1d, 2: functional.conv_transpose2d, 3: functional.conv_transpose3d}
+
+
+def dense_macs(layer: Connection, output: Tensor) -> int:
+    """Multiply-accumulates that the layer does for this output if it skips nothing, padding included."""
+    if isinstance(layer, nn.Linear):
+        return output.numel() * layer.in_features
+    return output.numel() * math.prod(layer.kernel_size) * (layer.in_channels // layer.groups)
+
+
+def synapses_reached(layer: Connection, x: Tensor) -> int:
+    """Sum over the events in `x` of the synapses that each one reaches; a value of 3 (or -3) is three events."""
+    events = x.double().abs()
+    if isinstance(layer, nn.Linear):
+        return round(events.sum().item()) * layer.out_features
+    return _reached_by_convolution(layer, events)
+
+
+def _reached_by_convolution(layer: Convolution, events: Tensor) -> int:
+    """A transposed convolution of ones says how many windows cover each padded position."""
+    space = len(layer.kernel_size)
+    at = _padded(layer, events.reshape(-1, *events.shape[-space - 1 :]).sum(0)).sum(0)
+    geometry = zip(at.shape, layer.kernel_size, layer.stride, layer.dilation, strict=True)
+    windows = [(size - dilation * (kernel - 1) - 1) // stride + 1 for size, kernel, stride, dilation in geometry]
+    covered_by = _TRANSPOSED[space](
+        torch.ones(1, 1, *windows).to(at),
+        torch.ones(1, 1, *layer.kernel_size).to(at),
+        stride=layer.stride,
+        dilation=layer.dilation,
+    )[0, 0]
+    seen = at[tuple(slice(0, size) for size in covered_by.shape)]
+    return round((seen * covered_by).sum().item()) * (layer.out_channels // layer.groups)
+
+
+def _padded(layer: Convolution, events: Tensor) -> Tensor:
+    """Padding as the layer does it, so that reflected or wrapped spikes are charged too."""
+    if layer.padding == "valid":
+        return events
+    if layer.padding == "same":
+        totals = [dilation * (kernel - 1) for dilation, kernel in zip(layer.dilation, layer.kernel_size, strict=True)]
+        sides = [(total // 2, total - total // 2) for total in totals]
+    else:
+        sides = [(int(amount), int(amount)) for amount in layer.padding]
+    flat = [side for pair in reversed(sides) for side in pair]
+    mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
+    return functional.pad(events[None], flat, mode=mode)[0]

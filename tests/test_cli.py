@@ -1,0 +1,192 @@
+"""The command line as a person meets it: what it prints, what it refuses, and how it leaves."""
+
+import json
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import yaml
+
+from spikenet.cli import PRESETS, main
+
+TINY = "tests.training.tiny."
+SHORT = ["--network", "SpikingMLP", "--model.hidden", "[8]", "--trainer.epochs", "1", "--trainer.accelerator", "cpu"]
+
+
+def tiny(data: str, out: Path, *more: str) -> list[str]:
+    return ["train", "--dataset", TINY + data, *SHORT, "--out", str(out), *more]
+
+
+def refused(capsys: pytest.CaptureFixture[str], words: Sequence[str], code: int, *patterns: str) -> None:
+    """The command leaves with `code` and one line on stderr, in which every pattern is found."""
+    assert main(words) == code
+    error = capsys.readouterr().err
+    assert error.startswith("spikenet: ")
+    assert len(error.splitlines()) == 1
+    for pattern in patterns:
+        assert re.search(pattern, error), error
+
+
+def spikes_file(path: Path, labels: Sequence[int]) -> Path:
+    """A small file in the layout of SHD: ten words a class, two classes."""
+    with h5py.File(path, "w") as file:
+        for name, row in {"times": np.array([0.01, 0.02], np.float32), "units": np.array([3, 600], np.int32)}.items():
+            column = file.create_dataset(f"spikes/{name}", len(labels), dtype=h5py.vlen_dtype(row.dtype))
+            column[:] = [row] * len(labels)
+        file.create_dataset("labels", data=np.array(labels))
+        file.create_dataset("extra/keys", data=["yes", "no"], dtype=h5py.string_dtype())
+    return path
+
+
+def shd(train: Path, test: Path, out: Path) -> list[str]:
+    files = ["--data.train", str(train), "--data.test", str(test)]
+    return ["train", "--dataset", "shd", *files, *SHORT, "--out", str(out)]
+
+
+# What it does.
+
+
+def test_training_prints_what_matters_and_leaves_a_run(capsys, tmp_path: Path) -> None:
+    assert main(tiny("TinyEvents", tmp_path, "--seeds", "4", "5", "--optim.lr", "0.01", "--trainer.epochs", "4")) == 0
+    printed = capsys.readouterr().out
+    assert (
+        "data set: three blobs\nclasses (3): left, middle, right\nsamples: 48 training, 24 validation, 30 test"
+        in printed
+    )
+    accuracies = [float(number) for number in re.findall(r"test accuracy: ([\d.]+)% \(\d+ of 30\)", printed)]
+    mean = re.search(r"mean test accuracy of 2 seeds: ([\d.]+) ± ([\d.]+) %", printed)
+    assert mean is not None
+    assert float(mean[1]) == pytest.approx(sum(accuracies) / 2, abs=0.01)
+    assert "firing rates" in printed
+    assert "dense ANN twin, one frame per sample" in printed
+    runs = sorted(tmp_path.iterdir())
+    assert [str(run / "report.html") for run in runs] == re.findall(r"report: (.*)", printed)
+    assert {path.name for path in runs[0].iterdir()} == {
+        "checkpoints", "config.yaml", "environment.json", "metrics.csv", "model.safetensors", "report.html", "results.json",
+    }  # fmt: skip
+    assert yaml.safe_load((runs[1] / "config.yaml").read_text())["seeds"] == [5]
+
+
+def test_a_finished_run_can_be_reported_and_priced_again(capsys, tmp_path: Path) -> None:
+    main(tiny("TinyEvents", tmp_path))
+    (run,) = tmp_path.iterdir()
+    results = json.loads((run / "results.json").read_text())
+    (run / "report.html").unlink()
+    assert main(["report", str(run)]) == 0
+    assert (run / "report.html").exists()
+    assert json.loads((run / "results.json").read_text()) == results
+    capsys.readouterr()
+    assert main(["energy", str(run)]) == 0
+    assert f"{results['energy']['snn_pj'] / 1e3:,.2f}" in capsys.readouterr().out
+
+
+def test_command_line_beats_file_beats_preset(tmp_path: Path, capsys) -> None:
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("optim: {lr: 0.5, warmup: 0.25}\ntrainer: {epochs: 7}\n")
+    words = ["--preset", "digits-dvs", "--config", str(mine), "--optim.lr", "0.125"]
+    with pytest.raises(SystemExit):
+        main(["train", *words, "--print_config"])
+    shown = yaml.safe_load(capsys.readouterr().out)
+    preset = yaml.safe_load((PRESETS / "digits-dvs.yaml").read_text())
+    assert shown["optim"]["lr"] == 0.125
+    assert (shown["optim"]["warmup"], shown["trainer"]["epochs"]) == (0.25, 7)
+    assert shown["model"]["channels"] == preset["model"]["channels"]
+
+
+@pytest.mark.parametrize("preset", sorted(path.stem for path in PRESETS.glob("*.yaml")))
+def test_help_behind_a_preset_shows_its_options(preset: str, capsys) -> None:
+    with pytest.raises(SystemExit) as left:
+        main(["train", "--preset", preset, "--help"])
+    assert left.value.code == 0
+    shown = capsys.readouterr().out
+    for option in ("--data.batch_size", "--model.tau", "--optim.lr", "--trainer.epochs", "--resume"):
+        assert option in shown
+
+
+def test_the_commands_are_listed(capsys) -> None:
+    assert main(["--help"]) == 0
+    assert re.findall(r"^  (\w+) ", capsys.readouterr().out, re.M) == ["train", "report", "energy", "data", "info"]
+    assert main([]) == 2
+    assert main(["info"]) == 0
+    assert "torch  " in capsys.readouterr().out
+    assert main(["data", "digits-dvs"]) == 0
+    assert "1077 training, 360 validation, 360 test" in capsys.readouterr().out
+
+
+# What it refuses.
+
+
+def test_unknown_names(capsys) -> None:
+    refused(capsys, ["train", "--preset", "digit-dvs"], 2, "preset 'digit-dvs'", "Did you mean 'digits-dvs'")
+    refused(capsys, ["trian"], 2, "command 'trian'", "Did you mean 'train'")
+    refused(capsys, ["train", "--dataset", "nmist"], 2, "data set 'nmist'", "Did you mean 'nmnist'")
+    refused(capsys, ["train", "--network", "torch.nn.Nothing"], 2, "network 'torch.nn.Nothing'", "SpikingMLP")
+    refused(capsys, ["train", "--preset", "digits-dvs", "--optim.lrr", "1"], 2, "optim.lrr")
+    refused(capsys, ["train", "--preset", "digits-dvs", "--model.hiden", "1"], 2, "model.hiden")
+
+
+def test_values_that_cannot_work(capsys, tmp_path: Path) -> None:
+    refused(capsys, tiny("TinyEvents", tmp_path, "--optim.lr", "fast"), 2, r"optim\.lr", "fast")
+    refused(capsys, tiny("TinyEvents", tmp_path, "--optim.lr", "-1"), 1, r"optim\.lr", "-1")
+    refused(capsys, tiny("TinyEvents", tmp_path, "--trainer.epochs", "0"), 1, r"trainer\.epochs")
+    refused(capsys, ["train", "--config", str(tmp_path / "none.yaml")], 1, "none.yaml does not exist")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_missing_data(capsys, tmp_path: Path) -> None:
+    refused(capsys, ["train", "--preset", "nmnist", "--data.root", str(tmp_path / "gone")], 1, "gone")
+    refused(capsys, ["train", "--preset", "nmnist"], 1, "root")
+    refused(capsys, shd(tmp_path / "a.h5", tmp_path / "b.h5", tmp_path), 1, r"a\.h5")
+
+
+def test_truncated_hdf5(capsys, tmp_path: Path) -> None:
+    whole = spikes_file(tmp_path / "whole.h5", [0, 1] * 10)
+    cut = tmp_path / "cut.h5"
+    cut.write_bytes(whole.read_bytes()[:-700])
+    refused(capsys, shd(cut, whole, tmp_path / "runs"), 1, r"cut\.h5")
+
+
+def test_labels_out_of_range(capsys, tmp_path: Path) -> None:
+    good, bad = spikes_file(tmp_path / "good.h5", [0, 1] * 10), spikes_file(tmp_path / "bad.h5", [0, 2] * 10)
+    refused(capsys, shd(bad, good, tmp_path / "runs"), 1, r"bad\.h5", "label")
+    refused(capsys, tiny("FourthLabel", tmp_path / "runs"), 1, "labels 1 to 3", "0 to 2")
+
+
+@pytest.mark.parametrize(
+    ("data", "pattern"),
+    [
+        ("NanEvents", "train batch 0 of epoch 1 holds values that are not finite"),
+        ("IntegerEvents", "train batch 0 of epoch 1 is torch.int64.*float"),
+        ("FlatEvents", r"SpikingMLP takes \[T, B, 2, 6, 12\], it was given \(6, 8, 2, 6\)"),
+    ],
+)
+def test_batches_that_do_not_fit(capsys, tmp_path: Path, data: str, pattern: str) -> None:
+    refused(capsys, tiny(data, tmp_path), 1, pattern)
+
+
+def test_resume_wants_a_run_and_nothing_else(capsys, tmp_path: Path) -> None:
+    refused(capsys, ["train", "--resume", str(tmp_path / "gone")], 1, "gone is not a folder")
+    refused(capsys, ["train", "--resume", str(tmp_path)], 1, "not a run folder")
+    refused(capsys, ["train", "--resume", str(tmp_path), "--optim.lr", "1"], 1, "nothing else")
+    refused(capsys, ["energy"], 1, "spikenet energy RUN_FOLDER")
+    refused(capsys, ["report", str(tmp_path)], 1, "not a run folder")
+
+
+def test_a_damaged_checkpoint_is_named(capsys, tmp_path: Path) -> None:
+    main(tiny("TinyEvents", tmp_path))
+    (run,) = tmp_path.iterdir()
+    checkpoint = run / "checkpoints" / "epoch-0001.safetensors"
+    checkpoint.write_bytes(checkpoint.read_bytes()[:-10])
+    capsys.readouterr()
+    refused(capsys, ["train", "--resume", str(run)], 1, "epoch-0001.safetensors", "cannot be read")
+
+
+def test_python_m_spikenet_is_the_same_command() -> None:
+    import subprocess
+
+    done = subprocess.run([sys.executable, "-m", "spikenet", "info"], capture_output=True, text=True, check=True)
+    assert "torch" in done.stdout
