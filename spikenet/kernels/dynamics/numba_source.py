@@ -157,12 +157,18 @@ class _Source:
     def numbered(self, letter: str, names: Sequence[str]) -> list[str]:
         return [f"{letter}{k}" for k in range(len(names))]
 
+    def shared_params(self) -> None:
+        """Ahead of the loop over blocks: a parameter that all lanes share fills its row once."""
+        for m, name in enumerate(self.program.params):
+            with self.block(f"if p{m}.size == 1:"):
+                self.line(f"scratch[{self.offset('p_' + name)}:{self.offset('p_' + name) + BLOCK}] = p{m}[0]")
+
     def begin_block(self) -> None:
-        """Inside the loop over blocks of lanes: parameters, shared or not, become rows."""
+        """Inside that loop: the other parameters' rows, in which `spans` neighbours share a value."""
         self.line(f"n = min({BLOCK}, stop - n0)")
         for m, name in enumerate(self.program.params):
-            index = f"0 if p{m}.size == 1 else ((n0 + i) // spans[{m}]) % p{m}.size"
-            self.lanes([f"{self.at('p_' + name)} = p{m}[{index}]"])
+            with self.block(f"if p{m}.size > 1:"):
+                self.lanes([f"{self.at('p_' + name)} = p{m}[((n0 + i) // spans[{m}]) % p{m}.size]"])
 
     def load_step(self) -> None:
         """The input rows of step t (an input of one step serves them all) and its random numbers."""
@@ -208,6 +214,7 @@ class _Forward(_Source):
         return [*inputs, "state", *params, "spans", "z_all", "state_out", "checkpoints", *sequences]
 
     def body(self) -> None:
+        self.shared_params()
         with self.block(f"for n0 in range(start, stop, {BLOCK}):"):
             self.begin_block()
             self.lanes(self.states("{s} = state[{j}, n0 + i]"))
@@ -250,6 +257,7 @@ class _Backward(_Source):
 
     def body(self) -> None:
         self.line(f"previous = np.empty({CHUNK * self.width}, np.{self.variant.real})")
+        self.shared_params()
         with self.block(f"for n0 in range(start, stop, {BLOCK}):"):
             self.begin_block()
             self.lanes(
