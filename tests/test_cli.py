@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import yaml
 
-from spikenet.cli import PRESETS, main
+from spikenet.cli import main
+from spikenet.cli.options import PRESETS
 
 TINY = "tests.training.tiny."
 SHORT = ["--network", "SpikingMLP", "--model.hidden", "[8]", "--trainer.epochs", "1", "--trainer.accelerator", "cpu"]
@@ -65,9 +66,8 @@ def test_training_prints_what_matters_and_leaves_a_run(capsys, tmp_path: Path) -
     assert "dense ANN twin, one frame per sample" in printed
     runs = sorted(tmp_path.iterdir())
     assert [str(run / "report.html") for run in runs] == re.findall(r"report: (.*)", printed)
-    assert {path.name for path in runs[0].iterdir()} == {
-        "checkpoints", "config.yaml", "environment.json", "metrics.csv", "model.safetensors", "report.html", "results.json",
-    }  # fmt: skip
+    left = ["checkpoints", "config.yaml", "environment.json", "metrics.csv", "model.safetensors", "report.html"]
+    assert sorted(path.name for path in runs[0].iterdir()) == [*left, "results.json"]
     assert yaml.safe_load((runs[1] / "config.yaml").read_text())["seeds"] == [5]
 
 
@@ -124,7 +124,9 @@ def test_unknown_names(capsys) -> None:
     refused(capsys, ["train", "--preset", "digit-dvs"], 2, "preset 'digit-dvs'", "Did you mean 'digits-dvs'")
     refused(capsys, ["trian"], 2, "command 'trian'", "Did you mean 'train'")
     refused(capsys, ["train", "--dataset", "nmist"], 2, "data set 'nmist'", "Did you mean 'nmnist'")
-    refused(capsys, ["train", "--network", "torch.nn.Nothing"], 2, "network 'torch.nn.Nothing'", "SpikingMLP")
+    refused(capsys, ["train", "--network", "SpikingMPL"], 2, "network 'SpikingMPL'", "Did you mean 'SpikingMLP'")
+    refused(capsys, ["train", "--network", "torch.nn.Nothing"], 1, "'torch.nn.Nothing' cannot be imported", "Nothing")
+    refused(capsys, ["train", "--dataset", "not_there.Data"], 1, "'not_there.Data' cannot be imported", "not_there")
     refused(capsys, ["train", "--preset", "digits-dvs", "--optim.lrr", "1"], 2, "optim.lrr")
     refused(capsys, ["train", "--preset", "digits-dvs", "--model.hiden", "1"], 2, "model.hiden")
 
@@ -133,8 +135,22 @@ def test_values_that_cannot_work(capsys, tmp_path: Path) -> None:
     refused(capsys, tiny("TinyEvents", tmp_path, "--optim.lr", "fast"), 2, r"optim\.lr", "fast")
     refused(capsys, tiny("TinyEvents", tmp_path, "--optim.lr", "-1"), 1, r"optim\.lr", "-1")
     refused(capsys, tiny("TinyEvents", tmp_path, "--trainer.epochs", "0"), 1, r"trainer\.epochs")
-    refused(capsys, ["train", "--config", str(tmp_path / "none.yaml")], 1, "none.yaml does not exist")
+    refused(capsys, tiny("TinyEvents", tmp_path, "--seeds", "-1"), 2, "seeds")
+    refused(capsys, tiny("TinyEvents", tmp_path, "--threads", "0"), 2, "threads")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_option_files_that_cannot_be_read(capsys, tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    refused(capsys, ["train", "--config", str(file)], 1, "mine.yaml does not exist")
+    file.write_text("optim: {lr: 1")
+    refused(capsys, ["train", "--config", str(file)], 1, "mine.yaml is not YAML")
+    file.write_text("- 1")
+    refused(capsys, ["train", "--config", str(file)], 1, "mine.yaml holds a list")
+    file.write_text("trainer: {epoch: 3}")
+    refused(capsys, ["train", "--config", str(file)], 2, "epoch")
+    file.write_text("preset: digits-dsv")
+    refused(capsys, ["train", "--config", str(file)], 2, "Did you mean 'digits-dvs'")
 
 
 def test_missing_data(capsys, tmp_path: Path) -> None:

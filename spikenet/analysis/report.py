@@ -70,7 +70,7 @@ def write_report(report: Report, path: str | Path) -> None:
 
 def _page(report: Report) -> str:
     sections = [
-        _section("Learning", _image(plots.learning_curves(report.history), "learning curves", "wide")),
+        _section("Learning", _learning(report)),
         _section("Input events", _recordings(report)),
         _section("Test part", _test(report)),
         _section("Spikes", _rasters(report)),
@@ -90,6 +90,11 @@ def _headline(facts: Mapping[str, str]) -> str:
         f'<div class="card"><b>{escape(fact)}</b><span>{escape(name)}</span></div>' for name, fact in facts.items()
     )
     return f'<div class="cards">{"".join(cards)}</div>'
+
+
+def _learning(report: Report) -> str:
+    note = "Training: with the dropout, augmentation and label smoothing of the run. Validation: without."
+    return f'<p class="note">{note}</p>{_image(plots.learning_curves(report.history), "learning curves", "wide")}'
 
 
 def _recordings(report: Report) -> str:

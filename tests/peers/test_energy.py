@@ -13,7 +13,9 @@ from spikenet.neurons import LIF
 pytestmark = pytest.mark.peers
 
 
-@pytest.mark.parametrize("options", [{"padding": 1}, {"stride": 2, "padding": 1}, {"groups": 2}, {"dilation": 2, "padding": 3}])
+@pytest.mark.parametrize(
+    "options", [{"padding": 1}, {"stride": 2, "padding": 1}, {"groups": 2}, {"dilation": 2, "padding": 3}]
+)
 def test_spikingjelly_counts_the_same_synaptic_operations(options: dict[str, int]) -> None:
     counters = pytest.importorskip("spikingjelly.activation_based.op_counter")
     net = nn.Sequential(Conv2d(2, 6, 3, bias=False, **options), LIF(), nn.Flatten(2), nn.LazyLinear(5, bias=False))

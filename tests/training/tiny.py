@@ -1,4 +1,4 @@
-"""Three blobs in events, small enough to train on in a second, spoilt variants of them, and a network that gets killed."""
+"""Three blobs in events, small enough to train on in a second; spoilt variants; a network that gets killed."""
 
 from __future__ import annotations
 

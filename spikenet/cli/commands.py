@@ -1,27 +1,23 @@
-"""The command ``spikenet``: train, report, energy, data, info.
-
-Every option of a run can stand on the command line or in a YAML file; a preset is such a file that comes with spikenet.
-Which options there are depends on the data set and the network, so these two are looked up first (command line, then
-the files given, then the preset) and the parser is built for them.
-"""
+"""What each command does, and how it ends."""
 
 from __future__ import annotations
 
 import argparse
-import importlib
 import inspect
 import statistics
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
-from spikenet.errors import ArgumentError, RunError, SpikenetError, UnknownNameError
+from rich.console import Console
+from rich.table import Table as ShownTable
 
-PRESETS = Path(__file__).parent / "presets"
+from spikenet.cli.options import dataset_class, network_class, parse, parser_for
+from spikenet.errors import ArgumentError, SpikenetError, UnknownNameError
+
 _PARTS = {"train": "training", "val": "validation", "test": "test"}
-_GIVEN_BY_DATA = {"in_shape", "classes"}
+_CONSOLE = Console(highlight=False, markup=False, soft_wrap=True)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -35,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if argv is None else argv)
     if not words or words[0] in ("-h", "--help"):
-        print(_usage())
+        _say(_usage())
         return 0 if words else 2
     try:
         return _command(words[0])(words[1:])
@@ -56,13 +52,12 @@ def train(words: Sequence[str]) -> int:
     """
     if "--resume" in words:
         return _resume(words)
-    parser, options = _parse(words)
+    parser, options = parse(inspect.getdoc(train) or "", words)
     results = [_new_run(parser, options, seed) for seed in options.seeds]
     if len(results) > 1:
         spread = statistics.stdev(results)
-        print(
-            f"mean test accuracy of {len(results)} seeds: {100 * statistics.mean(results):.2f} ± {100 * spread:.2f} %"
-        )
+        mean = f"{100 * statistics.mean(results):.2f} ± {100 * spread:.2f} %"
+        _say(f"mean test accuracy of {len(results)} seeds: {mean}")
     return 0
 
 
@@ -91,12 +86,12 @@ def data(words: Sequence[str]) -> int:
     from spikenet.data import SETS
 
     if not words or words[0].startswith("-"):
-        print(f"{inspect.getdoc(data)}\nData sets: {', '.join(sorted(SETS))}")
+        _say(f"{inspect.getdoc(data)}\nData sets: {', '.join(sorted(SETS))}")
         return 0 if words else 2
-    parser = _parser("spikenet data NAME", "Say what a data set holds.")
-    parser.add_class_arguments(_dataset(words[0]), "data", skip={"seed"})
+    parser = parser_for("spikenet data NAME", "Say what a data set holds.")
+    parser.add_class_arguments(dataset_class(words[0]), "data", skip={"seed"})
     options = parser.parse_args(list(words[1:]))
-    _introduce(_ready(_dataset(words[0])(**options.data.as_dict(), seed=0)))
+    _introduce(_ready(dataset_class(words[0])(**options.data.as_dict(), seed=0)))
     return 0
 
 
@@ -107,7 +102,7 @@ def info(words: Sequence[str]) -> int:
     found = environment()
     versions = found.pop("versions")
     for name, value in {**found, **versions}.items():
-        print(f"{name:>14}  {value}")
+        _say(f"{name:>14}  {value}")
     return 0
 
 
@@ -132,9 +127,10 @@ class _Run:
         self.options, self.seed = options, seed
         self.optim = Optimiser(**options.optim.as_dict())
         self.trainer = TrainerOptions(**options.trainer.as_dict())
-        self.data = _ready(_dataset(options.dataset)(**options.data.as_dict(), seed=seed))
+        self.data = _ready(dataset_class(options.dataset)(**options.data.as_dict(), seed=seed))
         seed_everything(seed)
-        self.model = _build(_network(options.network), self.data, options.model.as_dict())
+        sizes = {"in_shape": tuple(self.data.feature_shape), "classes": len(self.data.classes)}
+        self.model = network_class(options.network)(**sizes, **options.model.as_dict())
         self.folder: Any = None
 
     def facts(self) -> dict[str, str]:
@@ -178,7 +174,7 @@ def _finish(run: _Run) -> float:
     """Train what is left to train, then evaluate and report; returns the test accuracy."""
     from spikenet.training import fit, save_weights
 
-    print(f"run folder: {run.folder.path}", flush=True)
+    _say(f"run folder: {run.folder.path}")
     with _resumable(run.folder):
         fit(run.model, run.data, run.folder, optim=run.optim, options=run.trainer, seed=run.seed)
         save_weights(run.model, run.folder.weights)
@@ -195,11 +191,11 @@ def _evaluate(run: _Run) -> float:
     result = evaluate(run.model, run.data.test_dataloader(), len(run.data.classes))
     write(run.folder, run.model, run.data, result, run.facts())
     rates = "  ".join(f"{name} {rate:.1%}" for name, rate in result.work.rates.items())
-    print(f"\n{run.data.name}, seed {run.seed}")
-    print(f"test accuracy: {result.accuracy:.2%} ({result.correct} of {result.samples})")
-    print(f"firing rates (spikes per neuron and step): {rates}")
+    _say(f"\n{run.data.name}, seed {run.seed}")
+    _say(f"test accuracy: {result.accuracy:.2%} ({result.correct} of {result.samples})")
+    _say(f"firing rates (spikes per neuron and step): {rates}")
     _print_table(energy_table(price(result.work)))
-    print(f"report: {run.folder.report}", flush=True)
+    _say(f"report: {run.folder.report}")
     return result.accuracy
 
 
@@ -219,7 +215,7 @@ def _stored(path: str) -> _Run:
     from spikenet.training import RunFolder
 
     folder = RunFolder.open(path)
-    _, options = _parse(["--config", str(folder.config)])
+    _, options = parse("", ["--config", str(folder.config)])
     run = _Run(options, options.seeds[0])
     run.folder = folder
     return run
@@ -236,59 +232,6 @@ def _resumable(folder: Any) -> Iterator[None]:
         raise KeyboardInterrupt(f"{reason}; {saved} complete epochs are saved. Go on with: {command}") from None
 
 
-def _parse(words: Sequence[str]) -> tuple[Any, Any]:
-    """Find data set and network, build the parser for them, and parse; files come before the command line."""
-    import torch
-
-    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    first.add_argument("--config", action="append", default=[])
-    for name in ("--preset", "--dataset", "--network"):
-        first.add_argument(name)
-    given, _ = first.parse_known_args(list(words))
-    mine = [Path(path) for path in given.config]
-    preset = given.preset or _from_files(mine, "preset")
-    files = [_preset(preset), *mine] if preset else mine
-    chosen = {name: getattr(given, name) or _from_files(files, name) for name in ("dataset", "network")}
-    parser = _train_parser(chosen["dataset"] or "digits-dvs", chosen["network"] or "SpikingMLP")
-    options = parser.parse_args([*(["--config", str(files[0])] if preset else []), *words])
-    options.threads = options.threads or torch.get_num_threads()
-    return parser, options
-
-
-def _train_parser(dataset: str, network: str) -> Any:
-    from spikenet.training import Optimiser, TrainerOptions
-
-    parser = _parser("spikenet train", inspect.getdoc(train) or "")
-    parser.add_argument("--preset", type=str | None, help=f"start from a preset: {', '.join(_presets())}")
-    parser.add_argument("--config", action="config", help="a YAML file with any of these options")
-    parser.add_argument(
-        "--dataset", type=str, default=dataset, help="data set: a name, or the import path of a data module"
-    )
-    parser.add_argument("--network", type=str, default=network, help="network: a name, or the import path of a module")
-    parser.add_argument("--seeds", "--seed", type=int, nargs="+", default=[0], help="one run for each seed")
-    parser.add_argument("--threads", type=int | None, help="threads of the CPU kernels (default: torch's choice)")
-    parser.add_argument("--out", type=str, default="runs", help="folder for the run folders")
-    parser.add_argument(
-        "--resume", type=str | None, metavar="RUN_FOLDER", help="go on with a stopped run; takes no other option"
-    )
-    parser.add_class_arguments(_dataset(dataset), "data", skip={"seed"}, instantiate=False)
-    parser.add_class_arguments(_network(network), "model", skip=_GIVEN_BY_DATA)
-    parser.add_class_arguments(Optimiser, "optim")
-    parser.add_class_arguments(TrainerOptions, "trainer")
-    return parser
-
-
-def _parser(prog: str, description: str) -> Any:
-    import jsonargparse
-
-    return jsonargparse.ArgumentParser(prog=prog, description=description, exit_on_error=False)
-
-
-def _build(network: type, data: Any, options: dict[str, Any]) -> Any:
-    """A network whose sizes come from the data; its other options from the run."""
-    return network(in_shape=tuple(data.feature_shape), classes=len(data.classes), **options)
-
-
 def _ready(data: Any) -> Any:
     data.prepare_data()
     data.setup("fit")
@@ -301,54 +244,9 @@ def _samples(data: Any) -> str:
 
 
 def _introduce(data: Any) -> None:
-    print(
-        f"data set: {data.name}\nclasses ({len(data.classes)}): {', '.join(data.classes)}\nsamples: {_samples(data)}",
-        flush=True,
-    )
-
-
-def _presets() -> list[str]:
-    return sorted(path.stem for path in PRESETS.glob("*.yaml"))
-
-
-def _preset(name: str) -> Path:
-    if name not in _presets():
-        raise UnknownNameError("preset", name, _presets())
-    return PRESETS / f"{name}.yaml"
-
-
-def _from_files(files: Sequence[Path], key: str) -> str | None:
-    """The last file that names `key` wins."""
-    import yaml
-
-    found = None
-    for path in files:
-        if not path.is_file():
-            raise RunError(f"--config: {path} does not exist.")
-        content = yaml.safe_load(path.read_text()) or {}
-        found = content.get(key, found)
-    return found
-
-
-def _dataset(name: str) -> type:
-    from spikenet.data import SETS
-
-    return SETS[name] if name in SETS else _imported("data set", name, SETS)
-
-
-def _network(name: str) -> type:
-    from spikenet import models
-
-    return getattr(models, name) if name in models.__all__ else _imported("network", name, models.__all__)
-
-
-def _imported(kind: str, name: str, known: Any) -> type:
-    """A class by its import path, ``package.module.Class``."""
-    module, _, attribute = name.rpartition(".")
-    try:
-        return getattr(importlib.import_module(module), attribute)
-    except (ImportError, ValueError, AttributeError):
-        raise UnknownNameError(kind, name, known) from None
+    _say(f"data set: {data.name}")
+    _say(f"classes ({len(data.classes)}): {', '.join(data.classes)}")
+    _say(f"samples: {_samples(data)}")
 
 
 def _command(name: str) -> Callable[[Sequence[str]], int]:
@@ -359,23 +257,25 @@ def _command(name: str) -> Callable[[Sequence[str]], int]:
 
 def _usage() -> str:
     lines = [f"  {name:<8} {(inspect.getdoc(command) or '').splitlines()[0]}" for name, command in _COMMANDS.items()]
-    return "\n".join(
-        ["usage: spikenet COMMAND [options]", "", *lines, "", "Options of a command: spikenet COMMAND --help"]
-    )
+    last = "Options of a command: spikenet COMMAND --help; with a preset: spikenet train --preset NAME --help"
+    return "\n".join(["usage: spikenet COMMAND [options]", "", *lines, "", last])
 
 
 def _print_table(table: Any) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    shown = Table(box=None, pad_edge=False, header_style="bold")
+    shown = ShownTable(box=None, pad_edge=False, header_style="bold")
     for column, name in enumerate(table.columns):
-        shown.add_column(name, justify="right" if column in table.numbers else "left")
+        shown.add_column(name, justify="right" if column in table.numbers else "left", no_wrap=True)
     for row in table.rows:
         shown.add_row(*row)
-    Console(highlight=False).print(shown)
+    _CONSOLE.print(shown)
+
+
+def _say(text: str) -> None:
+    _CONSOLE.print(text)
+    sys.stdout.flush()
 
 
 def _fail(reason: Any, code: int) -> int:
-    print(f"spikenet: {' '.join(str(reason).split())}", file=sys.stderr)
+    """One line on stderr, however many the reason has."""
+    sys.stderr.write(f"spikenet: {' '.join(str(reason).split())}\n")
     return code
