@@ -15,7 +15,7 @@ BENCHMARKS := $(filter-out benchmarks/_%,$(wildcard benchmarks/*.py))
 .PHONY: demo test check bench clean
 
 demo: $(VENV)/.library
-	$(RUN)spikenet train --preset digits-dvs
+	OMP_WAIT_POLICY=PASSIVE $(RUN)spikenet train --preset digits-dvs --seeds 0 1 2
 
 test: $(VENV)/.tools
 	$(RUN)python -m pytest --numprocesses auto --dist loadfile

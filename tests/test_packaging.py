@@ -35,6 +35,7 @@ def test_wheel_holds_only_the_package(wheel):
     tops = {name.split("/")[0] for name in wheel.namelist()}
     assert tops == {"spikenet", DIST_INFO}
     assert {Path(name).suffix for name in wheel.namelist() if name.startswith("spikenet/")} <= {
+        ".html",
         ".py",
         ".yaml",
         ".typed",
@@ -44,7 +45,7 @@ def test_wheel_holds_only_the_package(wheel):
 def test_wheel_holds_the_whole_package(wheel):
     source = {
         path.relative_to(ROOT).as_posix()
-        for suffix in ("*.py", "*.yaml", "py.typed")
+        for suffix in ("*.py", "*.html", "*.yaml", "py.typed")
         for path in (ROOT / "spikenet").rglob(suffix)
     }
     assert "spikenet/py.typed" in source

@@ -6,6 +6,8 @@ on it. Buffers lent here go back to the pool when the tensor that owns them is f
 
 from __future__ import annotations
 
+import contextlib
+import mmap
 import threading
 import weakref
 from collections import deque
@@ -16,7 +18,7 @@ from torch import Tensor
 
 SMALLEST = 1 << 20  # bytes; smaller tensors come from torch's allocator
 LARGEST_IDLE = 1 << 29  # bytes kept idle in all
-PAGE = 4096
+PAGE = mmap.PAGESIZE
 
 _idle: dict[int, deque[np.ndarray]] = {}
 _lock = threading.RLock()  # a buffer may come back while its own thread is in here
@@ -47,13 +49,16 @@ def _take(size: int) -> np.ndarray:
         if queue:
             _idle[size] = queue  # now the youngest size
             return queue.pop()
-    return _aligned(size)
+    return _fresh(size)
 
 
-def _aligned(size: int) -> np.ndarray:
-    """A fresh buffer on a page of its own: matrix libraries round by the alignment of what they are given."""
-    whole = np.empty(size + PAGE, np.uint8)
-    return whole[-whole.ctypes.data % PAGE :][:size]
+def _fresh(size: int) -> np.ndarray:
+    """Pages of its own, huge ones where the system has them: fewer faults, fewer address translations."""
+    pages = mmap.mmap(-1, size)
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        with contextlib.suppress(OSError):  # a kernel built without them
+            pages.madvise(mmap.MADV_HUGEPAGE)
+    return np.frombuffer(pages, np.uint8)
 
 
 def _give_back(buffer: np.ndarray) -> None:

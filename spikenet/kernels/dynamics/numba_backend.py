@@ -26,6 +26,7 @@ from torch import Tensor
 
 from spikenet.cache import cache_dir, write_atomically
 from spikenet.kernels import buffers
+from spikenet.kernels.dynamics.numba_text import BLOCK, Variant
 from spikenet.kernels.dynamics.reference import CHUNK
 from spikenet.kernels.dynamics.trace import ALPHA, Program
 from spikenet.kernels.threads import over_lanes
@@ -63,11 +64,11 @@ def forward(
     chunks = -(-steps // CHUNK) if keep else 0
     checkpoints = torch.empty((chunks, *before.shape), dtype=before.dtype)
     sequences = [buffers.empty((steps, lanes), before.dtype) for _ in state] if trace else []
-    kernel = _compiled(program, "forward", _STORAGE[x.dtype], trace, False)
+    kernel = _compiled(program, "forward", Variant(_STORAGE[x.dtype], _shared(params), trace))
     arrays = [*map(_rows, inputs), before.numpy(), *map(_flat, params), np.array(spans, np.int64)]
     arrays += [_rows(z), after.numpy(), checkpoints.numpy(), *(q.numpy() for q in sequences)]
     key, step = _seed(rng)
-    over_lanes(lambda start, stop: kernel(*arrays, key, step, start, stop), lanes, _block(), steps * lanes)
+    over_lanes(lambda start, stop: kernel(*arrays, key, step, start, stop), lanes, BLOCK, steps * lanes)
     return z, [s.clone() for s in after], sequences, checkpoints
 
 
@@ -91,22 +92,18 @@ def backward(
     gs = torch.empty_like(g_last)
     wanted = [m for m in program.params if m != ALPHA] if wants_params else []
     gp = torch.empty((len(wanted), lanes), dtype=g_last.dtype)
-    kernel = _compiled(program, "backward", _STORAGE[x.dtype], bool(g_sequences), wants_params)
+    kernel = _compiled(
+        program, "backward", Variant(_STORAGE[x.dtype], _shared(params), bool(g_sequences), wants_params)
+    )
     arrays = [*map(_rows, inputs), *map(_flat, params), np.array(spans, np.int64), checkpoints.numpy(), _uniform(gz)]
     arrays += [g_last.numpy(), *(q.contiguous().numpy() for q in g_sequences), *map(_rows, gx), gs.numpy(), gp.numpy()]
     key, step = _seed(rng)
-    over_lanes(lambda start, stop: kernel(*arrays, steps, key, step, start, stop), lanes, _block(), steps * lanes)
+    over_lanes(lambda start, stop: kernel(*arrays, steps, key, step, start, stop), lanes, BLOCK, steps * lanes)
     return gx, list(gs.unbind()), list(gp.unbind())
 
 
 def _length(inputs: Sequence[Tensor]) -> int:
     return max(x.shape[0] for x in inputs)
-
-
-def _block() -> int:
-    from spikenet.kernels.dynamics.numba_source import BLOCK
-
-    return BLOCK
 
 
 def _stacked(state: Sequence[Tensor], lanes: int, x: Tensor) -> Tensor:
@@ -142,13 +139,18 @@ def _seed(rng: Tensor | None) -> tuple[int, int]:
     return (0, 0) if rng is None else (int(rng[0]), int(rng[1]))
 
 
+def _shared(params: Sequence[Tensor]) -> bool:
+    return all(p.numel() == 1 for p in params)
+
+
 @functools.cache
-def _compiled(program: Program, direction: str, storage: str, trace: bool, params: bool) -> Callable[..., None]:
+def _compiled(program: Program, direction: str, variant: Variant) -> Callable[..., None]:
     """The compiled kernel of one variant; its source is printed only if the cache does not hold it yet."""
-    name = f"{program.key}_{direction}_{storage}_{trace:d}{params:d}_{_printers_hash()}"
+    flags = f"{variant.shared:d}{variant.trace:d}{variant.params:d}"
+    name = f"{program.key}_{direction}_{variant.storage}_{flags}_{_printers_hash()}"
     path = _folder() / f"{name}.py"
     if not path.exists():
-        write_atomically(path, _source(program, direction, storage, trace, params).encode())
+        write_atomically(path, _source(program, direction, variant).encode())
     spec = importlib.util.spec_from_file_location(f"spikenet_kernel_{name}", path)
     module = importlib.util.module_from_spec(spec)  # type: ignore[arg-type]
     sys.modules[module.__name__] = module  # Numba's disk cache finds a function's globals by module name
@@ -174,10 +176,9 @@ def _folder() -> Path:
     return Path(temporary)
 
 
-def _source(program: Program, direction: str, storage: str, trace: bool, params: bool) -> str:
-    from spikenet.kernels.dynamics.numba_source import Variant, backward_source, forward_source
+def _source(program: Program, direction: str, variant: Variant) -> str:
+    from spikenet.kernels.dynamics.numba_source import backward_source, forward_source  # sympy comes with it
 
-    variant = Variant(storage, trace, params)
     return (forward_source if direction == "forward" else backward_source)(program, variant)
 
 

@@ -8,14 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
 
 from spikenet.kernels.dynamics.derive import Backward, derive
-from spikenet.kernels.dynamics.numba_text import HALF, PHILOX
+from spikenet.kernels.dynamics.numba_text import BLOCK, HALF, PHILOX, Variant
 from spikenet.kernels.dynamics.reference import CHUNK
 from spikenet.kernels.dynamics.trace import ALPHA, Operation, Program, Value
 
-BLOCK = 1024  # lanes worked on at a time: rows stay in the first-level cache
 ROW = BLOCK + 16  # apart by no multiple of 4 KiB, at which stores and loads would wait on each other
 
 _WORDS = {
@@ -33,26 +31,6 @@ _WORDS = {
     "detach": "{0}",
     **{word: f"math.{word}({{0}})" for word in ("exp", "log", "sqrt", "tanh", "sin", "cos", "atan")},
 }
-
-
-class Variant(NamedTuple):
-    """What one compiled kernel is made for.
-
-    `storage`: dtype of inputs, output and their gradients. `trace`: write (or take the gradients of) the state
-    sequences. `params`: accumulate parameter gradients.
-    """
-
-    storage: str
-    trace: bool = False
-    params: bool = False
-
-    @property
-    def real(self) -> str:
-        return "float64" if self.storage == "float64" else "float32"
-
-    @property
-    def half(self) -> bool:
-        return self.storage in HALF
 
 
 def forward_source(program: Program, variant: Variant) -> str:
@@ -158,17 +136,15 @@ class _Source:
         return [f"{letter}{k}" for k in range(len(names))]
 
     def shared_params(self) -> None:
-        """Ahead of the loop over blocks: a parameter that all lanes share fills its row once."""
-        for m, name in enumerate(self.program.params):
-            with self.block(f"if p{m}.size == 1:"):
-                self.line(f"scratch[{self.offset('p_' + name)}:{self.offset('p_' + name) + BLOCK}] = p{m}[0]")
+        """Ahead of all loops: parameters that all lanes share are numbers, and what follows from them alone too."""
+        if self.variant.shared:
+            self.line(*(f"p_{name} = p{m}[0]" for m, name in enumerate(self.program.params)))
 
     def begin_block(self) -> None:
-        """Inside that loop: the other parameters' rows, in which `spans` neighbours share a value."""
+        """Inside the loop over blocks: other parameters become rows, in which `spans` neighbours share a value."""
         self.line(f"n = min({BLOCK}, stop - n0)")
-        for m, name in enumerate(self.program.params):
-            with self.block(f"if p{m}.size > 1:"):
-                self.lanes([f"{self.at('p_' + name)} = p{m}[((n0 + i) // spans[{m}]) % p{m}.size]"])
+        for m, name in enumerate(self.program.params if not self.variant.shared else ()):
+            self.lanes([f"{self.at('p_' + name)} = p{m}[((n0 + i) // spans[{m}]) % p{m}.size]"])
 
     def load_step(self) -> None:
         """The input rows of step t (an input of one step serves them all) and its random numbers."""
@@ -181,16 +157,28 @@ class _Source:
         for index, (name, kind) in enumerate(self.program.draws):
             self.lanes([f"{self.at('d_' + name)} = {kind}(key, n0 + i, step + t, {index})"])
 
-    def forward_step(self, state: str) -> None:
-        """Lane i's charge, fire and emit, from the state at `state` (see `states`)."""
+    def forward_step(self) -> None:
+        """Lane i's charge, fire and emit."""
+        self.charge("{s}")
+        self.fire()
+
+    def charge(self, state: str) -> None:
+        """`h_`, from the state at `state` (see `states`)."""
         p = self.program
         self.line(*self.states(f"s_{{n}} = {state}"))
         for k, name in enumerate(p.inputs):
             self.line(f"x_{name} = {self.at(f'x{k}') if self.variant.half or k else 'x0_row[i]'}")
         self.line(*(f"d_{name} = {self.at('d_' + name)}" for name, _ in p.draws))
-        self.line(*(f"p_{name} = {self.at('p_' + name)}" for name in p.params))
+        self.load_params()
         self.work(p.charge.operations)
         self.bind("h_", p.charge.results)
+
+    def load_params(self) -> None:
+        if not self.variant.shared:
+            self.line(*(f"p_{name} = {self.at('p_' + name)}" for name in self.program.params))
+
+    def fire(self) -> None:
+        p = self.program
         self.work(p.fire.operations)
         self.bind("", p.fire.results)
         self.work(p.emit.operations)
@@ -228,7 +216,7 @@ class _Forward(_Source):
         self.load_step()
         self.line("z_row = z_all[t, n0:n0 + n]")
         with self.block("for i in range(n):"):
-            self.forward_step("{s}")
+            self.forward_step()
             self.line(f"{self.at('z') if self.variant.half else 'z_row[i]'} = z")
             self.advance()
         if self.variant.half:
@@ -246,7 +234,19 @@ class _Backward(_Source):
         super().__init__(program, variant)
         self.step: Backward = derive(program)
         self.wanted = [m for m in program.params if m != ALPHA] if variant.params else []
-        self.width = max(len(program.state), 1) * ROW  # of one step's saved states
+        # What recomputation leaves for each step: charged values, or the state where the backward step asks for more.
+        self.keeps_charged = not self._asks_for_more()
+        self.width = max(len(program.charge.results if self.keeps_charged else program.state), 1) * ROW
+
+    def _asks_for_more(self) -> bool:
+        """Whether the backward step uses the state, the inputs, the draws or what was computed on the way to `h_`."""
+        p, b = self.program, self.step
+        operations = (*p.fire.operations, *p.reset.operations, *b.operations)
+        used = {name for operation in operations for name in operation.args}
+        used |= {*b.inputs.values(), *b.state.values(), *(b.params[m] for m in self.wanted)}
+        before = {f"{kind}_{name}" for kind, names in (("s", p.state), ("x", p.inputs)) for name in names}
+        before |= {f"d_{name}" for name, _ in p.draws} | {operation.out for operation in p.charge.operations}
+        return bool(used & before)
 
     def arguments(self) -> list[str]:
         p = self.program
@@ -273,27 +273,43 @@ class _Backward(_Source):
             self.lanes([*self.states("gs[{j}, n0 + i] = {lam}"), *sums])
 
     def recompute(self) -> None:
-        """Leave the state before each of the chunk's steps in `previous`."""
+        """Leave the charged values, or the state, of each of the chunk's steps in `previous`."""
         with self.block("for t in range(first, last):"):
             self.saved_row()
             self.load_step()
             with self.block("for i in range(n):"):
-                self.line(*self.states(f"saved[{{j}} * {ROW} + i] = {{s}}"))
-                self.forward_step("{s}")
+                if not self.keeps_charged:
+                    self.line(*self.states(f"saved[{{j}} * {ROW} + i] = {{s}}"))
+                self.forward_step()
+                if self.keeps_charged:
+                    self.line(*(f"{self.saved(k)} = h_{n}" for k, n in enumerate(self.program.charge.results)))
                 self.advance()
+
+    def saved(self, k: int) -> str:
+        return f"saved[{k * ROW} + i]"
+
+    def charged(self) -> None:
+        """Lane i's `h_`: as it was saved, or from the saved state."""
+        if self.keeps_charged:
+            self.line(*(f"h_{n} = {self.saved(k)}" for k, n in enumerate(self.program.charge.results)))
+            self.load_params()
+        else:
+            self.charge(f"saved[{{j}} * {ROW} + i]")
 
     def saved_row(self) -> None:
         self.line(f"saved = previous[(t - first) * {self.width}:(t - first + 1) * {self.width}]")
 
     def time_step(self) -> None:
         self.saved_row()
-        self.load_step()
+        if not self.keeps_charged:
+            self.load_step()
         self.load_output_gradient()
         if self.variant.trace:
             self.lanes(self.states("{lam} += gq{j}[t, n0 + i]"))
         self.line(*(f"gx{k}_row = gx{k}[t, n0:n0 + n]" for k in range(len(self.program.inputs))))
         with self.block("for i in range(n):"):
-            self.forward_step(f"saved[{{j}} * {ROW} + i]")
+            self.charged()
+            self.fire()
             self.slope()
             self.adjoints()
         self.store_input_gradients()

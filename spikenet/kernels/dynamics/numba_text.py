@@ -1,6 +1,32 @@
-"""Numba source that kernels carry along when they need it: half-precision rows, and random numbers."""
+"""What Numba kernels come in, and the source that they carry along: half-precision rows, and random numbers."""
 
 from __future__ import annotations
+
+from typing import NamedTuple
+
+BLOCK = 1024  # lanes worked on at a time: rows stay in the first-level cache
+
+
+class Variant(NamedTuple):
+    """What one compiled kernel is made for.
+
+    `storage`: dtype of inputs, output and their gradients. `shared`: every parameter is one number for all lanes.
+    `trace`: write (or take the gradients of) the state sequences. `params`: accumulate parameter gradients.
+    """
+
+    storage: str
+    shared: bool = False
+    trace: bool = False
+    params: bool = False
+
+    @property
+    def real(self) -> str:
+        return "float64" if self.storage == "float64" else "float32"
+
+    @property
+    def half(self) -> bool:
+        return self.storage in HALF
+
 
 # Each storage type has `widen` (a row into the scratch array) and `narrow` (back, rounding to nearest even).
 HALF = {
