@@ -39,6 +39,7 @@ def alternate(contenders: Sequence[Contender], rounds: int) -> dict[str, list[fl
     for r in range(rounds):
         turn = r % len(contenders)
         for contender in [*contenders[turn:], *contenders[:turn]]:
+            time.sleep(0.02)  # OpenMP threads of the run before spin on for a while; everyone starts on idle cores
             start = time.perf_counter()
             contender.run()
             seconds[contender.name].append(time.perf_counter() - start)

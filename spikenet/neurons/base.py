@@ -167,12 +167,15 @@ class Neuron(nn.Module, metaclass=_Traced):
 
         Neurons that draw start from a seed taken from torch's generator.
         """
+        state = self._start(like)
+        return self.State(*(v.clone() for v in state))
+
+    def _start(self, like: Tensor) -> Any:
+        """The initial state, its equal values held once."""
         real = _real(like.dtype)
         known = self._kernel_params(real)
         values = [
-            (known[v] if isinstance(v, str) else torch.tensor(v, dtype=real, device=like.device))
-            .expand(like.shape)
-            .clone()
+            (known[v] if isinstance(v, str) else torch.tensor(v, dtype=real, device=like.device)).expand(like.shape)
             for v in self.state.values()
         ]
         if not self.draws:
@@ -202,7 +205,7 @@ class Neuron(nn.Module, metaclass=_Traced):
         names = list(self.state)
         for name in self.params:
             self._fits(name, x)
-        state = self._fitting(state, x) if state is not None else self.initial_state(x.new_empty(x.shape[1:]))
+        state = self._fitting(state, x) if state is not None else self._start(x.new_empty(x.shape[1:]))
         if x.numel() == 0:
             return x.clone(), state, self.State(*(x.to(v.dtype) for v in state[: len(names)]), *state[len(names) :])
         params, spans = self._flat_params(x)

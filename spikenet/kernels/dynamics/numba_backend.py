@@ -69,7 +69,7 @@ def forward(
     arrays += [_rows(z), after.numpy(), checkpoints.numpy(), *(q.numpy() for q in sequences)]
     key, step = _seed(rng)
     over_lanes(lambda start, stop: kernel(*arrays, key, step, start, stop), lanes, BLOCK, steps * lanes)
-    return z, [s.clone() for s in after], sequences, checkpoints
+    return z, [torch.from_numpy(s.copy()) for s in after.numpy()], sequences, checkpoints
 
 
 def backward(
@@ -107,9 +107,14 @@ def _length(inputs: Sequence[Tensor]) -> int:
 
 
 def _stacked(state: Sequence[Tensor], lanes: int, x: Tensor) -> Tensor:
-    """States as one [S, N] tensor of the kernel's precision."""
-    real = torch.float64 if x.dtype == torch.float64 else torch.float32
-    return torch.stack([s.detach() for s in state]).to(real) if state else torch.empty((0, lanes), dtype=real)
+    """States as one [S, N] tensor of the kernel's precision.
+
+    Copied by this thread alone: torch's copy would wake threads that go on spinning on the cores that the kernel needs.
+    """
+    stacked = buffers.empty((len(state), lanes), torch.float64 if x.dtype == torch.float64 else torch.float32)
+    for row, s in zip(stacked.numpy(), state, strict=True):
+        row[:] = s.detach().numpy()
+    return stacked
 
 
 def _rows(x: Tensor) -> np.ndarray:

@@ -208,16 +208,21 @@ class _Dynamics(torch.autograd.Function):
             )
         ctx.save_for_backward(checkpoints, *inputs, *params, *([] if rng is None else [rng]))
         ctx.program, ctx.spans, ctx.trace, ctx.counts, ctx.n_params = program, spans, trace, counts, len(params)
+        ctx.set_materialize_grads(False)
+        ctx.like = z.shape, z.dtype
         ctx.wants_params = any(ctx.needs_input_grad[5 + n_inputs + n_state :])
         return (z, *final, *sequences)
 
     @staticmethod
-    def backward(ctx: Any, gz: Tensor, *rest: Tensor) -> Any:
+    def backward(ctx: Any, gz: Tensor | None, *rest: Tensor | None) -> Any:
         if torch.is_grad_enabled():
             raise BackendError("dynamics has no second derivative: call grad or backward without create_graph=True")
         n_inputs, n_state = ctx.counts
         checkpoints, *saved = ctx.saved_tensors
         inputs, params = saved[:n_inputs], saved[n_inputs : n_inputs + ctx.n_params]
+        shape, dtype = ctx.like
+        gz = _given(gz, shape, checkpoints, dtype)
+        rest = tuple(_given(g, shape if k >= n_state else shape[1:], checkpoints) for k, g in enumerate(rest))
         rng = saved[n_inputs + ctx.n_params] if len(saved) > n_inputs + ctx.n_params else None
         gx, gs, lane_gradients = torch.ops.spikenet.dynamics_backward(
             ctx.program,
@@ -235,6 +240,11 @@ class _Dynamics(torch.autograd.Function):
         for k, g in enumerate(lane_gradients):
             gp[k] = _reduced(g, params[k], ctx.spans[k])
         return None, None, None, None, None, *gx, *gs, *gp
+
+
+def _given(gradient: Tensor | None, shape: torch.Size, like: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    """The gradient, or a zero that takes no memory."""
+    return like.new_zeros((), dtype=dtype).expand(shape) if gradient is None else gradient
 
 
 def _reduced(gradient: Tensor, param: Tensor, span: int) -> Tensor:
