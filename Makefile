@@ -14,7 +14,7 @@ BENCHMARKS := $(filter-out benchmarks/_%,$(wildcard benchmarks/*.py))
 
 .PHONY: demo test check bench clean
 
-demo: $(VENV)/.library
+demo: $(VENV)/.installed
 	OMP_WAIT_POLICY=PASSIVE $(RUN)spikenet train --preset digits-dvs --seeds 0 1 2
 
 test: $(VENV)/.tools
@@ -33,7 +33,7 @@ clean:
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # torch comes first and exactly: a looser wish may bring gigabytes of CUDA libraries along.
-$(VENV)/.library: pyproject.toml constraints.txt
+$(VENV)/.installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 14) else "spikenet needs Python 3.11 to 3.13, but $(PYTHON) is " + sys.version.split()[0] + "; try: make PYTHON=python3.12")'
 	@echo "Preparing $(VENV): torch and the libraries (once, a few minutes with the downloads) ..."
 	@$(PYTHON) -m venv $(VENV)
@@ -41,7 +41,7 @@ $(VENV)/.library: pyproject.toml constraints.txt
 	@$(PIP) --editable .
 	@touch $@
 
-$(VENV)/.tools: $(VENV)/.library requirements-peers.txt
+$(VENV)/.tools: $(VENV)/.installed requirements-peers.txt
 	@echo "Preparing $(VENV): test tools and the peer libraries (once) ..."
 	@$(PIP) --editable '.[dev]'
 	@$(PIP) --no-deps --requirement requirements-peers.txt
