@@ -118,20 +118,17 @@ def _stacked(state: Sequence[Tensor], lanes: int, x: Tensor) -> Tensor:
 
 
 def _rows(x: Tensor) -> np.ndarray:
-    """[T, N] as contiguous rows; one row if all steps share it; half precision as its bits."""
-    x = x.detach()
-    if x.stride(0) == 0 and x.shape[0] > 1:
-        x = x[:1]
-    x = x.contiguous()
-    return x.view(torch.uint16).numpy() if x.dtype.itemsize == 2 else x.numpy()
+    """[T, N] as contiguous rows; one row if all steps share it."""
+    return _array(x[:1] if x.stride(0) == 0 and x.shape[0] > 1 else x)
 
 
 def _uniform(gz: Tensor) -> np.ndarray:
     """A gradient that was expanded from one number (as `sum().backward()` makes it) is passed as that number."""
-    return _rows(gz[:1, :1]) if gz.stride() == (0, 0) and gz.numel() else _rows_in_full(gz)
+    return _array(gz[:1, :1] if gz.stride() == (0, 0) and gz.numel() else gz)
 
 
-def _rows_in_full(x: Tensor) -> np.ndarray:
+def _array(x: Tensor) -> np.ndarray:
+    """Contiguous; half precision as its bits."""
     x = x.detach().contiguous()
     return x.view(torch.uint16).numpy() if x.dtype.itemsize == 2 else x.numpy()
 
