@@ -101,7 +101,8 @@ class PSN(_TimeMixing):
             )
         real = _real(x)
         flat = x.reshape(self.steps, x.shape[1:].numel()).to(real)
-        u = torch.addmm(-self.v_threshold.to(real).unsqueeze(1), self.mixing(real), flat)
+        with torch.autocast(x.device.type, enabled=False):  # spikes are decided in full precision
+            u = torch.addmm(-self.v_threshold.to(real).unsqueeze(1), self.mixing(real), flat)
         return self.fire(u.view(x.shape), x)
 
     def extra_repr(self) -> str:

@@ -117,6 +117,12 @@ def test_half_precision_is_the_float32_result_on_the_same_rounded_input(neuron: 
     assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
 
 
+def test_autocast_changes_no_spike(neuron: nn.Module) -> None:
+    with torch.autocast("cpu", torch.bfloat16):
+        z = neuron(drive())
+    assert torch.equal(z, neuron(drive()))
+
+
 @pytest.mark.parametrize("name", SURROGATES)
 def test_every_surrogate_gives_its_slope(name: str) -> None:
     neuron, x, slope = SlidingPSN(1, surrogate=name), drive(torch.float64), {}
