@@ -17,14 +17,19 @@ from spikenet.kernels.dynamics.words import (
 from spikenet.neurons import surrogate
 from spikenet.neurons.base import Neuron, Param
 from spikenet.neurons.lif import IF, LIF, LeakyReadout
+from spikenet.neurons.parallel import PSN, MaskedPSN, ParallelLIF, SlidingPSN
 from spikenet.neurons.surrogate import Surrogate
 
 __all__ = [
     "IF",
     "LIF",
+    "PSN",
     "LeakyReadout",
+    "MaskedPSN",
     "Neuron",
+    "ParallelLIF",
     "Param",
+    "SlidingPSN",
     "Surrogate",
     "atan",
     "blend",
