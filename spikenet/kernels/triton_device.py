@@ -15,7 +15,7 @@ def why_not_on(x: Tensor) -> str | None:
     """Why a Triton kernel cannot run on `x` where it lies, or None."""
     if not _installed():
         return "Triton is not installed"
-    if x.is_cuda or _interpreted():
+    if x.is_cuda or (interpreted() and forced() == "triton"):
         return None
     return f"the Triton kernels run on CUDA devices, and the input is on {x.device}"
 
@@ -25,6 +25,7 @@ def _installed() -> bool:
     return importlib.util.find_spec("triton") is not None
 
 
-def _interpreted() -> bool:
-    """The interpreter is thousands of times slower, so it must be asked for twice: of Triton, and by force."""
-    return os.environ.get("TRITON_INTERPRET") == "1" and forced() == "triton"
+@functools.cache
+def interpreted() -> bool:
+    """Whether Triton runs its kernels in Python, on the CPU: thousands of times slower, so only where it is forced."""
+    return os.environ.get("TRITON_INTERPRET") == "1"

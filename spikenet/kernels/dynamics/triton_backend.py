@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import importlib.util
 import math
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,37 +15,25 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from spikenet.kernels.backends import forced
 from spikenet.kernels.dynamics.lanes import lane_sum
 from spikenet.kernels.dynamics.trace import ALPHA, Program
 from spikenet.kernels.dynamics.triton_text import Variant
 from spikenet.kernels.sources import load
+from spikenet.kernels.triton_device import interpreted, why_not_on
 
 STORAGE = (torch.float32, torch.float16, torch.bfloat16)
 _PRINTERS = ("trace.py", "derive.py", "triton_source.py", "triton_text.py")
 
 
 def why_not(program: Program, inputs: Sequence[Tensor], *_: Any) -> str | None:
-    """Triton runs on CUDA tensors; on CPU tensors only in its interpreter, and only if it is forced."""
+    """Triton runs on CUDA tensors of up to 32 bits."""
     x = inputs[0]
-    if x.device.type != "cuda" and not (interpreted() and forced() == "triton"):
-        return f"the Triton kernels run on CUDA devices, and the input is on {x.device}"
-    if x.dtype not in STORAGE:
-        return f"the Triton kernels take float32, float16 or bfloat16, and the input is {x.dtype}"
-    if x.numel() >= 2**31 * max(len(x), 1):
-        return f"the Triton kernels take fewer than 2^31 lanes, and the input has {x.numel() // len(x)}"
-    return None if _installed() else "Triton is not installed"
-
-
-@functools.cache
-def _installed() -> bool:
-    return importlib.util.find_spec("triton") is not None
-
-
-@functools.cache
-def interpreted() -> bool:
-    """Whether Triton runs its kernels in Python, on the CPU."""
-    return os.environ.get("TRITON_INTERPRET") == "1"
+    reason = why_not_on(x)
+    if reason is None and x.dtype not in STORAGE:
+        reason = f"the Triton kernels take float32, float16 or bfloat16, and the input is {x.dtype}"
+    if reason is None and x.numel() >= 2**31 * len(x):
+        reason = f"the Triton kernels take fewer than 2^31 lanes, and the input has {x.numel() // len(x)}"
+    return reason
 
 
 class Rows(NamedTuple):
@@ -95,17 +81,16 @@ def forward(
     keep: bool,
     final: bool,
     trace: bool,
-) -> tuple[Tensor, list[Tensor], list[Tensor], Tensor]:
+) -> tuple[Tensor, list[Tensor], list[Tensor], Tensor | None]:
     """See `ops.dynamics`."""
     x, real = inputs[0], torch.float32
     plan = _plan(program, "forward", inputs, state, params, spans, (keep, final, trace, False, False))
-    z = torch.empty(x.shape, dtype=x.dtype, device=x.device)
+    z = _like(x)
     after = [x.new_empty(x.shape[1:], dtype=real) for _ in state] if final else []
     traced = [x.new_empty(x.shape, dtype=real) for _ in state] if trace else []
-    checkpoints = x.new_empty((plan.chunks - 1 if keep else 0, len(state), plan.lanes), dtype=real)
-    kept = [checkpoints] if keep and plan.variant.loop else []
+    kept = [x.new_empty((plan.chunks - 1, len(state), plan.lanes), dtype=real)] if keep and plan.variant.loop else []
     plan.launch([*plan.sequences(inputs), *plan.states(state), *params, z, *after, *kept, *traced], rng)
-    return z, after, traced, checkpoints
+    return z, after, traced, kept[0] if kept else None
 
 
 def backward(
@@ -115,7 +100,7 @@ def backward(
     params: Sequence[Tensor],
     spans: Sequence[int],
     rng: Tensor | None,
-    checkpoints: Tensor,
+    checkpoints: Tensor | None,
     gz: Tensor,
     g_state: Sequence[Tensor],
     g_sequences: Sequence[Tensor],
@@ -126,13 +111,13 @@ def backward(
     x, real = inputs[0], torch.float32
     flags = (False, bool(g_state), bool(g_sequences), wants_params, wants_state)
     plan = _plan(program, "backward", [*inputs, gz], state, params, spans, flags)
-    gx = [torch.empty(x.shape, dtype=x.dtype, device=x.device) for _ in inputs]
+    gx = [_like(i) for i in inputs]
     gs = [x.new_empty(x.shape[1:], dtype=real) for _ in state] if wants_state else []
     wanted = [m for m in program.params if m != ALPHA] if wants_params else []
     spread = any(plan.variant.spread)
     sums = (len(wanted), plan.lanes) if spread else (plan.blocks, len(wanted))
     gp = [x.new_empty(sums, dtype=real)] if wanted else []
-    kept = [checkpoints] if plan.variant.loop else []
+    kept = [] if checkpoints is None else [checkpoints]
     *sequences, gz = plan.sequences([*inputs, gz])
     given = [g.contiguous() for g in (*g_state, *g_sequences)]
     plan.launch([*sequences, *plan.states(state), *params, *kept, gz, *given, *gx, *gs, *gp], rng)
@@ -141,6 +126,10 @@ def backward(
     if spread:
         return gx, gs, [lane_sum(g, p, span) for g, p, span in zip(gp[0], params, spans, strict=False)]
     return gx, gs, [g.view(p.shape) for g, p in zip(gp[0].sum(0), params, strict=False)]
+
+
+def _like(x: Tensor) -> Tensor:
+    return torch.empty_like(x) if x.is_contiguous() else torch.empty(x.shape, dtype=x.dtype, device=x.device)
 
 
 Flags = tuple[bool, bool, bool, bool, bool]  # keep, final, trace, wants_params, wants_state
@@ -224,7 +213,8 @@ class _Plan:
 
     def _launch(self, arguments: list[Any]) -> None:
         """Straight to the compiled kernel: Triton's own way there costs several times as much host time."""
-        if self.compiled is None:
+        compiled = self.compiled
+        if compiled is None:
             options = {"BLOCK": self.block, "enable_fp_fusion": False, **self.options}
             self.compiled = self.kernel[(self.blocks,)](*arguments, **options)
             return
