@@ -76,21 +76,23 @@ class Neuron(nn.Module, metaclass=_Traced):
     params: Mapping[str, Param | float] = {}
     draws: ClassVar[Mapping[str, str]] = {}
     emit: Emit
-    State: ClassVar[Any]
+    _State: ClassVar[Any]
+    _RandomState: ClassVar[Any]
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Give the class its state type: a named tuple of tensors (`rng` holds seed and step, if it draws)."""
+        """Give the class its state types, named tuples of tensors: without and with random numbers."""
         super().__init_subclass__(**kwargs)
-        fields = (*cls.state, *(("rng",) if cls.draws else ()))
-        cls.State = namedtuple(f"{cls.__name__}State", fields)  # type: ignore[misc]
-        cls.State.__module__, cls.State.__qualname__ = cls.__module__, f"{cls.__qualname__}.State"  # so that it pickles
+        for name, last in (("_State", ()), ("_RandomState", ("rng",))):
+            kind = namedtuple(f"{cls.__name__}State", (*cls.state, *last))  # type: ignore[misc]
+            kind.__module__, kind.__qualname__ = cls.__module__, f"{cls.__qualname__}.{name}"  # so that it pickles
+            setattr(cls, name, kind)
 
     def __init__(self, *, surrogate: Surrogate | str = "atan", dt: float = 1.0, **params: float | Tensor) -> None:
         super().__init__()
         if not (math.isfinite(dt) and dt > 0):
             raise ArgumentError(f"{type(self).__name__}.dt must be a finite number above 0, got {dt}")
         self.dt = float(dt)
-        if not hasattr(type(self), "emit"):
+        if not hasattr(self, "emit"):
             self.emit = Spike(_surrogate(surrogate))
         for name in params:
             if name not in self.params:
@@ -133,6 +135,11 @@ class Neuron(nn.Module, metaclass=_Traced):
         raise NotImplementedError(f"{type(self).__name__} does not define reset")
 
     # Running it.
+
+    @property
+    def State(self) -> Any:
+        """The type of this neuron's states; where the neuron or its emission draws, `rng` holds seed and step."""
+        return self._RandomState if self._draws else self._State
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """Run whole sequences `[T, B, *features]` from the initial state; returns the output sequence."""
@@ -178,7 +185,7 @@ class Neuron(nn.Module, metaclass=_Traced):
             (known[v] if isinstance(v, str) else torch.tensor(v, dtype=real, device=like.device)).expand(like.shape)
             for v in self.state.values()
         ]
-        if not self.draws:
+        if not self._draws:
             return self.State(*values)
         seed = torch.randint(-(2**63), 2**63 - 1, (), dtype=torch.int64)
         return self.State(*values, torch.stack([seed, torch.zeros_like(seed)]).to(like.device))
@@ -210,7 +217,7 @@ class Neuron(nn.Module, metaclass=_Traced):
             return x.clone(), state, self.State(*(x.to(v.dtype) for v in state[: len(names)]), *state[len(names) :])
         params, spans = self._flat_params(x)
         flat = [i.reshape(len(x), -1) for i in inputs]
-        rng = state[-1] if self.draws else None
+        rng = state[-1] if self._draws else None
         z, final, traced = scan(
             self._program, flat, [v.reshape(-1) for v in state[: len(names)]], params, spans, rng, sequences
         )
@@ -263,7 +270,7 @@ class Neuron(nn.Module, metaclass=_Traced):
             if isinstance(initial, str) and initial not in names:
                 raise UnknownNameError(f"initial value in {type(self).__name__}.state", initial, names)
         program = trace(self, self.inputs, tuple(self.state), names, tuple(self.draws.items()))
-        self._program = register(program)
+        self._program, self._draws = register(program), bool(program.draws)
         self._used = names
 
     def __setattr__(self, name: str, value: Any) -> None:

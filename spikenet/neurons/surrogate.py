@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from spikenet.errors import ArgumentError, UnknownNameError
 from spikenet.kernels.dynamics import words as w
@@ -142,15 +142,16 @@ class Spike:
 
     surrogate: Surrogate
     binary: bool = dataclasses.field(default=True, init=False)
+    draws: ClassVar[Mapping[str, str]] = {}
 
     @property
     def alpha(self) -> float:
         return self.surrogate.alpha
 
-    def value(self, u: Any, alpha: Any) -> Any:
+    def value(self, u: Any, d: Any, alpha: Any) -> Any:
         return w.where(u >= 0.0, 1.0, 0.0)
 
-    def slope(self, u: Any, alpha: Any) -> Any:
+    def slope(self, u: Any, d: Any, alpha: Any) -> Any:
         return self.surrogate.slope(u, alpha)
 
 
@@ -160,9 +161,10 @@ class Identity:
 
     binary: bool = dataclasses.field(default=False, init=False)
     alpha: float = dataclasses.field(default=1.0, init=False)
+    draws: ClassVar[Mapping[str, str]] = {}
 
-    def value(self, u: Any, alpha: Any) -> Any:
+    def value(self, u: Any, d: Any, alpha: Any) -> Any:
         return u
 
-    def slope(self, u: Any, alpha: Any) -> Any:
+    def slope(self, u: Any, d: Any, alpha: Any) -> Any:
         return 1.0

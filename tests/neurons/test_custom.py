@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -194,11 +195,12 @@ class Ternary:
 
     binary: bool = False
     alpha: float = 1.0
+    draws: ClassVar[Mapping[str, str]] = {}
 
-    def value(self, u: Any, alpha: Any) -> Any:
+    def value(self, u: Any, d: Any, alpha: Any) -> Any:
         return where(u >= 0.0, 1.0, where(u <= -2.0, -1.0, 0.0))
 
-    def slope(self, u: Any, alpha: Any) -> Any:
+    def slope(self, u: Any, d: Any, alpha: Any) -> Any:
         return 1.0 / (1.0 + u * u)
 
 

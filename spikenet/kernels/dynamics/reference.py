@@ -108,15 +108,17 @@ def step(
     like = inputs[0]
     h = {f"h_{n}": v.expand_as(like) for n, v in work(program.charge, x | s | d | p).items()}
     fired = work(program.fire, h | p)
-    z = _emit(program, fired, p, like)
+    z = _emit(program, fired, d, p, like)
     following = work(program.reset, h | p | {"z": z})
     return Step(z, [following[n].expand_as(like) for n in program.state])
 
 
-def _emit(program: Program, fired: dict[str, Tensor], p: dict[str, Tensor], like: Tensor) -> Tensor:
+def _emit(
+    program: Program, fired: dict[str, Tensor], d: dict[str, Tensor], p: dict[str, Tensor], like: Tensor
+) -> Tensor:
     u = fired["u"].expand_as(like)
     with torch.no_grad():
-        known = {"u": u.detach(), "p_alpha": p["p_alpha"]}
+        known = {"u": u.detach(), "p_alpha": p["p_alpha"], **d}
         z, sg = work(program.emit, dict(known))["z"], work(program.slope, dict(known))["sg"]
         if "gate" in fired:
             z, sg = torch.where(fired["gate"], z, 0.0), torch.where(fired["gate"], sg, 0.0)
