@@ -29,7 +29,8 @@ _WORDS = {
     "where": "{1} if {0} else {2}",
     "blend": "{2} if {0} != zero else {1}",
     "detach": "{0}",
-    **{word: f"math.{word}({{0}})" for word in ("exp", "log", "sqrt", "tanh", "sin", "cos", "atan")},
+    "floor": "np.floor({0})",  # math.floor gives an integer
+    **{word: f"math.{word}({{0}})" for word in ("exp", "log", "sqrt", "tanh", "sin", "cos", "atan", "erf")},
 }
 
 

@@ -60,6 +60,8 @@ _WORDS: dict[str, Callable[..., Tensor]] = {
     "sin": torch.sin,
     "cos": torch.cos,
     "atan": torch.atan,
+    "erf": torch.erf,
+    "floor": torch.floor,
     "lt": torch.lt,
     "le": torch.le,
     "gt": torch.gt,

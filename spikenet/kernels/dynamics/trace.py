@@ -16,8 +16,8 @@ from typing import Any, NamedTuple, Protocol
 from spikenet.errors import EquationError
 
 WORDS = (
-    "arithmetic (+ - * / **), abs, comparisons inside where, exp, log, sqrt, tanh, sin, cos, atan, "
-    "minimum, maximum, where, blend, detach"
+    "arithmetic (+ - * / **), abs, comparisons inside where, exp, log, sqrt, tanh, sin, cos, atan, erf, "
+    "floor, minimum, maximum, where, blend, detach"
 )
 
 
@@ -310,6 +310,11 @@ def _value(tape: Tape, name: str, value: Any) -> Value:
     if isinstance(value, int | float) and name != "gate":
         return float(value)
     raise refuse(f"a value of type {type(value).__name__} for {name!r}")
+
+
+def recorded(function: Callable[..., Any], *names: str) -> Phase:
+    """One function of scalars on its own: its arguments are called `names`, its result "value"."""
+    return _phase("a", lambda *arguments: {"value": function(*arguments)}, *map(_single, names))
 
 
 def _fired(result: Any) -> dict[str, Any]:
