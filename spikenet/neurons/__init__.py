@@ -16,28 +16,42 @@ from spikenet.kernels.dynamics.words import (
     tanh,
     where,
 )
-from spikenet.neurons import surrogate
+from spikenet.neurons import emission, surrogate
 from spikenet.neurons.base import Neuron, Param
+from spikenet.neurons.graded import MultiSpikeLIF, TernaryIF, TernaryLIF
 from spikenet.neurons.lif import IF, LIF, LeakyReadout
+from spikenet.neurons.meta import MetaNeuron, MomentLevyBaxter, ProbabilisticMetaNeuron
+from spikenet.neurons.score import minimum_variance_baseline, score_loss
+from spikenet.neurons.stochastic import StochasticLIF
 from spikenet.neurons.surrogate import Surrogate
 
 __all__ = [
     "IF",
     "LIF",
     "LeakyReadout",
+    "MetaNeuron",
+    "MomentLevyBaxter",
+    "MultiSpikeLIF",
     "Neuron",
     "Param",
+    "ProbabilisticMetaNeuron",
+    "StochasticLIF",
     "Surrogate",
+    "TernaryIF",
+    "TernaryLIF",
     "atan",
     "blend",
     "cos",
     "detach",
+    "emission",
     "erf",
     "exp",
     "floor",
     "log",
     "maximum",
     "minimum",
+    "minimum_variance_baseline",
+    "score_loss",
     "sin",
     "sqrt",
     "surrogate",

@@ -304,8 +304,12 @@ class Neuron(nn.Module, metaclass=_Traced):
 
     def extra_repr(self) -> str:
         values = ", ".join(f"{n}={_shown(getattr(self, n))}" for n in self.params)
-        slope = f", surrogate={self.emit.surrogate}" if isinstance(self.emit, Spike) else ""
-        return f"{values}{slope}, dt={self.dt:g}"
+        return f"{values}{self._shown_emission()}, dt={self.dt:g}"
+
+    def _shown_emission(self) -> str:
+        if isinstance(self.emit, Spike):
+            return f", surrogate={self.emit.surrogate}"
+        return f", emission={self.emit}" if "emit" in self.__dict__ else ""
 
 
 def _real(dtype: torch.dtype) -> torch.dtype:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from spikenet.kernels.dynamics.philox import draw
-from spikenet.kernels.dynamics.trace import Phase, Program, Value
+from spikenet.kernels.dynamics.trace import Phase, Program, Value, recorded
 
 CHUNK = 16  # steps between two state checkpoints
 
@@ -82,6 +82,11 @@ def work(phase: Phase, known: dict[str, Tensor]) -> dict[str, Tensor]:
     for out, word, args in phase.operations:
         known[out] = _WORDS[word](*(value(a) for a in args)) if word != "blend" else _blend(*(value(a) for a in args))
     return {name: value(v) for name, v in phase.results.items()}
+
+
+def evaluate(function: Callable[..., Any], **arguments: Tensor) -> Tensor:
+    """One function of scalars on tensors that broadcast, passed in the order in which they are named."""
+    return work(recorded(function, *arguments), dict(arguments))["value"]
 
 
 def _blend(z: Tensor, a: Tensor, b: Tensor) -> Tensor:
