@@ -57,6 +57,11 @@ class use_backend:
         _Choice.forced = self._before
 
 
+def forced() -> str | None:
+    """The backend that `use_backend` has forced, if any."""
+    return _Choice.forced
+
+
 class Operation:
     """An operation and its implementations, in order of preference.
 

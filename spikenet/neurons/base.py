@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections import namedtuple
 from collections.abc import Mapping
@@ -145,7 +146,8 @@ class Neuron(nn.Module, metaclass=_Traced):
         """Run whole sequences `[T, B, *features]` from the initial state; returns the output sequence."""
         running = carrier()
         if running is None:
-            return self.run(*inputs)[0]
+            sequences, before = self._split(inputs, {})
+            return self._scan(sequences, before)[0]
         key, state = running.take(self, inputs[0])
         output, state = self.run(*inputs, state)
         running.put(key, state)
@@ -154,19 +156,19 @@ class Neuron(nn.Module, metaclass=_Traced):
     def run(self, *inputs: Any, **state: Any) -> tuple[Tensor, Any]:
         """`run(*inputs, state=initial)`: a chunk `[T, B, *features]` from `state`; returns (output, state)."""
         sequences, before = self._split(inputs, state)
-        output, after, _ = self._scan(sequences, before, False)
+        output, after, _ = self._scan(sequences, before, final=True)
         return output, after
 
     def step(self, *inputs: Any, **state: Any) -> tuple[Tensor, Any]:
         """`step(*inputs, state=initial)`: one step `[B, *features]`; returns (output, state)."""
         sequences, before = self._split(inputs, state)
-        output, after, _ = self._scan([x.unsqueeze(0) for x in sequences], before, False)
+        output, after, _ = self._scan([x.unsqueeze(0) for x in sequences], before, final=True)
         return output.squeeze(0), after
 
     def trace(self, *inputs: Any, **state: Any) -> tuple[Tensor, Any]:
         """`trace(*inputs, state=initial)`: returns the output and the state after every step, `[T, B, *features]`."""
         sequences, before = self._split(inputs, state)
-        output, _, states = self._scan(sequences, before, True)
+        output, _, states = self._scan(sequences, before, trace=True)
         return output, states
 
     def initial_state(self, like: Tensor) -> Any:
@@ -174,21 +176,18 @@ class Neuron(nn.Module, metaclass=_Traced):
 
         Neurons that draw start from a seed taken from torch's generator.
         """
-        state = self._start(like)
+        state = self._start(like.shape, like, self._kernel_params(self._declared(), _real(like.dtype)))
         return self.State(*(v.clone() for v in state))
 
-    def _start(self, like: Tensor) -> Any:
+    def _start(self, shape: torch.Size, like: Tensor, known: dict[str, Tensor]) -> Any:
         """The initial state, its equal values held once."""
-        real = _real(like.dtype)
-        known = self._kernel_params(real)
-        values = [
-            (known[v] if isinstance(v, str) else torch.tensor(v, dtype=real, device=like.device)).expand(like.shape)
-            for v in self.state.values()
-        ]
+        real, device = _real(like.dtype), like.device
+        numbers = (known[v] if isinstance(v, str) else _number(v, real, device) for v in self.state.values())
+        values = [v.expand(shape) for v in numbers]
         if not self._draws:
             return self.State(*values)
-        seed = torch.randint(-(2**63), 2**63 - 1, (), dtype=torch.int64)
-        return self.State(*values, torch.stack([seed, torch.zeros_like(seed)]).to(like.device))
+        seed = torch.randint(-(2**63), 2**63 - 1, (), dtype=torch.int64, device=device)
+        return self.State(*values, torch.stack([seed, torch.zeros_like(seed)]))
 
     def _split(self, arguments: tuple[Any, ...], keyword: dict[str, Any]) -> tuple[list[Tensor], Any]:
         """Inputs and state, which comes last or as `state=`."""
@@ -207,23 +206,27 @@ class Neuron(nn.Module, metaclass=_Traced):
             )
         return list(arguments[:n]), arguments[n] if len(arguments) > n else None
 
-    def _scan(self, inputs: list[Tensor], state: Any, sequences: bool) -> tuple[Tensor, Any, Any]:
+    def _scan(
+        self, inputs: list[Tensor], state: Any, *, final: bool = False, trace: bool = False
+    ) -> tuple[Tensor, Any, Any]:
+        """The output; the state after the last step if `final`, and after every step if `trace`."""
         x = self._checked(inputs)
-        names = list(self.state)
-        for name in self.params:
-            self._fits(name, x)
-        state = self._fitting(state, x) if state is not None else self._start(x.new_empty(x.shape[1:]))
+        declared = self._declared()
+        for name, value in declared.items():
+            self._fits(name, value, x)
+        known = self._kernel_params(declared, _real(x.dtype))
+        state = self._fitting(state, x) if state is not None else self._start(x.shape[1:], x, known)
+        n = len(self.state)
         if x.numel() == 0:
-            return x.clone(), state, self.State(*(x.to(v.dtype) for v in state[: len(names)]), *state[len(names) :])
-        params, spans = self._flat_params(x)
-        flat = [i.reshape(len(x), -1) for i in inputs]
+            return x.clone(), state, self.State(*(x.to(v.dtype) for v in state[:n]), *state[n:])
+        params, spans = self._flat_params(known, x)
         rng = state[-1] if self._draws else None
-        z, final, traced = scan(
-            self._program, flat, [v.reshape(-1) for v in state[: len(names)]], params, spans, rng, sequences
-        )
-        after = [] if rng is None else [rng + torch.tensor([0, len(x)], device=rng.device)]
-        following = self.State(*(v.view(x.shape[1:]) for v in final), *after)
-        return z.view(x.shape), following, self.State(*(q.view(x.shape) for q in traced), *after) if sequences else None
+        z, after, states = scan(self._program, inputs, state[:n], params, spans, rng, final, trace)
+        drawn = () if rng is None else (torch.stack([rng[0], rng[1] + len(x)]),)
+        return z, self.State(*after, *drawn) if final else None, self.State(*states, *drawn) if trace else None
+
+    def _declared(self) -> dict[str, Tensor]:
+        return {name: getattr(self, name) for name in self.params}
 
     def _checked(self, inputs: list[Tensor]) -> Tensor:
         name, x = type(self).__name__, inputs[0]
@@ -257,15 +260,14 @@ class Neuron(nn.Module, metaclass=_Traced):
                 )
         return state
 
-    def _kernel_params(self, real: torch.dtype) -> dict[str, Tensor]:
-        declared = {name: getattr(self, name) for name in self.params}
+    def _kernel_params(self, declared: dict[str, Tensor], real: torch.dtype) -> dict[str, Tensor]:
         derived = self.derive({n: v.to(real) for n, v in declared.items()})
         if ALPHA in derived:
             raise EquationError(f"{type(self).__name__}: the parameter name {ALPHA!r} is taken by the surrogate")
         return {n: torch.as_tensor(v, dtype=real) for n, v in derived.items()}
 
     def _trace(self) -> None:
-        names = tuple(self._kernel_params(torch.float32))
+        names = tuple(self._kernel_params(self._declared(), torch.float32))
         for initial in self.state.values():
             if isinstance(initial, str) and initial not in names:
                 raise UnknownNameError(f"initial value in {type(self).__name__}.state", initial, names)
@@ -284,17 +286,18 @@ class Neuron(nn.Module, metaclass=_Traced):
         super().__setstate__(state)
         self._trace()  # another process does not know the program yet
 
-    def _flat_params(self, x: Tensor) -> tuple[list[Tensor], list[int]]:
-        known = self._kernel_params(_real(x.dtype))
+    def _flat_params(self, known: dict[str, Tensor], x: Tensor) -> tuple[list[Tensor], list[int]]:
         flat = [_flat_param(known[name], x.shape[2:]) for name in self._used]
-        alpha = torch.full((1,), self.emit.alpha, dtype=_real(x.dtype), device=x.device)
+        alpha = _number(self.emit.alpha, _real(x.dtype), x.device)
         return [*(f for f, _ in flat), alpha], [*(span for _, span in flat), 1]
 
-    def _fits(self, name: str, x: Tensor) -> None:
+    def _fits(self, name: str, value: Tensor, x: Tensor) -> None:
         """Refuse a parameter on another device, or of a shape that does not broadcast against the features."""
-        value, owner = getattr(self, name), f"{type(self).__name__}.{name}"
+        owner = f"{type(self).__name__}.{name}"
         if value.device != x.device:
             raise DeviceError(f"{owner} is on {value.device}, the input on {x.device}; move one of them")
+        if value.ndim == 0:
+            return
         features = x.shape[2:]
         aligned = (1,) * (len(features) - value.ndim) + tuple(value.shape)
         if len(aligned) > len(features) or any(a not in (1, b) for a, b in zip(aligned, features, strict=True)):
@@ -315,6 +318,19 @@ class Neuron(nn.Module, metaclass=_Traced):
 def _real(dtype: torch.dtype) -> torch.dtype:
     """The precision that states and arithmetic have for inputs of `dtype`."""
     return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+@functools.lru_cache(256)
+def _held(value: float, real: torch.dtype, device: torch.device) -> Tensor:
+    with torch.inference_mode(False):
+        return torch.full((1,), value, dtype=real, device=device)
+
+
+def _number(value: float, real: torch.dtype, device: torch.device) -> Tensor:
+    """A constant [1] on a device, made once: at few time steps making it anew would cost as much as the kernel."""
+    if torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack():
+        return torch.full((1,), value, dtype=real, device=device)
+    return _held(value, real, device)
 
 
 def _flat_param(value: Tensor, features: torch.Size) -> tuple[Tensor, int]:
