@@ -54,9 +54,11 @@ def expand(counts: Tensor, maximum: int) -> Tensor:
         0 and 1 in the dtype of ``counts``, ``[T * D, B, ...]``; the binary steps of one step follow one another.
 
     Raises:
-        ArgumentError: if a value is no whole number of spikes.
+        ArgumentError: if a value is no whole number of spikes, or ``maximum`` is below 1.
         DtypeError: if ``counts`` is not a float tensor.
     """
+    if maximum < 1:
+        raise ArgumentError(f"maximum wants 1 or more, received {maximum}")
     _check_unit("counts", counts, 1)
     whole = (counts.double() * maximum).round()
     if not bool(((whole / maximum).to(counts.dtype) == counts).all()):

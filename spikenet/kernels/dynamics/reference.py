@@ -146,7 +146,7 @@ def scan(
     current, history, outputs = list(state), [list(state)], []
     for t in range(inputs[0].shape[0]):
         draws = [
-            draw(kind, rng[0], rng[1] + t, lanes, i, current[0].dtype)  # type: ignore[index]
+            draw(kind, rng[0], rng[1] + t, lanes, i, inputs[0].dtype)  # type: ignore[index]
             for i, (_, kind) in enumerate(program.draws)
         ]
         z, current = step(program, [x[t] for x in inputs], current, draws, params)
