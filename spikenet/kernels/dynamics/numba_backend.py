@@ -88,7 +88,10 @@ def backward(
         program, "backward", Variant(_STORAGE[x.dtype], _shared(params), bool(g_sequences), wants_params)
     )
     arrays = [*map(_rows, inputs), *map(_lanes, state), *map(_flat, params), np.array(spans, np.int64)]
-    arrays += [checkpoints.numpy(), _uniform(gz), *_or_nothing(g_state, state, real), *map(_rows, g_sequences)]
+    arrays += [checkpoints.numpy(), _uniform(gz), *_or_nothing(g_state, state, real)]
+    arrays += [
+        _array(q).reshape(steps, -1) for q in g_sequences
+    ]  # every row is read, of a missing one too
     arrays += [*map(_rows, gx), *_or_nothing(gs, state, real), gp.numpy()]
     key, step = _seed(rng)
     over_lanes(lambda start, stop: kernel(*arrays, steps, key, step, start, stop), lanes, BLOCK, steps * lanes)
