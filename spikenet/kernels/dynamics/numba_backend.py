@@ -89,9 +89,7 @@ def backward(
     )
     arrays = [*map(_rows, inputs), *map(_lanes, state), *map(_flat, params), np.array(spans, np.int64)]
     arrays += [checkpoints.numpy(), _uniform(gz), *_or_nothing(g_state, state, real)]
-    arrays += [
-        _array(q).reshape(steps, -1) for q in g_sequences
-    ]  # every row is read, of a missing one too
+    arrays += [_array(q).reshape(steps, -1) for q in g_sequences]  # all rows are read, of a missing one too
     arrays += [*map(_rows, gx), *_or_nothing(gs, state, real), gp.numpy()]
     key, step = _seed(rng)
     over_lanes(lambda start, stop: kernel(*arrays, steps, key, step, start, stop), lanes, BLOCK, steps * lanes)
