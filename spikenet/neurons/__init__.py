@@ -5,7 +5,9 @@ from spikenet.kernels.dynamics.words import (
     blend,
     cos,
     detach,
+    erf,
     exp,
+    floor,
     log,
     maximum,
     minimum,
@@ -14,10 +16,14 @@ from spikenet.kernels.dynamics.words import (
     tanh,
     where,
 )
-from spikenet.neurons import surrogate
+from spikenet.neurons import emission, surrogate
 from spikenet.neurons.base import Neuron, Param
+from spikenet.neurons.graded import MultiSpikeLIF, TernaryIF, TernaryLIF
 from spikenet.neurons.lif import IF, LIF, LeakyReadout
+from spikenet.neurons.meta import MetaNeuron, MomentLevyBaxter, ProbabilisticMetaNeuron
 from spikenet.neurons.parallel import PSN, MaskedPSN, ParallelLIF, SlidingPSN
+from spikenet.neurons.score import minimum_variance_baseline, score_loss
+from spikenet.neurons.stochastic import StochasticLIF
 from spikenet.neurons.surrogate import Surrogate
 
 __all__ = [
@@ -26,19 +32,31 @@ __all__ = [
     "PSN",
     "LeakyReadout",
     "MaskedPSN",
+    "MetaNeuron",
+    "MomentLevyBaxter",
+    "MultiSpikeLIF",
     "Neuron",
     "ParallelLIF",
     "Param",
+    "ProbabilisticMetaNeuron",
     "SlidingPSN",
+    "StochasticLIF",
     "Surrogate",
+    "TernaryIF",
+    "TernaryLIF",
     "atan",
     "blend",
     "cos",
     "detach",
+    "emission",
+    "erf",
     "exp",
+    "floor",
     "log",
     "maximum",
     "minimum",
+    "minimum_variance_baseline",
+    "score_loss",
     "sin",
     "sqrt",
     "surrogate",

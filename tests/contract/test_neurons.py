@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from spikenet.errors import ArgumentError, BackendError, DtypeError, ShapeError, StateError
 from spikenet.kernels import buffers, use_backend
 from spikenet.layers import Stream
-from spikenet.neurons import IF, LIF, LeakyReadout, Neuron
+from spikenet.neurons import IF, LIF, LeakyReadout, MetaNeuron, MultiSpikeLIF, Neuron, TernaryIF, TernaryLIF
 
 NEURONS: dict[str, Callable[[], Neuron]] = {
     "LIF": LIF,
@@ -22,6 +22,10 @@ NEURONS: dict[str, Callable[[], Neuron]] = {
     "IF": IF,
     "IF_soft": lambda: IF(0.7, None, detach_reset=True),
     "LeakyReadout": lambda: LeakyReadout(3.0),
+    "MultiSpikeLIF": MultiSpikeLIF,
+    "TernaryIF": lambda: TernaryIF(0.7, -0.2),
+    "TernaryLIF": lambda: TernaryLIF(2.5, 0.8, None, surrogate="triangle"),
+    "MetaNeuron": MetaNeuron,
 }
 DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
 SHAPES = [
@@ -264,6 +268,7 @@ def test_compiles_whole(neuron: Neuron) -> None:
 
 
 def test_compile_sees_one_operator(neuron: Neuron) -> None:
+    torch.compiler.reset()  # one after another, the neurons would be too many recompilations of one function
     x = drive((7, 2, 6)).requires_grad_()
     compiled = torch.compile(neuron, fullgraph=True, backend="aot_eager")
     (a,) = torch.autograd.grad(compiled(x).sum(), x)

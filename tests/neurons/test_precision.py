@@ -21,6 +21,10 @@ SURROGATES = {
     "sigmoid": (sg.sigmoid(4.0), ts.sigmoid_slope(4.0), []),
     "fast_sigmoid": (sg.fast_sigmoid(5.0), ts.fast_sigmoid_slope(5.0), [0.0]),
     "triangle": (sg.triangle(0.7), ts.triangle_slope(0.7), [0.0, 1 / 0.7]),
+    "gaussian": (sg.gaussian(2.0), ts.gaussian_slope(2.0), []),
+    "multi_gaussian": (sg.multi_gaussian(), ts.multi_gaussian_slope(), []),
+    "slayer": (sg.slayer(), ts.slayer_slope(), [0.0]),
+    "straight_through": (sg.straight_through(), torch.ones_like, []),
     "rectangle": (sg.rectangle(0.8), ts.rectangle_slope(0.8), [0.5 / 0.8]),
 }
 CASES = {

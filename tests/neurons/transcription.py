@@ -32,6 +32,27 @@ def rectangle_slope(alpha: float) -> Slope:
     return lambda u: alpha * (u.abs() < 0.5 / alpha).double()
 
 
+def bell(u: Tensor, mean: float, width: float) -> Tensor:
+    """The normal density."""
+    return torch.exp(-(((u - mean) / width) ** 2) / 2) / (width * math.sqrt(2 * math.pi))
+
+
+def gaussian_slope(alpha: float) -> Slope:
+    return lambda u: bell(u, 0.0, 1 / alpha)
+
+
+def multi_gaussian_slope(sigma: float = 0.5, h: float = 0.15, s: float = 6.0, gamma: float = 0.5) -> Slope:
+    def slope(u: Tensor) -> Tensor:
+        near, right, left = bell(u, 0.0, sigma), bell(u, sigma, s * sigma), bell(u, -sigma, s * sigma)
+        return gamma * ((1 + h) * near - h * right - h * left)
+
+    return slope
+
+
+def slayer_slope(alpha: float = 5.0, c: float = 0.4) -> Slope:
+    return lambda u: c * alpha / (2 * torch.exp(alpha * u.abs()))
+
+
 class _Heaviside(torch.autograd.Function):
     @staticmethod
     def forward(ctx, u, slope):  # type: ignore[no-untyped-def]

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from spikenet.neurons import IF, LIF
+from spikenet.neurons import IF, LIF, TernaryIF, TernaryLIF
 from spikenet.neurons import surrogate as sg
 
 pytestmark = pytest.mark.peers
@@ -85,3 +85,43 @@ def test_snntorch_leaky_with_reset_to_zero() -> None:
     ours = LIF(tau, 1.0, 0.0, decay_input=False)(x)
     assert torch.equal(ours, torch.stack(spikes))
     assert 0.02 < ours.mean() < 0.7
+
+
+@pytest.mark.parametrize("leak", [True, False])
+@pytest.mark.parametrize(("v_reset", "detach"), [(None, False), (0.0, True), (-0.25, True)])
+def test_spikingjelly_ternary(leak: bool, v_reset: float | None, detach: bool) -> None:
+    """Gradients where they are defined alike: a hard reset that passes one differentiates another function of them."""
+    pytest.importorskip("spikingjelly.activation_based.neuron")
+    from spikingjelly.activation_based import neuron, surrogate
+
+    given = {"v_threshold": 0.8, "v_reset": v_reset, "detach_reset": detach}
+    steps = {**given, "surrogate_function": surrogate.Sigmoid(2.5), "step_mode": "m"}
+    theirs = neuron.TernaryLIFNode(tau=2.5, decay_input=True, **steps) if leak else neuron.TernaryIFNode(**steps)
+    rest = v_reset or 0.0
+    slope = sg.sigmoid(2.5 * 0.8)  # theirs is a function of the potential, ours of the potential over the threshold
+    ours = (
+        TernaryLIF(2.5, v_rest=rest, surrogate=slope, **given)
+        if leak
+        else TernaryIF(v_rest=rest, surrogate=slope, **given)
+    )
+    xs, gz = [(drive() * 2 - 0.6).requires_grad_() for _ in range(2)], drive() - 0.4
+    a, b = ours(xs[0]), theirs(xs[1])
+    a.backward(gz)
+    b.backward(gz)
+    same = (a == b).all(0)  # h / v_threshold rounds, h - v_threshold rounds elsewhere
+    assert same.double().mean() > 0.99
+    assert 0.02 < (a > 0).double().mean() < 0.7
+    assert 0.02 < (a < 0).double().mean() < 0.7
+    error, size = (xs[0].grad - xs[1].grad)[:, same].norm(), xs[1].grad[:, same].norm()
+    assert float(error / size) < 1e-5
+
+
+def test_spikingjelly_gaussian_surrogate() -> None:
+    pytest.importorskip("spikingjelly.activation_based.neuron")
+    from spikingjelly.activation_based import neuron, surrogate
+
+    theirs = neuron.LIFNode(surrogate_function=surrogate.Erf(2.0), step_mode="m")
+    xs, gz = [drive().requires_grad_() for _ in range(2)], drive() - 0.4
+    LIF(surrogate=sg.gaussian(2.0 * 2**0.5))(xs[0]).backward(gz)
+    theirs(xs[1]).backward(gz)
+    assert float((xs[0].grad - xs[1].grad).norm() / xs[1].grad.norm()) < 1e-5

@@ -89,7 +89,8 @@ def backward(
     )
     arrays = [*map(_rows, inputs), *map(_lanes, state), *map(_flat, params), np.array(spans, np.int64)]
     saved = torch.empty((0, len(state), lanes), dtype=real) if checkpoints is None else checkpoints
-    arrays += [saved.numpy(), _uniform(gz), *_or_nothing(g_state, state, real), *map(_rows, g_sequences)]
+    arrays += [saved.numpy(), _uniform(gz), *_or_nothing(g_state, state, real)]
+    arrays += [_array(q).reshape(steps, -1) for q in g_sequences]  # all rows are read, of a missing one too
     arrays += [*map(_rows, gx), *_or_nothing(gs, state, real), gp.numpy()]
     key, step = _seed(rng)
     over_lanes(lambda start, stop: kernel(*arrays, steps, key, step, start, stop), lanes, BLOCK, steps * lanes)
