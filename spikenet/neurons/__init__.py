@@ -15,16 +15,36 @@ from spikenet.kernels.dynamics.words import (
     where,
 )
 from spikenet.neurons import surrogate
+from spikenet.neurons.adaptive import ALIF, SEAdLIF, SiLIF
 from spikenet.neurons.base import Neuron, Param
-from spikenet.neurons.lif import IF, LIF, LeakyReadout
+from spikenet.neurons.cuba import CubaLIF
+from spikenet.neurons.exponential import EIF, QIF, AdEx
+from spikenet.neurons.izhikevich import Izhikevich
+from spikenet.neurons.lif import IF, LIF, LeakyReadout, RefractoryLIF
+from spikenet.neurons.parametric import PLIF, IntrinsicLIF
+from spikenet.neurons.reset import NO_RESET
+from spikenet.neurons.resonate import ResonateAndFire
 from spikenet.neurons.surrogate import Surrogate
 
 __all__ = [
+    "ALIF",
+    "EIF",
     "IF",
     "LIF",
+    "NO_RESET",
+    "PLIF",
+    "QIF",
+    "AdEx",
+    "CubaLIF",
+    "IntrinsicLIF",
+    "Izhikevich",
     "LeakyReadout",
     "Neuron",
     "Param",
+    "RefractoryLIF",
+    "ResonateAndFire",
+    "SEAdLIF",
+    "SiLIF",
     "Surrogate",
     "atan",
     "blend",
