@@ -104,8 +104,8 @@ class Izhikevich(Neuron):
 
     def charge(self, s: Any, x: Any, d: Any, p: Any) -> dict[str, Any]:
         half = 0.5 * self.dt
-        v = s.v + half * (0.04 * s.v**2 + 5.0 * s.v + 140.0 - s.u + x.x)
-        v = v + half * (0.04 * v**2 + 5.0 * v + 140.0 - s.u + x.x)
+        v = s.v + half * (0.04 * s.v * s.v + 5.0 * s.v + 140.0 - s.u + x.x)
+        v = v + half * (0.04 * v * v + 5.0 * v + 140.0 - s.u + x.x)
         return {"v": v, "u": s.u + self.dt * (p.a * (p.b * v - s.u))}
 
     def reset(self, h: Any, z: Any, p: Any) -> dict[str, Any]:

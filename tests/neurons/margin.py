@@ -1,7 +1,7 @@
-"""A neuron in float32 against float64 autograd through a transcription of its paper: spikes and every gradient.
+"""A neuron's kernel against float64 autograd through a transcription of its paper: spikes and every gradient.
 
-A lane counts if every |u|, and every distance to a kink of the surrogate, exceeds the margin: nearer to a tie the two
-precisions may rightly disagree.
+It runs in the input's precision, as a rule float32. A lane counts if every |u|, and every distance to a kink of the
+surrogate, exceeds the margin: nearer to a tie the two precisions may rightly disagree.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ def check(
     `margin` is in the unit of the potential; `tolerance` is relative, to a norm or to the sum of a parameter's terms.
     """
     generator = torch.Generator().manual_seed(len(x))
-    x64 = x.double().requires_grad_()
-    s64 = {n: v.double().requires_grad_() for n, v in start.items()}
+    x64 = x.to(torch.float64, copy=True).requires_grad_()
+    s64 = {n: v.to(torch.float64, copy=True).requires_grad_() for n, v in start.items()}
     p64 = {n: _per_step(getattr(neuron, n), x) for n in neuron.params}
     truth = ts.run(step, x64, s64, p64, slope)
 
@@ -49,14 +49,14 @@ def check(
     found = torch.autograd.grad(outputs, [*wanted.values()], upstream, materialize_grads=True)
     grads = dict(zip(wanted, found, strict=True))
 
-    x32, s32 = x.clone().requires_grad_(), {n: v.clone().requires_grad_() for n, v in start.items()}
+    xi, si = x.clone().requires_grad_(), {n: v.clone().requires_grad_() for n, v in start.items()}
     with use_backend("numba"):
-        z, state = neuron.run(x32, neuron.State(**s32))
-        torch.autograd.backward([z, *(getattr(state, n) for n in ends)], [gz, *gs])
+        z, state = neuron.run(xi, neuron.State(**si))
+        torch.autograd.backward([z, *(getattr(state, n) for n in ends)], [g.to(x.dtype) for g in (gz, *gs)])
 
-    assert z.dtype == torch.float32
+    assert z.dtype == x.dtype
     assert torch.equal(z[:, counts].double(), truth.spikes[:, counts].detach())
-    for name, value in {"x": x32, **s32}.items():
+    for name, value in {"x": xi, **si}.items():
         assert relative(value.grad, grads[name]) <= tolerance, name
     for name, value in neuron.named_parameters():
         error = (value.grad.double() - grads[name].sum_to_size(value.shape)).abs()

@@ -60,7 +60,7 @@ def test_without_beta_it_is_a_leaky_neuron() -> None:
 
 def test_threshold_settles_where_spikes_balance_its_decay() -> None:
     """With a spike every n steps b = keep_b^n b + 1 after each: b = 1 / (1 - keep_b^n)."""
-    neuron, x = ALIF(5.0, 50.0, 0.05), torch.full((4000, 1, 1), 0.6, dtype=torch.float64)
+    neuron, x = ALIF(5.0, 50.0, 0.1), torch.full((4000, 1, 1), 0.3, dtype=torch.float64)
     z, states = neuron.trace(x)
     times = torch.nonzero(z.flatten()).flatten()
     n = times.diff()[len(times) // 2 :].unique()
