@@ -3,6 +3,7 @@
 from spikenet.layers.dense import ToDense
 from spikenet.layers.fold import AdaptiveAvgPool2d, AvgPool2d, BatchNorm2d, Conv2d, MaxPool2d
 from spikenet.layers.readout import LastReadout, MaxReadout, MeanReadout, SoftmaxSumReadout
+from spikenet.layers.spiking_linear import SpikingLinear
 from spikenet.layers.stream import Stream
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "MaxReadout",
     "MeanReadout",
     "SoftmaxSumReadout",
+    "SpikingLinear",
     "Stream",
     "ToDense",
 ]

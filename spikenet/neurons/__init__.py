@@ -21,6 +21,7 @@ from spikenet.neurons.cuba import CubaLIF
 from spikenet.neurons.exponential import EIF, QIF, AdEx
 from spikenet.neurons.izhikevich import Izhikevich
 from spikenet.neurons.lif import IF, LIF, LeakyReadout, RefractoryLIF
+from spikenet.neurons.parallel import PSN, MaskedPSN, ParallelLIF, SlidingPSN
 from spikenet.neurons.parametric import PLIF, IntrinsicLIF
 from spikenet.neurons.reset import NO_RESET
 from spikenet.neurons.resonate import ResonateAndFire
@@ -33,18 +34,22 @@ __all__ = [
     "LIF",
     "NO_RESET",
     "PLIF",
+    "PSN",
     "QIF",
     "AdEx",
     "CubaLIF",
     "IntrinsicLIF",
     "Izhikevich",
     "LeakyReadout",
+    "MaskedPSN",
     "Neuron",
+    "ParallelLIF",
     "Param",
     "RefractoryLIF",
     "ResonateAndFire",
     "SEAdLIF",
     "SiLIF",
+    "SlidingPSN",
     "Surrogate",
     "atan",
     "blend",

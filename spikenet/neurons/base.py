@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections import namedtuple
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -138,7 +139,8 @@ class Neuron(nn.Module, metaclass=_Traced):
         """Run whole sequences `[T, B, *features]` from the initial state; returns the output sequence."""
         running = carrier()
         if running is None:
-            return self.run(*inputs)[0]
+            sequences, before = self._split(inputs, {})
+            return self._scan(sequences, before)[0]
         key, state = running.take(self, inputs[0])
         output, state = self.run(*inputs, state)
         running.put(key, state)
@@ -147,19 +149,19 @@ class Neuron(nn.Module, metaclass=_Traced):
     def run(self, *inputs: Any, **state: Any) -> tuple[Tensor, Any]:
         """`run(*inputs, state=initial)`: a chunk `[T, B, *features]` from `state`; returns (output, state)."""
         sequences, before = self._split(inputs, state)
-        output, after, _ = self._scan(sequences, before, False)
+        output, after, _ = self._scan(sequences, before, final=True)
         return output, after
 
     def step(self, *inputs: Any, **state: Any) -> tuple[Tensor, Any]:
         """`step(*inputs, state=initial)`: one step `[B, *features]`; returns (output, state)."""
         sequences, before = self._split(inputs, state)
-        output, after, _ = self._scan([x.unsqueeze(0) for x in sequences], before, False)
+        output, after, _ = self._scan([x.unsqueeze(0) for x in sequences], before, final=True)
         return output.squeeze(0), after
 
     def trace(self, *inputs: Any, **state: Any) -> tuple[Tensor, Any]:
         """`trace(*inputs, state=initial)`: returns the output and the state after every step, `[T, B, *features]`."""
         sequences, before = self._split(inputs, state)
-        output, _, states = self._scan(sequences, before, True)
+        output, _, states = self._scan(sequences, before, trace=True)
         return output, states
 
     def initial_state(self, like: Tensor) -> Any:
@@ -167,21 +169,21 @@ class Neuron(nn.Module, metaclass=_Traced):
 
         Neurons that draw start from a seed taken from torch's generator.
         """
-        state = self._start(like)
+        state = self._seeded(self._prepared(like.unsqueeze(0))[2], like.device)
         return self.State(*(v.clone() for v in state))
 
-    def _start(self, like: Tensor) -> Any:
-        """The initial state, its equal values held once."""
-        real = _real(like.dtype)
-        known = self._kernel_params(real)
-        values = [
-            (known[v] if isinstance(v, str) else torch.tensor(v, dtype=real, device=like.device)).expand(like.shape)
-            for v in self.state.values()
-        ]
+    def _seeded(self, values: Sequence[Tensor], device: torch.device) -> Any:
+        """The initial state from its values, with a seed where there are draws."""
         if not self.draws:
             return self.State(*values)
-        seed = torch.randint(-(2**63), 2**63 - 1, (), dtype=torch.int64)
-        return self.State(*values, torch.stack([seed, torch.zeros_like(seed)]).to(like.device))
+        seed = torch.randint(-(2**63), 2**63 - 1, (), dtype=torch.int64, device=device)
+        return self.State(*values, torch.stack([seed, torch.zeros_like(seed)]))
+
+    def _start(self, x: Tensor, known: dict[str, Tensor]) -> list[Tensor]:
+        """The values of the initial state for a sequence like `x`, equal ones held once."""
+        real = _real(x.dtype)
+        numbers = (known[v] if isinstance(v, str) else _number(v, real, x.device) for v in self.state.values())
+        return [v.expand(x.shape[1:]) for v in numbers]
 
     def _split(self, arguments: tuple[Any, ...], keyword: dict[str, Any]) -> tuple[list[Tensor], Any]:
         """Inputs and state, which comes last or as `state=`."""
@@ -200,23 +202,49 @@ class Neuron(nn.Module, metaclass=_Traced):
             )
         return list(arguments[:n]), arguments[n] if len(arguments) > n else None
 
-    def _scan(self, inputs: list[Tensor], state: Any, sequences: bool) -> tuple[Tensor, Any, Any]:
+    def _scan(
+        self, inputs: list[Tensor], state: Any, *, final: bool = False, trace: bool = False
+    ) -> tuple[Tensor, Any, Any]:
+        """The output; the state after the last step if `final`, and after every step if `trace`."""
         x = self._checked(inputs)
-        names = list(self.state)
-        for name in self.params:
-            self._fits(name, x)
-        state = self._fitting(state, x) if state is not None else self._start(x.new_empty(x.shape[1:]))
+        params, spans, fresh = self._prepared(x)
+        state = self._fitting(state, x) if state is not None else self._seeded(fresh, x.device)
+        n = len(self.state)
         if x.numel() == 0:
-            return x.clone(), state, self.State(*(x.to(v.dtype) for v in state[: len(names)]), *state[len(names) :])
-        params, spans = self._flat_params(x)
-        flat = [i.reshape(len(x), -1) for i in inputs]
+            return x.clone(), state, self.State(*(x.to(v.dtype) for v in state[:n]), *state[n:])
         rng = state[-1] if self.draws else None
-        z, final, traced = scan(
-            self._program, flat, [v.reshape(-1) for v in state[: len(names)]], params, spans, rng, sequences
-        )
-        after = [] if rng is None else [rng + torch.tensor([0, len(x)], device=rng.device)]
-        following = self.State(*(v.view(x.shape[1:]) for v in final), *after)
-        return z.view(x.shape), following, self.State(*(q.view(x.shape) for q in traced), *after) if sequences else None
+        z, after, states = scan(self._program, inputs, state[:n], params, spans, rng, final, trace)
+        drawn = () if rng is None else (torch.stack([rng[0], rng[1] + len(x)]),)
+        return z, self.State(*after, *drawn) if final else None, self.State(*states, *drawn) if trace else None
+
+    def _declared(self) -> dict[str, Tensor]:
+        return {name: getattr(self, name) for name in self.params}
+
+    def _prepared(self, x: Tensor) -> tuple[list[Tensor], list[int], list[Tensor]]:
+        """Flat kernel parameters, their spans and the initial state for a sequence like `x`.
+
+        Kept from call to call while no parameter is learned or has changed (in place too, though not through
+        `.data`): at few time steps working them out takes longer than the kernel.
+        """
+        declared = self._declared()
+        if torch.compiler.is_compiling() or any(v.requires_grad or v.is_inference() for v in declared.values()):
+            return self._prepare(x, declared)
+        stamp = [(id(v), v._version) for v in declared.values()]
+        key = (x.shape[1:], x.dtype, x.device)
+        kept = self.__dict__.get("_kept")
+        if kept is None or kept[0] != key or kept[1] != stamp:
+            with torch.inference_mode(False), torch.no_grad():
+                kept = key, stamp, self._prepare(x, declared), declared  # held, so that no id is used again
+            self.__dict__["_kept"] = kept
+        return kept[2]
+
+    def _prepare(self, x: Tensor, declared: dict[str, Tensor]) -> tuple[list[Tensor], list[int], list[Tensor]]:
+        for name, value in declared.items():
+            self._fits(name, value, x)
+        known = self._kernel_params(declared, _real(x.dtype))
+        flat = [_flat_param(known[name], x.shape[2:]) for name in self._used]
+        alpha = _number(self.emit.alpha, _real(x.dtype), x.device)
+        return [*(f for f, _ in flat), alpha], [*(span for _, span in flat), 1], self._start(x, known)
 
     def _checked(self, inputs: list[Tensor]) -> Tensor:
         name, x = type(self).__name__, inputs[0]
@@ -250,20 +278,20 @@ class Neuron(nn.Module, metaclass=_Traced):
                 )
         return state
 
-    def _kernel_params(self, real: torch.dtype) -> dict[str, Tensor]:
-        declared = {name: getattr(self, name) for name in self.params}
+    def _kernel_params(self, declared: dict[str, Tensor], real: torch.dtype) -> dict[str, Tensor]:
         derived = self.derive({n: v.to(real) for n, v in declared.items()})
         if ALPHA in derived:
             raise EquationError(f"{type(self).__name__}: the parameter name {ALPHA!r} is taken by the surrogate")
         return {n: torch.as_tensor(v, dtype=real) for n, v in derived.items()}
 
     def _trace(self) -> None:
-        names = tuple(self._kernel_params(torch.float32))
+        names = tuple(self._kernel_params(self._declared(), torch.float32))
         for initial in self.state.values():
             if isinstance(initial, str) and initial not in names:
                 raise UnknownNameError(f"initial value in {type(self).__name__}.state", initial, names)
         program = trace(self, self.inputs, tuple(self.state), names, tuple(self.draws.items()))
         self._program = register(program)
+        self.__dict__.pop("_kept", None)
         self._used = names
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -277,17 +305,13 @@ class Neuron(nn.Module, metaclass=_Traced):
         super().__setstate__(state)
         self._trace()  # another process does not know the program yet
 
-    def _flat_params(self, x: Tensor) -> tuple[list[Tensor], list[int]]:
-        known = self._kernel_params(_real(x.dtype))
-        flat = [_flat_param(known[name], x.shape[2:]) for name in self._used]
-        alpha = torch.full((1,), self.emit.alpha, dtype=_real(x.dtype), device=x.device)
-        return [*(f for f, _ in flat), alpha], [*(span for _, span in flat), 1]
-
-    def _fits(self, name: str, x: Tensor) -> None:
+    def _fits(self, name: str, value: Tensor, x: Tensor) -> None:
         """Refuse a parameter on another device, or of a shape that does not broadcast against the features."""
-        value, owner = getattr(self, name), f"{type(self).__name__}.{name}"
+        owner = f"{type(self).__name__}.{name}"
         if value.device != x.device:
             raise DeviceError(f"{owner} is on {value.device}, the input on {x.device}; move one of them")
+        if value.ndim == 0:
+            return
         features = x.shape[2:]
         aligned = (1,) * (len(features) - value.ndim) + tuple(value.shape)
         if len(aligned) > len(features) or any(a not in (1, b) for a, b in zip(aligned, features, strict=True)):
@@ -304,6 +328,19 @@ class Neuron(nn.Module, metaclass=_Traced):
 def _real(dtype: torch.dtype) -> torch.dtype:
     """The precision that states and arithmetic have for inputs of `dtype`."""
     return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+@functools.lru_cache(256)
+def _held(value: float, real: torch.dtype, device: torch.device) -> Tensor:
+    with torch.inference_mode(False):
+        return torch.full((1,), value, dtype=real, device=device)
+
+
+def _number(value: float, real: torch.dtype, device: torch.device) -> Tensor:
+    """A constant [1] on a device, made once: at few time steps making it anew would cost as much as the kernel."""
+    if torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack():
+        return torch.full((1,), value, dtype=real, device=device)
+    return _held(value, real, device)
 
 
 def _flat_param(value: Tensor, features: torch.Size) -> tuple[Tensor, int]:

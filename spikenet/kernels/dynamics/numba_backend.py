@@ -6,16 +6,7 @@ form on disk the next time.
 
 from __future__ import annotations
 
-import atexit
-import contextlib
 import functools
-import hashlib
-import importlib.util
-import os
-import shutil
-import sys
-import tempfile
-import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,15 +15,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spikenet.cache import cache_dir, write_atomically
 from spikenet.kernels import buffers
+from spikenet.kernels.dynamics.lanes import lane_sum
 from spikenet.kernels.dynamics.numba_text import BLOCK, Variant
-from spikenet.kernels.dynamics.reference import CHUNK
 from spikenet.kernels.dynamics.trace import ALPHA, Program
+from spikenet.kernels.sources import load
 from spikenet.kernels.threads import over_lanes
 
 _STORAGE = {torch.float32: "float32", torch.float64: "float64", torch.bfloat16: "bfloat16", torch.float16: "float16"}
-_PRINTERS = ("trace.py", "reference.py", "derive.py", "numba_source.py", "numba_text.py", "numba_backend.py")
+_PRINTERS = ("trace.py", "derive.py", "numba_source.py", "numba_text.py")
 
 
 def why_not(program: Program, inputs: Sequence[Tensor], *_: Any) -> str | None:
@@ -53,78 +44,78 @@ def forward(
     spans: Sequence[int],
     rng: Tensor | None,
     keep: bool,
+    final: bool,
     trace: bool,
-) -> tuple[Tensor, list[Tensor], list[Tensor], Tensor]:
+) -> tuple[Tensor, list[Tensor], list[Tensor], Tensor | None]:
     """See `ops.dynamics`."""
-    steps, lanes = _length(inputs), inputs[0].shape[1]
     x = inputs[0]
-    z = buffers.empty((steps, lanes), x.dtype)
-    before = _stacked(state, lanes, x)
-    after = torch.empty_like(before)
-    chunks = -(-steps // CHUNK) if keep else 0
-    checkpoints = torch.empty((chunks, *before.shape), dtype=before.dtype)
-    sequences = [buffers.empty((steps, lanes), before.dtype) for _ in state] if trace else []
+    steps, lanes, real = len(x), x[0].numel(), params[0].dtype
+    z = buffers.empty(x.shape, x.dtype)
+    after = [buffers.empty(x.shape[1:], real) for _ in state] if final else []
+    chunks = -(-steps // program.chunk) if keep else 1
+    checkpoints = buffers.empty((chunks - 1, len(state), lanes), real)
+    sequences = [buffers.empty(x.shape, real) for _ in state] if trace else []
     kernel = _compiled(program, "forward", Variant(_STORAGE[x.dtype], _shared(params), trace))
-    arrays = [*map(_rows, inputs), before.numpy(), *map(_flat, params), np.array(spans, np.int64)]
-    arrays += [_rows(z), after.numpy(), checkpoints.numpy(), *(q.numpy() for q in sequences)]
+    arrays = [*map(_rows, inputs), *map(_lanes, state), *map(_flat, params), np.array(spans, np.int64), _rows(z)]
+    arrays += [*_or_nothing(after, state, real), checkpoints.numpy(), *map(_rows, sequences)]
     key, step = _seed(rng)
     over_lanes(lambda start, stop: kernel(*arrays, key, step, start, stop), lanes, BLOCK, steps * lanes)
-    return z, [torch.from_numpy(s.copy()) for s in after.numpy()], sequences, checkpoints
+    return z, after, sequences, checkpoints if chunks > 1 else None
 
 
 def backward(
     program: Program,
     inputs: Sequence[Tensor],
+    state: Sequence[Tensor],
     params: Sequence[Tensor],
     spans: Sequence[int],
     rng: Tensor | None,
-    checkpoints: Tensor,
+    checkpoints: Tensor | None,
     gz: Tensor,
     g_state: Sequence[Tensor],
     g_sequences: Sequence[Tensor],
     wants_params: bool,
+    wants_state: bool,
 ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
     """See `ops.dynamics_backward`."""
-    steps, lanes = gz.shape
     x = inputs[0]
-    g_last = _stacked(g_state, lanes, x)
-    gx = [buffers.empty((steps, lanes), x.dtype) for _ in inputs]
-    gs = torch.empty_like(g_last)
+    steps, lanes, real = len(x), x[0].numel(), params[0].dtype
+    gx = [buffers.empty(x.shape, x.dtype) for _ in inputs]
+    gs = [buffers.empty(x.shape[1:], real) for _ in state] if wants_state else []
     wanted = [m for m in program.params if m != ALPHA] if wants_params else []
-    gp = torch.empty((len(wanted), lanes), dtype=g_last.dtype)
+    gp = torch.empty((len(wanted), lanes), dtype=real)
     kernel = _compiled(
         program, "backward", Variant(_STORAGE[x.dtype], _shared(params), bool(g_sequences), wants_params)
     )
-    arrays = [*map(_rows, inputs), *map(_flat, params), np.array(spans, np.int64), checkpoints.numpy(), _uniform(gz)]
-    arrays += [g_last.numpy(), *(q.contiguous().numpy() for q in g_sequences), *map(_rows, gx), gs.numpy(), gp.numpy()]
+    arrays = [*map(_rows, inputs), *map(_lanes, state), *map(_flat, params), np.array(spans, np.int64)]
+    saved = torch.empty((0, len(state), lanes), dtype=real) if checkpoints is None else checkpoints
+    arrays += [saved.numpy(), _uniform(gz), *_or_nothing(g_state, state, real), *map(_rows, g_sequences)]
+    arrays += [*map(_rows, gx), *_or_nothing(gs, state, real), gp.numpy()]
     key, step = _seed(rng)
     over_lanes(lambda start, stop: kernel(*arrays, steps, key, step, start, stop), lanes, BLOCK, steps * lanes)
-    return gx, list(gs.unbind()), list(gp.unbind())
-
-
-def _length(inputs: Sequence[Tensor]) -> int:
-    return max(x.shape[0] for x in inputs)
-
-
-def _stacked(state: Sequence[Tensor], lanes: int, x: Tensor) -> Tensor:
-    """States as one [S, N] tensor of the kernel's precision.
-
-    Copied by this thread alone: torch's copy would wake threads that go on spinning on the cores that the kernel needs.
-    """
-    stacked = buffers.empty((len(state), lanes), torch.float64 if x.dtype == torch.float64 else torch.float32)
-    for row, s in zip(stacked.numpy(), state, strict=True):
-        row[:] = s.detach().numpy()
-    return stacked
+    return gx, gs, [lane_sum(g, p, span) for g, p, span in zip(gp, params, spans, strict=False)]
 
 
 def _rows(x: Tensor) -> np.ndarray:
     """[T, N] as contiguous rows; one row if all steps share it."""
-    return _array(x[:1] if x.stride(0) == 0 and x.shape[0] > 1 else x)
+    x = x[:1] if x.stride(0) == 0 and len(x) > 1 else x
+    return _array(x).reshape(len(x), -1)
+
+
+def _lanes(state: Tensor) -> np.ndarray:
+    """[N], or one number that all lanes share."""
+    state = state.detach()
+    return state.as_strided((1,), (1,)).numpy() if not any(state.stride()) else state.contiguous().numpy().reshape(-1)
+
+
+def _or_nothing(tensors: Sequence[Tensor], state: Sequence[Tensor], real: torch.dtype) -> list[np.ndarray]:
+    """One [N] for each state, or one empty array for each if there are no tensors."""
+    return [t.detach().contiguous().view(-1).numpy() for t in tensors or [torch.empty(0, dtype=real)] * len(state)]
 
 
 def _uniform(gz: Tensor) -> np.ndarray:
     """A gradient that was expanded from one number (as `sum().backward()` makes it) is passed as that number."""
-    return _array(gz[:1, :1] if gz.stride() == (0, 0) and gz.numel() else gz)
+    return _array(gz.as_strided((1, 1), (1, 1))) if not any(gz.stride()) and gz.numel() else _rows(gz)
 
 
 def _array(x: Tensor) -> np.ndarray:
@@ -147,44 +138,15 @@ def _shared(params: Sequence[Tensor]) -> bool:
 
 @functools.cache
 def _compiled(program: Program, direction: str, variant: Variant) -> Callable[..., None]:
-    """The compiled kernel of one variant; its source is printed only if the cache does not hold it yet."""
+    """The compiled kernel of one variant."""
     flags = f"{variant.shared:d}{variant.trace:d}{variant.params:d}"
-    name = f"{program.key}_{direction}_{variant.storage}_{flags}_{_printers_hash()}"
-    path = _folder() / f"{name}.py"
-    if not path.exists():
-        write_atomically(path, _source(program, direction, variant).encode())
-    spec = importlib.util.spec_from_file_location(f"spikenet_kernel_{name}", path)
-    module = importlib.util.module_from_spec(spec)  # type: ignore[arg-type]
-    sys.modules[module.__name__] = module  # Numba's disk cache finds a function's globals by module name
-    spec.loader.exec_module(module)  # type: ignore[union-attr]
+    name = f"{program.key}_{direction}_{variant.storage}_{flags}"
+    here = Path(__file__).parent
+    module = load(name, functools.partial(_source, program, direction, variant), [here / p for p in _PRINTERS])
     return getattr(module, direction)
-
-
-@functools.cache
-def _folder() -> Path:
-    """Where sources and compiled kernels are kept: the user's cache, or a temporary folder where that cannot be."""
-    folder = cache_dir() / "kernels"
-    with contextlib.suppress(OSError):
-        folder.mkdir(parents=True, exist_ok=True)
-    if os.access(folder, os.R_OK | os.W_OK | os.X_OK):
-        return folder
-    warnings.warn(
-        f"compiled kernels cannot be kept in {folder}: every process compiles its own. "
-        "Set SPIKENET_CACHE to a folder that can be written.",
-        stacklevel=2,
-    )
-    temporary = tempfile.mkdtemp(prefix="spikenet-")
-    atexit.register(shutil.rmtree, temporary, ignore_errors=True)
-    return Path(temporary)
 
 
 def _source(program: Program, direction: str, variant: Variant) -> str:
     from spikenet.kernels.dynamics.numba_source import backward_source, forward_source  # sympy comes with it
 
     return (forward_source if direction == "forward" else backward_source)(program, variant)
-
-
-@functools.cache
-def _printers_hash() -> str:
-    here = Path(__file__).parent
-    return hashlib.sha256(b"".join((here / name).read_bytes() for name in _PRINTERS)).hexdigest()[:8]

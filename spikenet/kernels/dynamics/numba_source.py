@@ -11,7 +11,6 @@ from contextlib import contextmanager
 
 from spikenet.kernels.dynamics.derive import Backward, derive
 from spikenet.kernels.dynamics.numba_text import BLOCK, HALF, PHILOX, Variant
-from spikenet.kernels.dynamics.reference import CHUNK
 from spikenet.kernels.dynamics.trace import ALPHA, Operation, Program, Value
 
 ROW = BLOCK + 16  # apart by no multiple of 4 KiB, at which stores and loads would wait on each other
@@ -36,9 +35,10 @@ _WORDS = {
 def forward_source(program: Program, variant: Variant) -> str:
     """The source of
 
-    `forward(*inputs, state, *params, spans, z_all, state_out, checkpoints, *sequences, key, step, start, stop)`.
+    `forward(*inputs, *states, *params, spans, z_all, *last_states, checkpoints, *sequences, key, step, start, stop)`.
 
-    `checkpoints` [C, S, N] takes the state before every 16th step, or has C = 0 where none is wanted.
+    An initial state is [N], or [1] for all lanes; a last state [N], or [0] where it is not wanted. `checkpoints`
+    [C - 1, S, N] takes the state before every chunk but the first, or is empty where none is wanted.
     """
     return _Forward(program, variant).source()
 
@@ -46,10 +46,11 @@ def forward_source(program: Program, variant: Variant) -> str:
 def backward_source(program: Program, variant: Variant) -> str:
     """The source of
 
-    `backward(*inputs, *params, spans, checkpoints, gz_all, g_state, *g_sequences, *gx, gs, gp, steps, key, step,
-    start, stop)`.
+    `backward(*inputs, *states, *params, spans, checkpoints, gz_all, *g_last_states, *g_sequences, *gx, *g_states, gp,
+    steps, key, step, start, stop)`.
 
-    `gz_all` is [T, N] or [1, 1] (a gradient that is everywhere the same).
+    `gz_all` is [T, N] or [1, 1] (a gradient that is everywhere the same); gradients of states are [N], or [0] where
+    there is none or none is wanted.
     """
     return _Backward(program, variant).source()
 
@@ -83,6 +84,13 @@ class _Source:
         if lines := list(body):
             with self.block("for i in range(n):"):
                 self.line(*lines)
+
+    def fill(self, row: str, array: str, nothing: str | None = None) -> None:
+        """A row of scratch from an array of lanes, from the one element it has, or with `nothing` if it is empty."""
+        with self.block(f"if {array}.size == {1 if nothing is None else 0}:"):
+            self.lanes([f"{self.at(row)} = {nothing or array + '[0]'}"])
+        with self.block("else:"):
+            self.lanes([f"{self.at(row)} = {array}[n0 + i]"])
 
     def offset(self, row: str) -> int:
         return self._rows.setdefault(row, len(self._rows)) * ROW
@@ -199,20 +207,25 @@ class _Forward(_Source):
         p = self.program
         sequences = self.numbered("q", p.state) if self.variant.trace else []
         inputs, params = self.numbered("x", p.inputs), self.numbered("p", p.params)
-        return [*inputs, "state", *params, "spans", "z_all", "state_out", "checkpoints", *sequences]
+        states, last = self.numbered("s", p.state), self.numbered("last", p.state)
+        return [*inputs, *states, *params, "spans", "z_all", *last, "checkpoints", *sequences]
 
     def body(self) -> None:
         self.shared_params()
         with self.block(f"for n0 in range(start, stop, {BLOCK}):"):
             self.begin_block()
-            self.lanes(self.states("{s} = state[{j}, n0 + i]"))
+            for j, name in enumerate(self.program.state):
+                self.fill(f"s_{name}", f"s{j}")
             with self.block("for t in range(z_all.shape[0]):"):
                 self.time_step()
-            self.lanes(self.states("state_out[{j}, n0 + i] = {s}"))
+            for j, line in enumerate(self.states("last{j}[n0 + i] = {s}")):
+                with self.block(f"if last{j}.size > 0:"):
+                    self.lanes([line])
 
     def time_step(self) -> None:
-        with self.block(f"if checkpoints.shape[0] > 0 and t % {CHUNK} == 0:"):
-            self.lanes([*self.states(f"checkpoints[t // {CHUNK}, {{j}}, n0 + i] = {{s}}"), "pass"])
+        chunk = self.program.chunk
+        with self.block(f"if checkpoints.shape[0] > 0 and t > 0 and t % {chunk} == 0:"):
+            self.lanes([*self.states(f"checkpoints[t // {chunk} - 1, {{j}}, n0 + i] = {{s}}"), "pass"])
         self.load_step()
         self.line("z_row = z_all[t, n0:n0 + n]")
         with self.block("for i in range(n):"):
@@ -252,25 +265,37 @@ class _Backward(_Source):
         p = self.program
         sequences = self.numbered("gq", p.state) if self.variant.trace else []
         inputs, params = self.numbered("x", p.inputs), self.numbered("p", p.params)
-        given = [*inputs, *params, "spans", "checkpoints", "gz_all", "g_state", *sequences]
-        return [*given, *self.numbered("gx", p.inputs), "gs", "gp", "steps"]
+        states, last = self.numbered("s", p.state), self.numbered("gf", p.state)
+        given = [*inputs, *states, *params, "spans", "checkpoints", "gz_all", *last, *sequences]
+        return [*given, *self.numbered("gx", p.inputs), *self.numbered("gs", p.state), "gp", "steps"]
 
     def body(self) -> None:
-        self.line(f"previous = np.empty({CHUNK * self.width}, np.{self.variant.real})")
+        chunk = self.program.chunk
+        self.line(f"previous = np.empty({chunk * self.width}, np.{self.variant.real})")
         self.shared_params()
         with self.block(f"for n0 in range(start, stop, {BLOCK}):"):
             self.begin_block()
-            self.lanes(
-                [*self.states("{lam} = g_state[{j}, n0 + i]"), *(f"{self.at('gp_' + m)} = zero" for m in self.wanted)]
-            )
-            with self.block(f"for chunk in range((steps + {CHUNK - 1}) // {CHUNK} - 1, -1, -1):"):
-                self.line(f"first, last = chunk * {CHUNK}, min(steps, (chunk + 1) * {CHUNK})")
-                self.lanes(self.states("{s} = checkpoints[chunk, {j}, n0 + i]"))
+            for j, name in enumerate(self.program.state):
+                self.fill(f"lam_{name}", f"gf{j}", "zero")
+            self.lanes([f"{self.at('gp_' + m)} = zero" for m in self.wanted])
+            with self.block(f"for chunk in range((steps + {chunk - 1}) // {chunk} - 1, -1, -1):"):
+                self.line(f"first, last = chunk * {chunk}, min(steps, (chunk + 1) * {chunk})")
+                self.checkpoint()
                 self.recompute()
                 with self.block("for t in range(last - 1, first - 1, -1):"):
                     self.time_step()
-            sums = [f"gp[{k}, n0 + i] = {self.at('gp_' + m)}" for k, m in enumerate(self.wanted)]
-            self.lanes([*self.states("gs[{j}, n0 + i] = {lam}"), *sums])
+            self.lanes([f"gp[{k}, n0 + i] = {self.at('gp_' + m)}" for k, m in enumerate(self.wanted)])
+            for j, line in enumerate(self.states("gs{j}[n0 + i] = {lam}")):
+                with self.block(f"if gs{j}.size > 0:"):
+                    self.lanes([line])
+
+    def checkpoint(self) -> None:
+        """The state before the chunk."""
+        for j, name in enumerate(self.program.state):
+            with self.block("if chunk > 0:"):
+                self.lanes([f"{self.at(f's_{name}')} = checkpoints[chunk - 1, {j}, n0 + i]"])
+            with self.block("else:"):
+                self.fill(f"s_{name}", f"s{j}")
 
     def recompute(self) -> None:
         """Leave the charged values, or the state, of each of the chunk's steps in `previous`."""

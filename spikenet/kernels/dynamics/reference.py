@@ -12,10 +12,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from spikenet.kernels.dynamics.lanes import lane_params, lane_sum
 from spikenet.kernels.dynamics.philox import draw
-from spikenet.kernels.dynamics.trace import Phase, Program, Value
-
-CHUNK = 16  # steps between two state checkpoints
+from spikenet.kernels.dynamics.trace import ALPHA, Phase, Program, Value
 
 
 class _Blend(torch.autograd.Function):
@@ -145,3 +144,68 @@ def scan(
         outputs.append(z)
         history.append(current)
     return torch.stack(outputs), history
+
+
+def forward(
+    program: Program,
+    inputs: Sequence[Tensor],
+    state: Sequence[Tensor],
+    params: Sequence[Tensor],
+    spans: Sequence[int],
+    rng: Tensor | None,
+    keep: bool,
+    final: bool,
+    trace: bool,
+) -> tuple[Tensor, list[Tensor], list[Tensor], Tensor | None]:
+    """See `ops.dynamics`."""
+    x = inputs[0]
+    z, history = _run(program, inputs, state, lane_params(params, spans, x[0].numel()), rng)
+    sequences = [torch.stack(q).view(x.shape) for q in zip(*history[1:], strict=True)] if trace else []
+    saved = history[program.chunk : -1 : program.chunk] if keep else []
+    checkpoints = x.new_empty((len(saved), len(state), x[0].numel()), dtype=params[0].dtype)
+    for row, states in zip(checkpoints, saved, strict=True):
+        for into, s in zip(row, states, strict=True):
+            into.copy_(s)
+    after = [s.clone().view(x.shape[1:]) for s in history[-1]] if final else []
+    return z.to(x.dtype).view(x.shape), after, sequences, checkpoints if saved else None
+
+
+def backward(
+    program: Program,
+    inputs: Sequence[Tensor],
+    state: Sequence[Tensor],
+    params: Sequence[Tensor],
+    spans: Sequence[int],
+    rng: Tensor | None,
+    checkpoints: Tensor | None,
+    gz: Tensor,
+    g_state: Sequence[Tensor],
+    g_sequences: Sequence[Tensor],
+    wants_params: bool,
+    wants_state: bool,
+) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+    """See `ops.dynamics_backward`. Autograd through the scan, which owes the kernels' derivation nothing."""
+    real, shape, lanes = params[0].dtype, gz.shape, gz[0].numel()
+    x = [i.detach().to(real).expand(shape).clone().requires_grad_() for i in inputs]
+    s = [v.detach().clone().requires_grad_() for v in state]
+    p = [v.expand(lanes).clone().requires_grad_() for v in lane_params(params, spans, lanes)]
+    with torch.enable_grad():
+        z, history = _run(program, x, s, p, rng)
+        outputs, gradients = [z], [gz.to(real).reshape(len(gz), -1)]
+        outputs += history[-1] if g_state else []
+        outputs += [torch.stack(q) for q in zip(*history[1:], strict=True)] if g_sequences else []
+        gradients += [g.reshape(-1) for g in g_state] + [g.reshape(len(gz), -1) for g in g_sequences]
+        kept = [(o, g) for o, g in zip(outputs, gradients, strict=True) if o.requires_grad]
+        grads = torch.autograd.grad([o for o, _ in kept], [*x, *s, *p], [g for _, g in kept], materialize_grads=True)
+    gx, gs, gp = grads[: len(x)], grads[len(x) : len(x) + len(s)], grads[len(x) + len(s) :]
+    wanted = zip(gp, params, spans, program.params, strict=True) if wants_params else []
+    sums = [lane_sum(g, v, span) for g, v, span, m in wanted if m != ALPHA]
+    return [g.to(inputs[0].dtype) for g in gx], list(gs) if wants_state else [], sums
+
+
+def _run(
+    program: Program, inputs: Sequence[Tensor], state: Sequence[Tensor], params: Sequence[Tensor], rng: Tensor | None
+) -> tuple[Tensor, list[list[Tensor]]]:
+    """`scan` on the lanes of tensors of any shape."""
+    real, steps = params[0].dtype, len(inputs[0])
+    return scan(program, [i.to(real).reshape(steps, -1) for i in inputs], [s.reshape(-1) for s in state], params, rng)

@@ -225,6 +225,14 @@ class Program:
     reset: Phase  # h_, z, p_ -> the next state
 
     @property
+    def chunk(self) -> int:
+        """Steps between two state checkpoints: as many as a GPU's registers hold of what a step leaves."""
+        rows = len(self.inputs) + 1 + max(len(self.state), len(self.charge.results))
+        phases = (self.charge, self.fire, self.emit, self.slope, self.reset)
+        operations = sum(len(phase.operations) for phase in phases)
+        return 20 if rows <= 4 and operations <= 60 else 10
+
+    @property
     def key(self) -> str:
         """A name that two programs share only if they compute the same thing."""
         return hashlib.sha256(repr(self).encode()).hexdigest()[:16]

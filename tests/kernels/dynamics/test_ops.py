@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from spikenet.errors import BackendError
-from spikenet.kernels import use_backend
+from spikenet.kernels import sources, use_backend
 from spikenet.kernels.dynamics import numba_backend
 from spikenet.neurons import (
     LIF,
@@ -142,10 +142,10 @@ def test_blend_differentiates_like_its_arithmetic(reset: Any) -> None:
 def test_opcheck() -> None:
     lif = LIF(torch.nn.Parameter(torch.tensor([2.0, 3.0, 4.0])))
     x = torch.randn(20, 2, 3, generator=torch.Generator().manual_seed(0)).requires_grad_()
-    params, spans = lif._flat_params(x)
-    arguments = (lif._program, [x.view(20, 6)], [torch.zeros(6)], params, spans, None, False, False)
+    params, spans, _ = lif._prepared(x)
+    arguments = (lif._program, [x], [torch.zeros(2, 3)], params, spans, None, False, False, False)
     torch.library.opcheck(torch.ops.spikenet.dynamics, arguments, test_utils=("test_schema", "test_faketensor"))
-    keeping = (*arguments[:-2], True, True)
+    keeping = (*arguments[:-3], True, True, True)
     torch.library.opcheck(torch.ops.spikenet.dynamics, keeping, test_utils=("test_schema", "test_faketensor"))
 
 
@@ -158,7 +158,7 @@ def test_a_second_derivative_is_refused() -> None:
 def test_a_program_of_another_process_is_refused_by_name() -> None:
     x = torch.randn(5, 6)
     with pytest.raises(BackendError, match="'nowhere' was not traced in this process"):
-        torch.ops.spikenet.dynamics("nowhere", [x], [x[0]], [x[0, :1]], [1], None, False, False)
+        torch.ops.spikenet.dynamics("nowhere", [x], [x[0]], [x[0, :1]], [1], None, False, False, False)
 
 
 def test_compiled_kernels_are_files_of_their_own(tmp_path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
@@ -180,7 +180,7 @@ def test_compiled_kernels_are_files_of_their_own(tmp_path, monkeypatch) -> None:
 def forget() -> None:
     """What this process knows of compiled kernels and their place."""
     numba_backend._compiled.cache_clear()
-    numba_backend._folder.cache_clear()
+    sources._folder.cache_clear()
 
 
 def test_a_cache_that_cannot_be_written_is_said_and_gone_without(tmp_path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
