@@ -28,6 +28,8 @@ IN_CI = os.environ.get("CI", "").lower() in {"1", "true"}
 # Set at import: kernels and data may ask for the cache while the tests are being collected; child processes inherit it.
 os.environ["SPIKENET_CACHE"] = str(ROOT / ".pytest_cache" / "spikenet")
 os.environ.setdefault("MPLBACKEND", "Agg")
+if not torch.cuda.is_available():  # read when triton is imported; the interpreter still runs only where it is forced
+    os.environ["TRITON_INTERPRET"] = "1"
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # a core each
     torch.set_num_threads(1)

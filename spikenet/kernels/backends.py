@@ -32,6 +32,11 @@ class _Choice:
     forced: str | None = None
 
 
+def forced() -> str | None:
+    """The backend that `use_backend` forces, if any."""
+    return _Choice.forced
+
+
 class use_backend:
     """Force one backend for every operation of this process, from now on or for a `with` block.
 
@@ -55,11 +60,6 @@ class use_backend:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         _Choice.forced = self._before
-
-
-def forced() -> str | None:
-    """The backend that `use_backend` has forced, if any."""
-    return _Choice.forced
 
 
 class Operation:

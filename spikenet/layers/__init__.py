@@ -4,6 +4,7 @@ from spikenet.layers.dense import ToDense
 from spikenet.layers.fold import AdaptiveAvgPool2d, AvgPool2d, BatchNorm2d, Conv2d, MaxPool2d
 from spikenet.layers.levy_baxter import LevyBaxter, ProbabilisticSynapses
 from spikenet.layers.readout import LastReadout, MaxReadout, MeanReadout, SoftmaxSumReadout
+from spikenet.layers.spiking_linear import SpikingLinear
 from spikenet.layers.stream import Stream
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "MeanReadout",
     "ProbabilisticSynapses",
     "SoftmaxSumReadout",
+    "SpikingLinear",
     "Stream",
     "ToDense",
 ]

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from spikenet.errors import ShapeError, StateError
 from spikenet.layers.fold import Folded
+from spikenet.neurons import PSN
 from spikenet.neurons.carry import carrying
 
 __all__ = ["Stream"]
@@ -122,6 +123,10 @@ class Stream:
             if isinstance(module, nn.modules.batchnorm._BatchNorm) and (module.training or module.running_mean is None):
                 raise StateError(
                     f"{where} in training takes statistics over time and cannot be streamed; call .eval() first"
+                )
+            if isinstance(module, PSN):
+                raise StateError(
+                    f"{where} sees all of its {module.steps} steps at once and cannot be streamed; SlidingPSN can"
                 )
             if isinstance(module, _MIXES_TIME) and not isinstance(module, Folded):
                 raise StateError(

@@ -21,6 +21,7 @@ from spikenet.neurons.base import Neuron, Param
 from spikenet.neurons.graded import MultiSpikeLIF, TernaryIF, TernaryLIF
 from spikenet.neurons.lif import IF, LIF, LeakyReadout
 from spikenet.neurons.meta import MetaNeuron, MomentLevyBaxter, ProbabilisticMetaNeuron
+from spikenet.neurons.parallel import PSN, MaskedPSN, ParallelLIF, SlidingPSN
 from spikenet.neurons.score import minimum_variance_baseline, score_loss
 from spikenet.neurons.stochastic import StochasticLIF
 from spikenet.neurons.surrogate import Surrogate
@@ -28,13 +29,17 @@ from spikenet.neurons.surrogate import Surrogate
 __all__ = [
     "IF",
     "LIF",
+    "PSN",
     "LeakyReadout",
+    "MaskedPSN",
     "MetaNeuron",
     "MomentLevyBaxter",
     "MultiSpikeLIF",
     "Neuron",
+    "ParallelLIF",
     "Param",
     "ProbabilisticMetaNeuron",
+    "SlidingPSN",
     "StochasticLIF",
     "Surrogate",
     "TernaryIF",

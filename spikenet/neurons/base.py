@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections import namedtuple
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -176,18 +176,21 @@ class Neuron(nn.Module, metaclass=_Traced):
 
         Neurons that draw start from a seed taken from torch's generator.
         """
-        state = self._start(like.shape, like, self._kernel_params(self._declared(), _real(like.dtype)))
+        state = self._seeded(self._prepared(like.unsqueeze(0))[2], like.device)
         return self.State(*(v.clone() for v in state))
 
-    def _start(self, shape: torch.Size, like: Tensor, known: dict[str, Tensor]) -> Any:
-        """The initial state, its equal values held once."""
-        real, device = _real(like.dtype), like.device
-        numbers = (known[v] if isinstance(v, str) else _number(v, real, device) for v in self.state.values())
-        values = [v.expand(shape) for v in numbers]
+    def _seeded(self, values: Sequence[Tensor], device: torch.device) -> Any:
+        """The initial state from its values, with a seed where there are draws."""
         if not self._draws:
             return self.State(*values)
         seed = torch.randint(-(2**63), 2**63 - 1, (), dtype=torch.int64, device=device)
         return self.State(*values, torch.stack([seed, torch.zeros_like(seed)]))
+
+    def _start(self, x: Tensor, known: dict[str, Tensor]) -> list[Tensor]:
+        """The values of the initial state for a sequence like `x`, equal ones held once."""
+        real = _real(x.dtype)
+        numbers = (known[v] if isinstance(v, str) else _number(v, real, x.device) for v in self.state.values())
+        return [v.expand(x.shape[1:]) for v in numbers]
 
     def _split(self, arguments: tuple[Any, ...], keyword: dict[str, Any]) -> tuple[list[Tensor], Any]:
         """Inputs and state, which comes last or as `state=`."""
@@ -211,15 +214,11 @@ class Neuron(nn.Module, metaclass=_Traced):
     ) -> tuple[Tensor, Any, Any]:
         """The output; the state after the last step if `final`, and after every step if `trace`."""
         x = self._checked(inputs)
-        declared = self._declared()
-        for name, value in declared.items():
-            self._fits(name, value, x)
-        known = self._kernel_params(declared, _real(x.dtype))
-        state = self._fitting(state, x) if state is not None else self._start(x.shape[1:], x, known)
+        params, spans, fresh = self._prepared(x)
+        state = self._fitting(state, x) if state is not None else self._seeded(fresh, x.device)
         n = len(self.state)
         if x.numel() == 0:
             return x.clone(), state, self.State(*(x.to(v.dtype) for v in state[:n]), *state[n:])
-        params, spans = self._flat_params(known, x)
         rng = state[-1] if self._draws else None
         z, after, states = scan(self._program, inputs, state[:n], params, spans, rng, final, trace)
         drawn = () if rng is None else (torch.stack([rng[0], rng[1] + len(x)]),)
@@ -227,6 +226,32 @@ class Neuron(nn.Module, metaclass=_Traced):
 
     def _declared(self) -> dict[str, Tensor]:
         return {name: getattr(self, name) for name in self.params}
+
+    def _prepared(self, x: Tensor) -> tuple[list[Tensor], list[int], list[Tensor]]:
+        """Flat kernel parameters, their spans and the initial state for a sequence like `x`.
+
+        Kept from call to call while no parameter is learned or has changed (in place too, though not through
+        `.data`): at few time steps working them out takes longer than the kernel.
+        """
+        declared = self._declared()
+        if torch.compiler.is_compiling() or any(v.requires_grad or v.is_inference() for v in declared.values()):
+            return self._prepare(x, declared)
+        stamp = [(id(v), v._version) for v in declared.values()]
+        key = (x.shape[1:], x.dtype, x.device)
+        kept = self.__dict__.get("_kept")
+        if kept is None or kept[0] != key or kept[1] != stamp:
+            with torch.inference_mode(False), torch.no_grad():
+                kept = key, stamp, self._prepare(x, declared), declared  # held, so that no id is used again
+            self.__dict__["_kept"] = kept
+        return kept[2]
+
+    def _prepare(self, x: Tensor, declared: dict[str, Tensor]) -> tuple[list[Tensor], list[int], list[Tensor]]:
+        for name, value in declared.items():
+            self._fits(name, value, x)
+        known = self._kernel_params(declared, _real(x.dtype))
+        flat = [_flat_param(known[name], x.shape[2:]) for name in self._used]
+        alpha = _number(self.emit.alpha, _real(x.dtype), x.device)
+        return [*(f for f, _ in flat), alpha], [*(span for _, span in flat), 1], self._start(x, known)
 
     def _checked(self, inputs: list[Tensor]) -> Tensor:
         name, x = type(self).__name__, inputs[0]
@@ -273,6 +298,7 @@ class Neuron(nn.Module, metaclass=_Traced):
                 raise UnknownNameError(f"initial value in {type(self).__name__}.state", initial, names)
         program = trace(self, self.inputs, tuple(self.state), names, tuple(self.draws.items()))
         self._program, self._draws = register(program), bool(program.draws)
+        self.__dict__.pop("_kept", None)
         self._used = names
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -285,11 +311,6 @@ class Neuron(nn.Module, metaclass=_Traced):
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         self._trace()  # another process does not know the program yet
-
-    def _flat_params(self, known: dict[str, Tensor], x: Tensor) -> tuple[list[Tensor], list[int]]:
-        flat = [_flat_param(known[name], x.shape[2:]) for name in self._used]
-        alpha = _number(self.emit.alpha, _real(x.dtype), x.device)
-        return [*(f for f, _ in flat), alpha], [*(span for _, span in flat), 1]
 
     def _fits(self, name: str, value: Tensor, x: Tensor) -> None:
         """Refuse a parameter on another device, or of a shape that does not broadcast against the features."""

@@ -215,8 +215,8 @@ def test_bad_calls_say_what_would_work(neuron: Neuron) -> None:
         neuron.run(torch.ones(3, 5, 4), state)
     with pytest.raises(StateError, match="takes a state with the fields"):
         neuron.run(torch.ones(3, 2, 4), (state,))
-    with use_backend("triton"), pytest.raises(BackendError, match="'triton' was forced"):
-        neuron(torch.ones(3, 2, 4))
+    with use_backend("triton"), pytest.raises(BackendError, match="'triton' was forced, but .* is torch.float64"):
+        neuron(torch.ones(3, 2, 4, dtype=torch.float64))
 
 
 @pytest.mark.parametrize(

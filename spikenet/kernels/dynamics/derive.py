@@ -187,6 +187,10 @@ class _Lowering:
     def _mul(self, e: sympy.Expr) -> Value:
         if _negative(e):
             return self._record("neg", self.value(-e))
+        for choice in e.args:  # a factor that is zero on one side: select the product, and save it there
+            if isinstance(choice, Select | Blend) and sympy.Integer(0) in choice.args[1:]:
+                rest = sympy.Mul(*(t for t in e.args if t is not choice))
+                return self.value(choice.func(choice.args[0], *(rest * branch for branch in choice.args[1:])))
         below = [t for t in e.args if t.is_Pow and t.exp.is_negative]
         above = [t for t in e.args if t not in below]
         top = self._chain("mul", above) if above else 1.0

@@ -46,7 +46,7 @@ def forward(
     keep: bool,
     final: bool,
     trace: bool,
-) -> tuple[Tensor, list[Tensor], list[Tensor], Tensor]:
+) -> tuple[Tensor, list[Tensor], list[Tensor], Tensor | None]:
     """See `ops.dynamics`."""
     x = inputs[0]
     steps, lanes, real = len(x), x[0].numel(), params[0].dtype
@@ -60,7 +60,7 @@ def forward(
     arrays += [*_or_nothing(after, state, real), checkpoints.numpy(), *map(_rows, sequences)]
     key, step = _seed(rng)
     over_lanes(lambda start, stop: kernel(*arrays, key, step, start, stop), lanes, BLOCK, steps * lanes)
-    return z, after, sequences, checkpoints
+    return z, after, sequences, checkpoints if chunks > 1 else None
 
 
 def backward(
@@ -70,7 +70,7 @@ def backward(
     params: Sequence[Tensor],
     spans: Sequence[int],
     rng: Tensor | None,
-    checkpoints: Tensor,
+    checkpoints: Tensor | None,
     gz: Tensor,
     g_state: Sequence[Tensor],
     g_sequences: Sequence[Tensor],
@@ -88,7 +88,8 @@ def backward(
         program, "backward", Variant(_STORAGE[x.dtype], _shared(params), bool(g_sequences), wants_params)
     )
     arrays = [*map(_rows, inputs), *map(_lanes, state), *map(_flat, params), np.array(spans, np.int64)]
-    arrays += [checkpoints.numpy(), _uniform(gz), *_or_nothing(g_state, state, real)]
+    saved = torch.empty((0, len(state), lanes), dtype=real) if checkpoints is None else checkpoints
+    arrays += [saved.numpy(), _uniform(gz), *_or_nothing(g_state, state, real)]
     arrays += [_array(q).reshape(steps, -1) for q in g_sequences]  # all rows are read, of a missing one too
     arrays += [*map(_rows, gx), *_or_nothing(gs, state, real), gp.numpy()]
     key, step = _seed(rng)

@@ -10,7 +10,7 @@ import functools
 import importlib
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -57,11 +57,11 @@ BACKWARD = _operation("dynamics_backward", "backward")
 _library = torch.library.Library("spikenet", "DEF")
 _library.define(
     "dynamics(str program, Tensor[] inputs, Tensor[] state, Tensor[] params, int[] spans, Tensor? rng, bool keep, "
-    "bool final, bool trace) -> (Tensor, Tensor[], Tensor[], Tensor)"
+    "bool final, bool trace) -> (Tensor, Tensor[], Tensor[], Tensor?)"
 )
 _library.define(
     "dynamics_backward(str program, Tensor[] inputs, Tensor[] state, Tensor[] params, int[] spans, Tensor? rng, "
-    "Tensor checkpoints, Tensor gz, Tensor[] g_state, Tensor[] g_sequences, bool wants_params, bool wants_state) "
+    "Tensor? checkpoints, Tensor gz, Tensor[] g_state, Tensor[] g_sequences, bool wants_params, bool wants_state) "
     "-> (Tensor[], Tensor[], Tensor[])"
 )
 
@@ -86,11 +86,13 @@ def _fake_forward(
     program: str, inputs: Any, state: Any, params: Any, spans: Any, rng: Any, keep: bool, final: bool, trace: bool
 ) -> Any:
     x, real, chunk = inputs[0], params[0].dtype, _program(program).chunk
-    lanes = math.prod(x.shape[1:])
     sequences = [x.new_empty(x.shape, dtype=real) for _ in state] if trace else []
-    checkpoints = x.new_empty(((len(x) + chunk - 1) // chunk - 1 if keep else 0, len(state), lanes), dtype=real)
     after = [x.new_empty(x.shape[1:], dtype=real) for _ in state] if final else []
-    return torch.empty_like(x, memory_format=torch.contiguous_format), after, sequences, checkpoints
+    z = torch.empty_like(x, memory_format=torch.contiguous_format)
+    chunks = (len(x) + chunk - 1) // chunk
+    if not keep or chunks == 1:
+        return z, after, sequences, None
+    return z, after, sequences, x.new_empty((chunks - 1, len(state), math.prod(x.shape[1:])), dtype=real)
 
 
 def _fake_backward(
@@ -123,31 +125,40 @@ def _plain(x: Tensor) -> bool:
     )
 
 
+class _Call(NamedTuple):
+    """The arguments of `dynamics`, less what is kept."""
+
+    program: str
+    inputs: Sequence[Tensor]
+    state: Sequence[Tensor]
+    params: Sequence[Tensor]
+    spans: Sequence[int]
+    rng: Tensor | None
+    final: bool
+    trace: bool
+
+    def run(self, keep: bool) -> tuple[Tensor, list[Tensor], list[Tensor], Tensor | None]:
+        arguments = (*self[:6], keep, *self[6:])
+        if _plain(self.inputs[0]):
+            return _forward(*arguments)
+        with torch._C._AutoDispatchBelowAutograd():
+            return torch.ops.spikenet.dynamics(*arguments)
+
+
 class _Dynamics(torch.autograd.Function):
-    """The link between the two operators. Tensors come one after another: inputs, states, parameters."""
+    """The link between the two operators.
+
+    Only tensors that may need a gradient pass through it: inputs, states, and the parameters that are learned. The
+    other parameters stay in the call, with their versions: each tensor that autograd looks after costs host time.
+    """
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        program: str,
-        spans: Sequence[int],
-        rng: Tensor | None,
-        final: bool,
-        trace: bool,
-        counts: tuple[int, int],
-        *tensors: Tensor,
-    ) -> Any:
-        n_inputs, n_state = counts
-        inputs, state = tensors[:n_inputs], tensors[n_inputs : n_inputs + n_state]
-        params = tensors[n_inputs + n_state :]
-        arguments = (program, inputs, state, params, spans, rng, True, final, trace)
-        if _plain(inputs[0]):
-            z, after, sequences, checkpoints = _forward(*arguments)
-        else:
-            with torch._C._AutoDispatchBelowAutograd():
-                z, after, sequences, checkpoints = torch.ops.spikenet.dynamics(*arguments)
-        ctx.save_for_backward(checkpoints, rng, *tensors)
-        ctx.program, ctx.spans, ctx.counts, ctx.final = program, spans, counts, final
+    def forward(ctx: Any, call: _Call, *tensors: Tensor) -> Any:
+        z, after, sequences, checkpoints = call.run(True)
+        ctx.save_for_backward(checkpoints, *call.inputs, *call.state)
+        ctx.call = call._replace(inputs=(), state=())
+        ctx.versions = _versions(call)
+        ctx.counts = len(call.inputs), len(call.state)
         ctx.set_materialize_grads(False)
         ctx.like = z.shape, z.dtype
         return (z, *after, *sequences)
@@ -156,34 +167,43 @@ class _Dynamics(torch.autograd.Function):
     def backward(ctx: Any, gz: Tensor | None, *rest: Tensor | None) -> Any:
         if torch.is_grad_enabled():
             raise BackendError("dynamics has no second derivative: call grad or backward without create_graph=True")
-        n_inputs, n_state = ctx.counts
-        checkpoints, rng, *tensors = ctx.saved_tensors
-        inputs, state = tensors[:n_inputs], tensors[n_inputs : n_inputs + n_state]
-        params = tensors[n_inputs + n_state :]
-        shape, dtype = ctx.like
-        gz = _given(gz, shape, checkpoints, dtype)
-        n_after = n_state if ctx.final else 0
-        wants = ctx.needs_input_grad[6 + n_inputs :]
-        g_after, g_sequences = _some(rest[:n_after], shape[1:], checkpoints), _some(rest[n_after:], shape, checkpoints)
-        wanted = any(wants[n_state:]), any(wants[:n_state])
+        (n_inputs, n_state), call, (shape, dtype) = ctx.counts, ctx.call, ctx.like
+        if _versions(call) != ctx.versions:
+            raise BackendError("a parameter or seed of dynamics was changed in place between forward and backward")
+        checkpoints, *saved = ctx.saved_tensors
+        inputs, state = saved[:n_inputs], saved[n_inputs:]
+        real = call.params[0].dtype
+        if gz is None:
+            gz = _zero(inputs[0], shape, dtype)
+        n_after = n_state if call.final else 0
+        g_after = _some(rest[:n_after], inputs[0], shape[1:], real)
+        g_sequences = _some(rest[n_after:], inputs[0], shape, real)
+        wants = ctx.needs_input_grad[1 + n_inputs :]
+        learned = len(wants) > n_state
         run = _backward if _plain(gz) else torch.ops.spikenet.dynamics_backward
         gx, gs, gp = run(
-            ctx.program, inputs, state, params, ctx.spans, rng, checkpoints, gz, g_after, g_sequences, *wanted
+            *(call.program, inputs, state, call.params, call.spans, call.rng, checkpoints, gz, g_after, g_sequences),
+            *(learned, any(wants[:n_state])),
         )
-        gs, gp = gs or [None] * n_state, [*gp, None] if gp else [None] * len(params)  # the surrogate's sharpness: none
-        return None, None, None, None, None, None, *gx, *gs, *gp
+        gp = [g for g, p in zip(gp, call.params, strict=False) if p.requires_grad]
+        return None, *gx, *(gs or [None] * n_state), *gp
 
 
-def _given(gradient: Tensor | None, shape: torch.Size, like: Tensor, dtype: torch.dtype) -> Tensor:
-    """The gradient, or a zero that takes no memory."""
-    return like.new_zeros((), dtype=dtype).expand(shape) if gradient is None else gradient
+def _versions(call: _Call) -> list[int]:
+    """Of the tensors that autograd does not watch."""
+    return [t._version for t in (*call.params, call.rng) if t is not None and not t.is_inference()]
 
 
-def _some(gradients: Sequence[Tensor | None], shape: torch.Size, like: Tensor) -> list[Tensor]:
+def _zero(like: Tensor, shape: torch.Size, dtype: torch.dtype) -> Tensor:
+    """A zero gradient that takes no memory."""
+    return like.new_zeros((), dtype=dtype).expand(shape)
+
+
+def _some(gradients: Sequence[Tensor | None], like: Tensor, shape: torch.Size, dtype: torch.dtype) -> list[Tensor]:
     """The gradients, zeros where one is missing; none if all are."""
     if all(g is None for g in gradients):
         return []
-    return [_given(g, shape, like, like.dtype) for g in gradients]
+    return [_zero(like, shape, dtype) if g is None else g for g in gradients]
 
 
 def _autograd(
@@ -197,17 +217,16 @@ def _autograd(
     final: bool,
     trace: bool,
 ) -> Any:
-    tensors = [*inputs, *state, *params]
-    if forward_ad._current_level >= 0 and any(forward_ad.unpack_dual(t).tangent is not None for t in tensors):
+    call = _Call(program, inputs, state, params, spans, rng, final, trace)
+    watched = (*inputs, *state, *params)
+    if forward_ad._current_level >= 0 and any(forward_ad.unpack_dual(t).tangent is not None for t in watched):
         raise BackendError("dynamics has no forward-mode derivative: use backward, or torch.autograd.grad")
-    if torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
-        out = _Dynamics.apply(program, spans, rng, final, trace, (len(inputs), len(state)), *tensors)
+    if torch.is_grad_enabled() and any(t.requires_grad for t in watched):
+        learned = [p for p in params if p.requires_grad]
+        out = _Dynamics.apply(call, *inputs, *state, *learned)
         n = 1 + (len(state) if final else 0)
-        return out[0], list(out[1:n]), list(out[n:]), inputs[0].new_empty(0)
-    if _plain(inputs[0]):
-        return _forward(program, inputs, state, params, spans, rng, keep, final, trace)
-    with torch._C._AutoDispatchBelowAutograd():
-        return torch.ops.spikenet.dynamics(program, inputs, state, params, spans, rng, keep, final, trace)
+        return out[0], list(out[1:n]), list(out[n:]), None
+    return call.run(keep)
 
 
 _library.impl("dynamics", _forward, "CompositeExplicitAutograd")

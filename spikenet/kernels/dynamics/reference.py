@@ -165,7 +165,7 @@ def forward(
     keep: bool,
     final: bool,
     trace: bool,
-) -> tuple[Tensor, list[Tensor], list[Tensor], Tensor]:
+) -> tuple[Tensor, list[Tensor], list[Tensor], Tensor | None]:
     """See `ops.dynamics`."""
     x = inputs[0]
     z, history = _run(program, inputs, state, lane_params(params, spans, x[0].numel()), rng)
@@ -176,7 +176,7 @@ def forward(
         for into, s in zip(row, states, strict=True):
             into.copy_(s)
     after = [s.clone().view(x.shape[1:]) for s in history[-1]] if final else []
-    return z.to(x.dtype).view(x.shape), after, sequences, checkpoints
+    return z.to(x.dtype).view(x.shape), after, sequences, checkpoints if saved else None
 
 
 def backward(
@@ -186,7 +186,7 @@ def backward(
     params: Sequence[Tensor],
     spans: Sequence[int],
     rng: Tensor | None,
-    checkpoints: Tensor,
+    checkpoints: Tensor | None,
     gz: Tensor,
     g_state: Sequence[Tensor],
     g_sequences: Sequence[Tensor],

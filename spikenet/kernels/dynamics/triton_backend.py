@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import importlib.util
 import math
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,37 +15,25 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from spikenet.kernels.backends import forced
 from spikenet.kernels.dynamics.lanes import lane_sum
 from spikenet.kernels.dynamics.trace import ALPHA, Program
 from spikenet.kernels.dynamics.triton_text import Variant
 from spikenet.kernels.sources import load
+from spikenet.kernels.triton_device import interpreted, why_not_on
 
 STORAGE = (torch.float32, torch.float16, torch.bfloat16)
 _PRINTERS = ("trace.py", "derive.py", "triton_source.py", "triton_text.py")
 
 
 def why_not(program: Program, inputs: Sequence[Tensor], *_: Any) -> str | None:
-    """Triton runs on CUDA tensors; on CPU tensors only in its interpreter, and only if it is forced."""
+    """Triton runs on CUDA tensors of up to 32 bits."""
     x = inputs[0]
-    if x.device.type != "cuda" and not (interpreted() and forced() == "triton"):
-        return f"the Triton kernels run on CUDA devices, and the input is on {x.device}"
-    if x.dtype not in STORAGE:
-        return f"the Triton kernels take float32, float16 or bfloat16, and the input is {x.dtype}"
-    if x.numel() >= 2**31 * max(len(x), 1):
-        return f"the Triton kernels take fewer than 2^31 lanes, and the input has {x.numel() // len(x)}"
-    return None if _installed() else "Triton is not installed"
-
-
-@functools.cache
-def _installed() -> bool:
-    return importlib.util.find_spec("triton") is not None
-
-
-@functools.cache
-def interpreted() -> bool:
-    """Whether Triton runs its kernels in Python, on the CPU."""
-    return os.environ.get("TRITON_INTERPRET") == "1"
+    reason = why_not_on(x)
+    if reason is None and x.dtype not in STORAGE:
+        reason = f"the Triton kernels take float32, float16 or bfloat16, and the input is {x.dtype}"
+    if reason is None and x.numel() >= 2**31 * len(x):
+        reason = f"the Triton kernels take fewer than 2^31 lanes, and the input has {x.numel() // len(x)}"
+    return reason
 
 
 class Rows(NamedTuple):
@@ -95,20 +81,16 @@ def forward(
     keep: bool,
     final: bool,
     trace: bool,
-) -> tuple[Tensor, list[Tensor], list[Tensor], Tensor]:
+) -> tuple[Tensor, list[Tensor], list[Tensor], Tensor | None]:
     """See `ops.dynamics`."""
-    x = inputs[0]
-    sequences = [rows(i) for i in inputs]
-    call = _Call(program, "forward", x, sequences, state, params, spans, keep=keep, final=final, trace=trace)
-    z = torch.empty_like(x, memory_format=torch.contiguous_format)
-    shape, real = x.shape, torch.float32
-    after = [x.new_empty(shape[1:], dtype=real) for _ in state] if final else []
-    checkpoints = x.new_empty((call.chunks - 1 if keep else 0, len(state), call.lanes), dtype=real)
-    traced = [x.new_empty(shape, dtype=real) for _ in state] if trace else []
-    kept = [checkpoints] if keep and call.variant.loop else []
-    drawn = [rng] if program.draws else []
-    call.launch([*call.given, z, *after, *kept, *traced, *drawn, *call.numbers])
-    return z, after, traced, checkpoints
+    x, real = inputs[0], torch.float32
+    plan = _plan(program, "forward", inputs, state, params, spans, (keep, final, trace, False, False))
+    z = _like(x)
+    after = [x.new_empty(x.shape[1:], dtype=real) for _ in state] if final else []
+    traced = [x.new_empty(x.shape, dtype=real) for _ in state] if trace else []
+    kept = [x.new_empty((plan.chunks - 1, len(state), plan.lanes), dtype=real)] if keep and plan.variant.loop else []
+    plan.launch([*plan.sequences(inputs), *plan.states(state), *params, z, *after, *kept, *traced], rng)
+    return z, after, traced, kept[0] if kept else None
 
 
 def backward(
@@ -118,7 +100,7 @@ def backward(
     params: Sequence[Tensor],
     spans: Sequence[int],
     rng: Tensor | None,
-    checkpoints: Tensor,
+    checkpoints: Tensor | None,
     gz: Tensor,
     g_state: Sequence[Tensor],
     g_sequences: Sequence[Tensor],
@@ -126,104 +108,133 @@ def backward(
     wants_state: bool,
 ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
     """See `ops.dynamics_backward`."""
-    x = inputs[0]
-    sequences = [*(rows(i) for i in inputs), rows(gz)]
-    flags = {"final": bool(g_state), "trace": bool(g_sequences), "params": wants_params, "initial": wants_state}
-    call = _Call(program, "backward", x, sequences, state, params, spans, **flags)
-    gx = [torch.empty_like(i, memory_format=torch.contiguous_format) for i in inputs]
-    gs = [x.new_empty(x.shape[1:], dtype=torch.float32) for _ in state] if wants_state else []
+    x, real = inputs[0], torch.float32
+    flags = (False, bool(g_state), bool(g_sequences), wants_params, wants_state)
+    plan = _plan(program, "backward", [*inputs, gz], state, params, spans, flags)
+    gx = [_like(i) for i in inputs]
+    gs = [x.new_empty(x.shape[1:], dtype=real) for _ in state] if wants_state else []
     wanted = [m for m in program.params if m != ALPHA] if wants_params else []
-    spread = any(call.variant.spread)
-    sums = (len(wanted), call.lanes) if spread else (call.blocks, len(wanted))
-    gp = [x.new_empty(sums, dtype=torch.float32)] if wanted else []
-    kept = [checkpoints] if call.variant.loop else []
-    after, traced = ([g.contiguous() for g in gs_] for gs_ in (g_state, g_sequences))
-    drawn = [rng] if program.draws else []
-    call.launch([*call.given, *kept, sequences[-1].tensor, *after, *traced, *gx, *gs, *gp, *drawn, *call.numbers])
+    spread = any(plan.variant.spread)
+    sums = (len(wanted), plan.lanes) if spread else (plan.blocks, len(wanted))
+    gp = [x.new_empty(sums, dtype=real)] if wanted else []
+    kept = [] if checkpoints is None else [checkpoints]
+    *sequences, gz = plan.sequences([*inputs, gz])
+    given = [g.contiguous() for g in (*g_state, *g_sequences)]
+    plan.launch([*sequences, *plan.states(state), *params, *kept, gz, *given, *gx, *gs, *gp], rng)
     if not wanted:
         return gx, gs, []
-    if not spread:
-        return gx, gs, list(gp[0].sum(0).view(-1, 1).unbind())
-    return gx, gs, [lane_sum(g, p, span) for g, p, span in zip(gp[0], params, spans, strict=False)]
+    if spread:
+        return gx, gs, [lane_sum(g, p, span) for g, p, span in zip(gp[0], params, spans, strict=False)]
+    return gx, gs, [g.view(p.shape) for g, p in zip(gp[0].sum(0), params, strict=False)]
 
 
-class _Call:
-    """One launch: the variant that fits the tensors, and the arguments that both directions share."""
+def _like(x: Tensor) -> Tensor:
+    return torch.empty_like(x) if x.is_contiguous() else torch.empty(x.shape, dtype=x.dtype, device=x.device)
+
+
+Flags = tuple[bool, bool, bool, bool, bool]  # keep, final, trace, wants_params, wants_state
+_plans: dict[tuple[Any, ...], _Plan] = {}
+PLANS = 1024  # kept; with ever new shapes they would fill the memory
+
+
+def _plan(
+    program: Program,
+    direction: str,
+    sequences: Sequence[Tensor],
+    state: Sequence[Tensor],
+    params: Sequence[Tensor],
+    spans: Sequence[int],
+    flags: Flags,
+) -> _Plan:
+    """How to launch a kernel on tensors like these: worked out once, since it takes longer than the launch."""
+    x = sequences[0]
+    layouts = tuple((q.is_contiguous() or q.stride(), q.data_ptr() % 16) for q in sequences)
+    states = tuple((s.stride(), s.data_ptr() % 16) for s in state)
+    key = (program, direction, x.shape, x.dtype, x.device, layouts, states, flags, *spans, *(p.numel() for p in params))
+    plan = _plans.get(key)
+    if plan is None:
+        if len(_plans) >= PLANS:
+            _plans.clear()
+        plan = _plans[key] = _Plan(program, direction, sequences, state, params, spans, flags)
+    return plan
+
+
+class _Plan:
+    """The variant that fits some tensors, its grid, its integer arguments, and its compiled kernel."""
 
     def __init__(
         self,
         program: Program,
         direction: str,
-        x: Tensor,
-        sequences: Sequence[Rows],
+        sequences: Sequence[Tensor],
         state: Sequence[Tensor],
         params: Sequence[Tensor],
         spans: Sequence[int],
-        **flags: bool,
+        flags: Flags,
     ) -> None:
+        x, laid = sequences[0], [rows(q) for q in sequences]
         steps, lanes = len(x), x.numel() // len(x)
         span = program.chunk if steps >= program.chunk else min(1 << (steps - 1).bit_length(), program.chunk)
-        strided = not all(q.flat for q in sequences)
-        uniform = all(s.numel() == 1 or not any(s.stride()) for s in state)
-        state = state if uniform else [s.contiguous() for s in state]
-        aligned = not strided and lanes % 16 == 0 and all(q.time % 16 == 0 for q in sequences)
-        aligned = aligned and not any(q.tensor.data_ptr() % 16 for q in sequences)
-        aligned = aligned and (uniform or not any(s.data_ptr() % 16 for s in state))
-        self.steps, self.lanes, self.chunks = steps, lanes, -(-steps // span)
-        self.variant = Variant(
-            span=span,
-            loop=self.chunks > 1,
-            full=steps % span == 0,
-            spread=tuple(p.numel() > 1 for p in params),
-            strided=strided,
-            aligned=aligned,
-            uniform=uniform,
-            interpreted=interpreted(),
-            **flags,
-        )
-        self.block, self.warps = shape(direction, span, steps, lanes, x.element_size())
+        strided = not all(q.flat for q in laid)
+        self.uniform = all(s.numel() == 1 or not any(s.stride()) for s in state)
+        tensors = [*(q.tensor for q in laid), *(() if self.uniform else state)]
+        rowed = not strided and lanes % 16 == 0 and all(q.time % 16 == 0 for q in laid)
+        aligned = rowed and not any(t.data_ptr() % 16 for t in tensors)
+        self.lanes, self.chunks = lanes, -(-steps // span)
+        spread = tuple(p.numel() > 1 for p in params)
+        loop, full = self.chunks > 1, steps % span == 0
+        self.block, warps, ahead = shape(direction, span, loop, lanes, x.element_size())
+        self.variant = Variant(span, loop, full, ahead, spread, strided, aligned, self.uniform, *flags, interpreted())
         self.blocks = -(-lanes // self.block)
-        self.given = [*(q.tensor for q in sequences[: len(program.inputs)]), *state, *params]
         unit = 16 if aligned else 1
-        spread = [n for p, span in zip(params, spans, strict=True) if p.numel() > 1 for n in (span, p.numel())]
-        strides = [n for q in sequences for n in ((q.time, q.inner, q.outer, q.near) if strided else (q.time // unit,))]
-        self.numbers = [lanes // unit, steps, *spread, *strides]
-        self.program, self.direction, self.device = program, direction, x.device
-        self.dtype = x.dtype
+        values = [n for p, k in zip(params, spans, strict=True) if p.numel() > 1 for n in (k, p.numel())]
+        strides = [n for q in laid for n in ((q.time, q.inner, q.outer, q.near) if strided else (q.time // unit,))]
+        self.numbers = [lanes // unit, steps, *values, *strides]
+        self.copied = [q.tensor is not given for q, given in zip(laid, sequences, strict=True)]
+        self.draws, self.device = bool(program.draws), x.device
+        self.kernel, self.options = _kernel(program, direction, self.variant), {"num_warps": warps}
+        self.compiled: Any = None
 
-    def launch(self, arguments: list[Any]) -> None:
+    def sequences(self, given: Sequence[Tensor]) -> list[Tensor]:
+        return [q.contiguous() if copied else q for q, copied in zip(given, self.copied, strict=True)]
+
+    def states(self, given: Sequence[Tensor]) -> Sequence[Tensor]:
+        return given if self.uniform else [s.contiguous() for s in given]
+
+    def launch(self, tensors: list[Tensor], rng: Tensor | None) -> None:
+        arguments = [*tensors, *([rng] if self.draws else []), *self.numbers]
         if self.variant.interpreted:
-            kernel = _kernel(self.program, self.direction, self.variant)
-            kernel[(self.blocks,)](*arguments, BLOCK=self.block)
-            return
-        if self.device.index != torch.cuda.current_device():
+            self.kernel[(self.blocks,)](*arguments, BLOCK=self.block)
+        elif self.device.index == torch.cuda.current_device():
+            self._launch(arguments)
+        else:
             with torch.cuda.device(self.device):
                 self._launch(arguments)
-        else:
-            self._launch(arguments)
 
     def _launch(self, arguments: list[Any]) -> None:
         """Straight to the compiled kernel: Triton's own way there costs several times as much host time."""
-        key = (self.program, self.direction, self.variant, self.dtype, self.block, self.warps, self.device.index)
-        compiled = _compiled.get(key)
+        compiled = self.compiled
         if compiled is None:
-            kernel = _kernel(self.program, self.direction, self.variant)
-            _compiled[key] = kernel[(self.blocks,)](
-                *arguments, BLOCK=self.block, num_warps=self.warps, enable_fp_fusion=False
-            )
+            options = {"BLOCK": self.block, "enable_fp_fusion": False, **self.options}
+            self.compiled = self.kernel[(self.blocks,)](*arguments, **options)
             return
         stream = torch._C._cuda_getCurrentRawStream(self.device.index)
-        compiled[(self.blocks, 1, 1)](*arguments, self.block, stream=stream)
+        self.compiled[(self.blocks, 1, 1)](*arguments, self.block, stream=stream)
 
 
-_compiled: dict[tuple[Any, ...], Any] = {}
+def shape(direction: str, span: int, loop: bool, lanes: int, itemsize: int) -> tuple[int, int, bool]:
+    """Lanes a block, warps, and whether loads run ahead.
 
-
-def shape(direction: str, span: int, steps: int, lanes: int, itemsize: int) -> tuple[int, int]:
-    """Lanes a block, and warps: small blocks while lanes are few, so that all multiprocessors have work."""
+    Few lanes: small blocks, so that all multiprocessors have work, and loads ahead, since nobody else hides their
+    latency. Many lanes: other blocks hide it, and the registers are better spent on them.
+    """
     if interpreted():
-        return 64, 1
-    return 128, 1
+        return 64, 1, lanes % 2 == 0
+    if lanes < 1 << 15:
+        return 32, 1, True
+    if direction == "forward" or span <= 4:
+        return 128, 1, lanes < 1 << 17
+    return 128, 4 if not loop else 2, lanes < 1 << 17
 
 
 @functools.cache

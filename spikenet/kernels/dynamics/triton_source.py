@@ -29,6 +29,8 @@ _WORDS = {
     "sqrt": "tl.sqrt_rn({0})",
     **{word: f"{word}({{0}})" for word in ("exp", "log", "tanh", "sin", "cos", "atan")},
 }
+# Gradients need not be equal to the last bit, as spikes must: a quotient within two units of it costs a tenth.
+_GRADIENT_WORDS = {**_WORDS, "div": "{0} * reciprocal({1})"}
 
 
 def source(program: Program, direction: str, variant: Variant) -> str:
@@ -70,14 +72,22 @@ class _Source:
             return names.get(v, v)
         return self._constants.setdefault(repr(v), f"k{len(self._constants)}")
 
-    def work(self, phase: Phase, names: dict[str, str], prefix: str = "", suffix: str = "") -> None:
+    def work(
+        self,
+        phase: Phase,
+        names: dict[str, str],
+        prefix: str = "",
+        suffix: str = "",
+        words: dict[str, str] = _WORDS,
+    ) -> None:
         """One phase; its results are bound to `prefix + name + suffix`, the names on its way end in `suffix` too.
 
         `names` says what the phase's arguments are called at this step, and learns what it leaves behind.
         """
         for out, word, args in phase.operations:
             names[out] = out + suffix
-            self.line(f"{names[out]} = {_WORDS[word].format(*(self.value(a, names) for a in args))}")
+            pattern = "tl.where(spike, {2}, {1})" if word == "blend" and args[0] == "z" else words[word]
+            self.line(f"{names[out]} = {pattern.format(*(self.value(a, names) for a in args))}")
         for name, v in phase.results.items():
             value = self.value(v, names)
             names[prefix + name] = prefix + name + suffix
@@ -149,6 +159,10 @@ class _Source:
             return f"tl.broadcast_to(tl.load(s{j}), [BLOCK])"
         return f"tl.load(s{j} + lane, mask=mask, other=0.0)"
 
+    def start(self) -> None:
+        """The initial state. Loaded behind the barrier, it keeps what is computed from it behind it too."""
+        self.line(*(f"s_{n} = {self.initial(j)}" for j, n in enumerate(self.program.state)))
+
     def time(self, start: str, k: int) -> str:
         return f"({start} + {k})" if k else start
 
@@ -178,6 +192,17 @@ class _Source:
         self.work(self.program.emit, names)
         if "gate" in self.program.fire.results:
             self.line("z = tl.where(gate, z, zero)")
+        if self.program.binary:
+            self.line(f"spike = {self.condition(names)}")
+
+    def condition(self, names: dict[str, str]) -> str:
+        """Whether there is a spike; straight from the comparison that decided it, if that is how it was."""
+        emit = self.program.emit
+        made = next((o for o in emit.operations if o.out == emit.results["z"]), None)
+        if made is None or made.word != "where" or made.args[1:] != (1.0, 0.0):
+            return "z != zero"
+        compared = self.value(made.args[0], names)
+        return f"{compared} & gate" if "gate" in self.program.fire.results else compared
 
     def advance(self, k: int, names: dict[str, str]) -> None:
         """The reset: the next state, unless step k lies beyond the end."""
@@ -217,24 +242,38 @@ class _Forward(_Source):
     def body(self) -> None:
         p, v = self.program, self.variant
         self.begin()
-        self.line(*(f"s_{n} = {self.initial(j)}" for j, n in enumerate(p.state)))
-        for index, q in enumerate(self.sequences()):
-            self.load_chunk(q, f"next{index}_" if v.loop else f"x{index}_", "0", "mask")
-        if not v.loop:
-            self.line("start = 0")
-            self.steps()
+        if v.loop:
+            self.start()
+            self.chunks()
         else:
-            self.line(f"chunks = (steps + {v.span - 1}) // {v.span}")
-            with self.block("for chunk in range(0, chunks):"):
-                self.line(f"start = chunk * {v.span}", "ahead = mask & (chunk + 1 < chunks)")
-                if v.keep:
-                    self.save_checkpoint()
-                for index, q in enumerate(self.sequences()):
-                    self.line(*(f"x{index}_{k} = next{index}_{k}" for k in range(v.span)))
-                    self.load_chunk(q, f"next{index}_", f"(start + {v.span})", "ahead")
-                self.steps()
+            self.line("start = 0")
+            self.load_inputs("x{}_", "start", "mask")
+            self.start()
+            self.steps()
         if v.final:
             self.line(*(f"tl.store(last{j} + lane, s_{n}, mask)" for j, n in enumerate(p.state)))
+
+    def load_inputs(self, into: str, start: str, mask: str) -> None:
+        for index, q in enumerate(self.sequences()):
+            self.load_chunk(q, into.format(index), start, mask)
+        self.line("tl.debug_barrier()")  # else the assembler moves each load down to its use, and waits there
+
+    def chunks(self) -> None:
+        v = self.variant
+        self.line(f"chunks = (steps + {v.span - 1}) // {v.span}")
+        if v.ahead:
+            self.load_inputs("next{}_", "0", "mask")
+        with self.block("for chunk in range(0, chunks):"):
+            self.line(f"start = chunk * {v.span}")
+            if v.keep:
+                self.save_checkpoint()
+            if v.ahead:
+                self.line("ahead = mask & (chunk + 1 < chunks)")
+                self.line(*(f"x{i}_{k} = next{i}_{k}" for i in range(len(self.sequences())) for k in range(v.span)))
+                self.load_inputs("next{}_", f"(start + {v.span})", "ahead")
+            else:
+                self.load_inputs("x{}_", "start", "mask")
+            self.steps()
 
     def save_checkpoint(self) -> None:
         """The state before every chunk but the first."""
@@ -262,7 +301,7 @@ class _Backward(_Source):
     def __init__(self, program: Program, variant: Variant) -> None:
         super().__init__(program, variant)
         self.step = derive(program)
-        self.wanted = [m for m in program.params if m != ALPHA] if variant.params else []
+        self.wanted = [m for m in program.params if m != ALPHA] if variant.wants_params else []
 
     def sequences(self) -> list[str]:
         return [*self.numbered("x", self.program.inputs), "gz_all"]
@@ -273,7 +312,7 @@ class _Backward(_Source):
         given += ["checkpoints"] if v.loop else []
         given += ["gz_all", *(self.numbered("gf", p.state) if v.final else [])]
         given += self.numbered("gq", p.state) if v.trace else []
-        out = [*self.numbered("gx", p.inputs), *(self.numbered("gs", p.state) if v.initial else [])]
+        out = [*self.numbered("gx", p.inputs), *(self.numbered("gs", p.state) if v.wants_state else [])]
         out += ["gp"] if self.wanted else []
         rng = ["rng"] if p.draws else []
         return [*given, *out, *rng, "lanes", "steps", *self._numbers()]
@@ -287,43 +326,49 @@ class _Backward(_Source):
         if v.loop:
             self.chunks()
         else:
-            self.line("start = 0", *(f"s_{n} = {self.initial(j)}" for j, n in enumerate(p.state)))
-            for q, into in self.loaded("x{}_", "gz_all_"):
-                self.load_chunk(q, into, "0", "mask")
+            self.line("start = 0")
+            self.load_sequences("x{}_", "gz_all_", "start", "mask")
+            self.start()
             self.walk()
-        if v.initial:
+        if v.wants_state:
             self.line(*(f"tl.store(gs{j} + lane, lam_{n}, mask)" for j, n in enumerate(p.state)))
         self.store_params()
 
     def loaded(self, inputs: str, gradient: str) -> list[tuple[str, str]]:
         return [*((f"x{i}", inputs.format(i)) for i in range(len(self.program.inputs))), ("gz_all", gradient)]
 
+    def load_sequences(self, inputs: str, gradient: str, start: str, mask: str) -> None:
+        for q, into in self.loaded(inputs, gradient):
+            self.load_chunk(q, into, start, mask)
+        self.line("tl.debug_barrier()")  # else the assembler moves each load down to its use, and waits there
+
     def chunks(self) -> None:
-        span = self.variant.span
+        span, ahead = self.variant.span, self.variant.ahead
         self.line(f"last = (steps + {span - 1}) // {span} - 1")
-        for q, into in self.loaded("next{}_", "next_gz_"):
-            self.load_chunk(q, into, f"(last * {span})", "mask")
-        self.line(*self.checkpoint("last", "mask"))
+        if ahead:
+            self.load_sequences("next{}_", "next_gz_", f"(last * {span})", "mask")
+            self.checkpoint("last", "mask")
         with self.block("for back in range(0, last + 1):"):
-            self.line("chunk = last - back", f"start = chunk * {span}", "ahead = mask & (chunk > 0)")
-            self.line(*(f"s_{n} = next_{n}" for n in self.program.state))
-            for (q, now), (_, ahead) in zip(
-                self.loaded("x{}_", "gz_all_"), self.loaded("next{}_", "next_gz_"), strict=True
-            ):
-                self.line(*(f"{now}{k} = {ahead}{k}" for k in range(span)))
-                self.load_chunk(q, ahead, f"(start - {span})", "ahead")
-            self.line(*self.checkpoint("(chunk - 1)", "ahead"))
+            self.line("chunk = last - back", f"start = chunk * {span}")
+            if ahead:
+                self.line("ahead = mask & (chunk > 0)", *(f"s_{n} = next_{n}" for n in self.program.state))
+                moves = zip(self.loaded("x{}_", "gz_all_"), self.loaded("next{}_", "next_gz_"), strict=True)
+                self.line(*(f"{now}{k} = {then}{k}" for (_, now), (_, then) in moves for k in range(span)))
+                self.load_sequences("next{}_", "next_gz_", f"(start - {span})", "ahead")
+                self.checkpoint("(chunk - 1)", "ahead")
+            else:
+                self.load_sequences("x{}_", "gz_all_", "start", "mask")
+                self.checkpoint("chunk", "mask")
+                self.line(*(f"s_{n} = next_{n}" for n in self.program.state))
             self.walk()
 
-    def checkpoint(self, chunk: str, mask: str) -> list[str]:
-        """The state before `chunk`: the initial one before the first."""
+    def checkpoint(self, chunk: str, mask: str) -> None:
+        """The state before `chunk` into `next_`: the initial one before the first."""
         width = max(len(self.program.state), 1)
-        lines = []
         for j, n in enumerate(self.program.state):
             place = f"checkpoints + (({chunk} - 1) * {width} + {j}) * lanes + lane"
-            lines.append(f"next_{n} = tl.load({place}, {mask} & ({chunk} > 0), other=0.0)")
-            lines.append(f"next_{n} = tl.where({chunk} > 0, next_{n}, {self.initial(j)})")
-        return lines
+            self.line(f"next_{n} = tl.load({place}, {mask} & ({chunk} > 0), other=0.0)")
+            self.line(f"next_{n} = tl.where({chunk} > 0, next_{n}, {self.initial(j)})")
 
     def walk(self) -> None:
         names = [self.forward_step(k) for k in range(self.variant.span)]
@@ -337,12 +382,12 @@ class _Backward(_Source):
             loads = (f"tl.load(gq{j} + {row}, {self.inside(k)}, other=0.0)" for j in range(len(p.state)))
             self.line(*(f"lam_{n} = lam_{n} + {load}" for n, load in zip(p.state, loads, strict=True)))
         self.fire(names)
-        self.work(p.slope, names)
+        self.work(p.slope, names, words=_GRADIENT_WORDS)
         if "gate" in p.fire.results:
             self.line("sg = tl.where(gate, sg, zero)")
         self.line(f"gz = gz_all_{k}.to(tl.float32)")
         self.work(Phase(p.reset.operations, {}), names)
-        self.work(Phase(self.step.operations, {}), names)
+        self.work(Phase(self.step.operations, {}), names, words=_GRADIENT_WORDS)
         for index, name in enumerate(p.inputs):
             self.line(f"tl.store(gx{index} + {row}, {self.value(self.step.inputs[name], names)}, {self.inside(k)})")
         for m in self.wanted:

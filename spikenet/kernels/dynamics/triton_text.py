@@ -8,16 +8,18 @@ from typing import NamedTuple
 class Variant(NamedTuple):
     """What one compiled kernel is made for.
 
-    `span`: steps of a chunk. `loop`: there may be several chunks. `full`: all chunks are whole. `spread`: for each
+    `span`: steps of a chunk. `loop`: there may be several chunks. `full`: all chunks are whole. `ahead`: load the
+    next chunk before the current one is worked through. `spread`: for each
     parameter, whether lanes differ in it. `strided`: whether lanes lie in two dimensions of a tensor. `aligned`: rows
     start at multiples of 16 elements. `uniform`: initial states are one number for all lanes. `keep`, `final`,
     `trace`: write checkpoints, the last state, the state sequences (or take the gradients of the latter two).
-    `params`, `initial`: gradients wanted of the parameters, of the initial state.
+    `wants_params`, `wants_state`: gradients wanted of the parameters, of the initial state.
     """
 
     span: int
     loop: bool
     full: bool
+    ahead: bool
     spread: tuple[bool, ...]
     strided: bool
     aligned: bool
@@ -25,8 +27,8 @@ class Variant(NamedTuple):
     keep: bool = False
     final: bool = False
     trace: bool = False
-    params: bool = False
-    initial: bool = False
+    wants_params: bool = False
+    wants_state: bool = False
     interpreted: bool = False
 
 
@@ -34,6 +36,13 @@ PRELUDE = """\
 import triton
 import triton.language as tl
 from triton.language.extra.libdevice import atan, cos, exp, log, sin, tanh
+
+
+@triton.jit
+def reciprocal(x):
+    return tl.inline_asm_elementwise(
+        "rcp.approx.ftz.f32 $0, $1;", "=r, r", [x], dtype=tl.float32, is_pure=True, pack=1
+    )
 """
 
 # Triton's interpreter has no libdevice: NumPy's functions stand in.
@@ -52,7 +61,7 @@ def _numpy(function):
 
 
 atan, cos, exp, log = _numpy(np.arctan), _numpy(np.cos), _numpy(np.exp), _numpy(np.log)
-sin, tanh = _numpy(np.sin), _numpy(np.tanh)
+sin, tanh, reciprocal = _numpy(np.sin), _numpy(np.tanh), _numpy(np.reciprocal)
 """
 
 # Philox4x32-10, word for word as in `philox.py`.

@@ -1,0 +1,31 @@
+"""Where Triton kernels can run: on a CUDA device, or anywhere in Triton's interpreter, which is for tests."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import os
+
+from torch import Tensor
+
+from spikenet.kernels.backends import forced
+
+
+def why_not_on(x: Tensor) -> str | None:
+    """Why a Triton kernel cannot run on `x` where it lies, or None."""
+    if not _installed():
+        return "Triton is not installed"
+    if x.is_cuda or (interpreted() and forced() == "triton"):
+        return None
+    return f"the Triton kernels run on CUDA devices, and the input is on {x.device}"
+
+
+@functools.cache
+def _installed() -> bool:
+    return importlib.util.find_spec("triton") is not None
+
+
+@functools.cache
+def interpreted() -> bool:
+    """Whether Triton runs its kernels in Python, on the CPU: thousands of times slower, so only where it is forced."""
+    return os.environ.get("TRITON_INTERPRET") == "1"
