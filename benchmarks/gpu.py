@@ -82,7 +82,8 @@ def bandwidth() -> float:
 
 def both_ways(layer: Callable[[Tensor], Tensor], x: Tensor, gz: Tensor) -> Work:
     def work() -> Tensor:
-        (gx,) = torch.autograd.grad(layer(x), x, gz)
+        leaf = x.detach().requires_grad_()  # its own: autograd's nodes must not come from outside a capture
+        (gx,) = torch.autograd.grad(layer(leaf), leaf, gz)
         return gx
 
     return work

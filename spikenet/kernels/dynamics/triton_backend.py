@@ -192,7 +192,10 @@ class _Plan:
         self.numbers = [lanes // unit, steps, *values, *strides]
         self.copied = [q.tensor is not given for q, given in zip(laid, sequences, strict=True)]
         self.draws, self.device = bool(program.draws), x.device
-        self.kernel, self.options = _kernel(program, direction, self.variant), {"num_warps": warps}
+        self.kernel, self.options = (
+            _kernel(program, direction, self.variant),
+            {"num_warps": warps, "enable_fp_fusion": False},
+        )
         self.compiled: Any = None
 
     def sequences(self, given: Sequence[Tensor]) -> list[Tensor]:
@@ -202,24 +205,26 @@ class _Plan:
         return given if self.uniform else [s.contiguous() for s in given]
 
     def launch(self, tensors: list[Tensor], rng: Tensor | None) -> None:
-        arguments = [*tensors, *([rng] if self.draws else []), *self.numbers]
-        if self.variant.interpreted:
-            self.kernel[(self.blocks,)](*arguments, BLOCK=self.block)
-        elif self.device.index == torch._C._cuda_getDevice():
-            self._launch(arguments)
+        if self.draws:
+            tensors.append(rng)  # type: ignore[arg-type]
+        if self.device.index == (None if self.variant.interpreted else torch._C._cuda_getDevice()):
+            self._launch(tensors)
         else:
             with torch.cuda.device(self.device):
-                self._launch(arguments)
+                self._launch(tensors)
 
-    def _launch(self, arguments: list[Any]) -> None:
-        """Straight to the compiled kernel: Triton's own way there costs several times as much host time."""
+    def _launch(self, tensors: list[Tensor]) -> None:
+        """Straight to the compiled kernel, with plain addresses: Triton's own way takes several times as long."""
         compiled = self.compiled
         if compiled is None:
-            options = {"BLOCK": self.block, "enable_fp_fusion": False, **self.options}
-            self.compiled = self.kernel[(self.blocks,)](*arguments, **options)
+            options = {} if self.variant.interpreted else self.options
+            compiled = self.kernel[(self.blocks,)](*tensors, *self.numbers, BLOCK=self.block, **options)
+            self.compiled = None if self.variant.interpreted else compiled
             return
         stream = torch._C._cuda_getCurrentRawStream(self.device.index)
-        self.compiled[(self.blocks, 1, 1)](*arguments, self.block, stream=stream)
+        addresses = [t.data_ptr() for t in tensors]
+        handles = (compiled.function, compiled.packed_metadata, None, None, None)  # no launch hooks
+        compiled.run(self.blocks, 1, 1, stream, *handles, *addresses, *self.numbers, self.block)
 
 
 def shape(direction: str, span: int, loop: bool, lanes: int) -> tuple[int, int, bool]:
