@@ -18,7 +18,7 @@ from torch import Tensor
 from spikenet.kernels import buffers
 from spikenet.kernels.dynamics.lanes import lane_sum
 from spikenet.kernels.dynamics.numba_text import BLOCK, Variant
-from spikenet.kernels.dynamics.trace import ALPHA, Program
+from spikenet.kernels.dynamics.trace import Program
 from spikenet.kernels.sources import load
 from spikenet.kernels.threads import over_lanes
 
@@ -74,7 +74,7 @@ def backward(
     gz: Tensor,
     g_state: Sequence[Tensor],
     g_sequences: Sequence[Tensor],
-    wants_params: bool,
+    wanted: Sequence[int],
     wants_state: bool,
 ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
     """See `ops.dynamics_backward`."""
@@ -82,10 +82,9 @@ def backward(
     steps, lanes, real = len(x), x[0].numel(), params[0].dtype
     gx = [buffers.empty(x.shape, x.dtype) for _ in inputs]
     gs = [buffers.empty(x.shape[1:], real) for _ in state] if wants_state else []
-    wanted = [m for m in program.params if m != ALPHA] if wants_params else []
-    gp = torch.empty((len(wanted), lanes), dtype=real)
+    gp = torch.empty((len(params) - 1 if wanted else 0, lanes), dtype=real)  # of all but the sharpness, if of any
     kernel = _compiled(
-        program, "backward", Variant(_STORAGE[x.dtype], _shared(params), bool(g_sequences), wants_params)
+        program, "backward", Variant(_STORAGE[x.dtype], _shared(params), bool(g_sequences), bool(wanted))
     )
     arrays = [*map(_rows, inputs), *map(_lanes, state), *map(_flat, params), np.array(spans, np.int64)]
     saved = torch.empty((0, len(state), lanes), dtype=real) if checkpoints is None else checkpoints
@@ -94,7 +93,7 @@ def backward(
     arrays += [*map(_rows, gx), *_or_nothing(gs, state, real), gp.numpy()]
     key, step = _seed(rng)
     over_lanes(lambda start, stop: kernel(*arrays, steps, key, step, start, stop), lanes, BLOCK, steps * lanes)
-    return gx, gs, [lane_sum(g, p, span) for g, p, span in zip(gp, params, spans, strict=False)]
+    return gx, gs, [lane_sum(gp[m], params[m], spans[m]) for m in wanted]
 
 
 def _rows(x: Tensor) -> np.ndarray:
