@@ -197,7 +197,7 @@ def linear(n: int, spikes: bool, rounds: int) -> Row:
         "spikingjelly": (first, spikingjelly()),
     }
     if not spikes:
-        layers |= {"snntorch": (first, snntorch()), "norse": (first, norse())}
+        layers |= {"snntorch": (first, snntorch("cuda")), "norse": (first, norse("cuda"))}
     gz = torch.randn(500, 16, n, device="cuda", generator=generator)
 
     def work(pair: tuple[nn.Linear, Callable[[Tensor], Tensor]]) -> Work:
