@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections import namedtuple
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -203,9 +203,18 @@ class Neuron(nn.Module, metaclass=_Traced):
         return list(arguments[:n]), arguments[n] if len(arguments) > n else None
 
     def _scan(
-        self, inputs: list[Tensor], state: Any, *, final: bool = False, trace: bool = False
+        self,
+        inputs: list[Tensor],
+        state: Any,
+        *,
+        final: bool = False,
+        trace: bool = False,
+        by: Callable[..., tuple[Tensor, list[Tensor], list[Tensor]]] = scan,
     ) -> tuple[Tensor, Any, Any]:
-        """The output; the state after the last step if `final`, and after every step if `trace`."""
+        """The output; the state after the last step if `final`, and after every step if `trace`.
+
+        `by` goes through the steps; a layer may put its own in the place of `scan`.
+        """
         x = self._checked(inputs)
         params, spans, fresh = self._prepared(x)
         state = self._fitting(state, x) if state is not None else self._seeded(fresh, x.device)
@@ -213,7 +222,7 @@ class Neuron(nn.Module, metaclass=_Traced):
         if x.numel() == 0:
             return x.clone(), state, self.State(*(x.to(v.dtype) for v in state[:n]), *state[n:])
         rng = state[-1] if self.draws else None
-        z, after, states = scan(self._program, inputs, state[:n], params, spans, rng, final, trace)
+        z, after, states = by(self._program, inputs, state[:n], params, spans, rng, final, trace)
         drawn = () if rng is None else (torch.stack([rng[0], rng[1] + len(x)]),)
         return z, self.State(*after, *drawn) if final else None, self.State(*states, *drawn) if trace else None
 
