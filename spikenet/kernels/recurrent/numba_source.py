@@ -10,6 +10,8 @@ from spikenet.kernels.dynamics.numba_source import BackwardSource, ForwardSource
 from spikenet.kernels.dynamics.numba_text import BLOCK, Variant
 from spikenet.kernels.dynamics.trace import Program
 
+ROWS = 4  # of W in one pass over the gradient, which is then read and written less often
+
 
 def forward_source(program: Program, variant: Variant, into: int) -> str:
     """The source of `dynamics`' forward kernel with `drive, weight_t, before, features, width` after the sequences.
@@ -68,9 +70,12 @@ class _Backward(BackwardSource):
         self.line(f"gz_row = scratch[{self.offset('gz')}:{self.offset('gz') + BLOCK}]")
         with self.block("if t + 1 < steps:"):
             self.line(f"later = gx{self.into}[t + 1, n0:n0 + n]")
-            with self.block("for j in range(features):"):
-                self.line("row = weight[j]")
-                with self.block("for entry in range(0, n, features):"):
-                    self.line("g, hearing = later[entry + j], gz_row[entry:]")
-                    with self.block("for i in range(features):"):
-                        self.line("hearing[i] += g * row[i]")
+            self.line(f"whole = features - features % {ROWS}")
+            for start, stop, rows in (("0", "whole", ROWS), ("whole", "features", 1)):
+                with self.block(f"for j in range({start}, {stop}, {rows}):"):
+                    self.line(*(f"row{k} = weight[j + {k}]" for k in range(rows)))
+                    with self.block("for entry in range(0, n, features):"):
+                        self.line(*(f"later{k} = later[entry + j + {k}]" for k in range(rows)))
+                        self.line("hearing = gz_row[entry:]")
+                        with self.block("for i in range(features):"):
+                            self.line(f"hearing[i] = hearing[i]{''.join(f' + later{k} * row{k}[i]' for k in range(rows))}")
