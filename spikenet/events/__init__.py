@@ -5,7 +5,7 @@ from __future__ import annotations
 from spikenet.events.augment import Augmentation, EventDrop, RandomShift, TimeJitter
 from spikenet.events.binning import bin_by_count, bin_by_time
 from spikenet.events.camera import EventCamera
-from spikenet.events.encode import latency, poisson
+from spikenet.events.encode import expand, latency, poisson
 from spikenet.events.stream import EventStream, Sensor
 from spikenet.events.tensor import EventTensor
 
@@ -20,6 +20,7 @@ __all__ = [
     "TimeJitter",
     "bin_by_count",
     "bin_by_time",
+    "expand",
     "latency",
     "poisson",
 ]

@@ -40,6 +40,33 @@ def latency(values: Tensor, steps: int) -> Tensor:
     return ((time == first) & (values > 0)).to(values.dtype)
 
 
+def expand(counts: Tensor, maximum: int) -> Tensor:
+    """Several spikes a step as binary steps: the first ``c`` of each step's ``maximum`` are 1, the rest 0.
+
+    A linear map of ``counts`` is the mean of what it makes of a step's binary ones: exactly so wherever sums and ``1 /
+    maximum`` are exact, as with weights that are small whole numbers and a power of two.
+
+    Args:
+        counts: ``c / maximum`` with whole ``c``, ``[T, B, ...]``, as `spikenet.neurons.MultiSpikeLIF` gives them.
+        maximum: the most spikes in one step, ``D``.
+
+    Returns:
+        0 and 1 in the dtype of ``counts``, ``[T * D, B, ...]``; the binary steps of one step follow one another.
+
+    Raises:
+        ArgumentError: if a value is no whole number of spikes, or ``maximum`` is below 1.
+        DtypeError: if ``counts`` is not a float tensor.
+    """
+    if maximum < 1:
+        raise ArgumentError(f"maximum wants 1 or more, received {maximum}")
+    _check_unit("counts", counts, 1)
+    whole = (counts.double() * maximum).round()
+    if not bool(((whole / maximum).to(counts.dtype) == counts).all()):
+        raise ArgumentError(f"counts wants multiples of 1/{maximum}; was this made with another maximum?")
+    order = torch.arange(maximum, device=counts.device).view(1, -1, *[1] * (counts.ndim - 1))
+    return (order < whole.unsqueeze(1)).to(counts.dtype).flatten(0, 1)
+
+
 def _check_unit(name: str, values: Tensor, steps: int) -> None:
     if steps < 1:
         raise ArgumentError(f"steps wants 1 or more, received {steps}")

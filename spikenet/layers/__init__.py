@@ -2,6 +2,7 @@
 
 from spikenet.layers.dense import ToDense
 from spikenet.layers.fold import AdaptiveAvgPool2d, AvgPool2d, BatchNorm2d, Conv2d, MaxPool2d
+from spikenet.layers.levy_baxter import LevyBaxter, ProbabilisticSynapses
 from spikenet.layers.readout import LastReadout, MaxReadout, MeanReadout, SoftmaxSumReadout
 from spikenet.layers.recurrent import Recurrent, RecurrentState
 from spikenet.layers.spiking_linear import SpikingLinear
@@ -13,9 +14,11 @@ __all__ = [
     "BatchNorm2d",
     "Conv2d",
     "LastReadout",
+    "LevyBaxter",
     "MaxPool2d",
     "MaxReadout",
     "MeanReadout",
+    "ProbabilisticSynapses",
     "Recurrent",
     "RecurrentState",
     "SoftmaxSumReadout",

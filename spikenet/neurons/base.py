@@ -77,21 +77,23 @@ class Neuron(nn.Module, metaclass=_Traced):
     params: Mapping[str, Param | float] = {}
     draws: ClassVar[Mapping[str, str]] = {}
     emit: Emit
-    State: ClassVar[Any]
+    _State: ClassVar[Any]
+    _RandomState: ClassVar[Any]
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Give the class its state type: a named tuple of tensors (`rng` holds seed and step, if it draws)."""
+        """Give the class its state types, named tuples of tensors: without and with random numbers."""
         super().__init_subclass__(**kwargs)
-        fields = (*cls.state, *(("rng",) if cls.draws else ()))
-        cls.State = namedtuple(f"{cls.__name__}State", fields)  # type: ignore[misc]
-        cls.State.__module__, cls.State.__qualname__ = cls.__module__, f"{cls.__qualname__}.State"  # so that it pickles
+        for name, last in (("_State", ()), ("_RandomState", ("rng",))):
+            kind = namedtuple(f"{cls.__name__}State", (*cls.state, *last))  # type: ignore[misc]
+            kind.__module__, kind.__qualname__ = cls.__module__, f"{cls.__qualname__}.{name}"  # so that it pickles
+            setattr(cls, name, kind)
 
     def __init__(self, *, surrogate: Surrogate | str = "atan", dt: float = 1.0, **params: float | Tensor) -> None:
         super().__init__()
         if not (math.isfinite(dt) and dt > 0):
             raise ArgumentError(f"{type(self).__name__}.dt must be a finite number above 0, got {dt}")
         self.dt = float(dt)
-        if not hasattr(type(self), "emit"):
+        if not hasattr(self, "emit"):
             self.emit = Spike(_surrogate(surrogate))
         for name in params:
             if name not in self.params:
@@ -135,6 +137,11 @@ class Neuron(nn.Module, metaclass=_Traced):
 
     # Running it.
 
+    @property
+    def State(self) -> Any:
+        """The type of this neuron's states; where the neuron or its emission draws, `rng` holds seed and step."""
+        return self._RandomState if self._draws else self._State
+
     def forward(self, *inputs: Tensor) -> Tensor:
         """Run whole sequences `[T, B, *features]` from the initial state; returns the output sequence."""
         running = carrier()
@@ -174,7 +181,7 @@ class Neuron(nn.Module, metaclass=_Traced):
 
     def _seeded(self, values: Sequence[Tensor], device: torch.device) -> Any:
         """The initial state from its values, with a seed where there are draws."""
-        if not self.draws:
+        if not self._draws:
             return self.State(*values)
         seed = torch.randint(-(2**63), 2**63 - 1, (), dtype=torch.int64, device=device)
         return self.State(*values, torch.stack([seed, torch.zeros_like(seed)]))
@@ -221,7 +228,7 @@ class Neuron(nn.Module, metaclass=_Traced):
         n = len(self.state)
         if x.numel() == 0:
             return x.clone(), state, self.State(*(x.to(v.dtype) for v in state[:n]), *state[n:])
-        rng = state[-1] if self.draws else None
+        rng = state[-1] if self._draws else None
         z, after, states = by(self._program, inputs, state[:n], params, spans, rng, final, trace)
         drawn = () if rng is None else (torch.stack([rng[0], rng[1] + len(x)]),)
         return z, self.State(*after, *drawn) if final else None, self.State(*states, *drawn) if trace else None
@@ -299,7 +306,7 @@ class Neuron(nn.Module, metaclass=_Traced):
             if isinstance(initial, str) and initial not in names:
                 raise UnknownNameError(f"initial value in {type(self).__name__}.state", initial, names)
         program = trace(self, self.inputs, tuple(self.state), names, tuple(self.draws.items()))
-        self._program = register(program)
+        self._program, self._draws = register(program), bool(program.draws)
         self.__dict__.pop("_kept", None)
         self._used = names
 
@@ -330,8 +337,12 @@ class Neuron(nn.Module, metaclass=_Traced):
 
     def extra_repr(self) -> str:
         values = ", ".join(f"{n}={_shown(getattr(self, n))}" for n in self.params)
-        slope = f", surrogate={self.emit.surrogate}" if isinstance(self.emit, Spike) else ""
-        return f"{values}{slope}, dt={self.dt:g}"
+        return f"{values}{self._shown_emission()}, dt={self.dt:g}"
+
+    def _shown_emission(self) -> str:
+        if isinstance(self.emit, Spike):
+            return f", surrogate={self.emit.surrogate}"
+        return f", emission={self.emit}" if "emit" in self.__dict__ else ""
 
 
 def _real(dtype: torch.dtype) -> torch.dtype:

@@ -7,7 +7,7 @@ import torch
 from scipy.stats import binomtest
 
 from spikenet.errors import ArgumentError, DtypeError
-from spikenet.events import latency, poisson
+from spikenet.events import expand, latency, poisson
 
 
 def test_poisson_counts_are_binomial():
@@ -44,3 +44,18 @@ def test_impossible_input_is_refused(encode):
         encode(torch.tensor([1, 0]), 3)
     with pytest.raises(ArgumentError, match="steps wants 1 or more"):
         encode(torch.tensor([0.5]), 0)
+
+
+def test_binary_steps_come_first_in_each_step():
+    counts = torch.tensor([[0.5], [1.0], [0.0]], dtype=torch.bfloat16)
+    assert expand(counts, 2).flatten().tolist() == [1, 0, 1, 1, 0, 0]
+    assert expand(torch.tensor([[1 / 3], [2 / 3]]), 3).flatten().tolist() == [1, 0, 0, 1, 1, 0]
+
+
+def test_what_is_no_count_cannot_be_expanded():
+    with pytest.raises(ArgumentError, match="multiples of 1/4; was this made with another maximum"):
+        expand(torch.full((2, 1), 1 / 3), 4)
+    with pytest.raises(ArgumentError, match="counts wants finite numbers within 0 to 1"):
+        expand(torch.full((2, 1), -0.25), 4)
+    with pytest.raises(ArgumentError, match="maximum wants 1 or more, received 0"):
+        expand(torch.zeros(2, 1), 0)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from spikenet.errors import EquationError, UnknownNameError
 from spikenet.kernels import use_backend
 from spikenet.kernels.dynamics.ops import FORWARD
-from spikenet.neurons import Neuron, Param, blend, detach, exp, where
+from spikenet.neurons import Neuron, Param, blend, detach, erf, exp, floor, where
 
 
 class QIF(Neuron):
@@ -194,11 +195,12 @@ class Ternary:
 
     binary: bool = False
     alpha: float = 1.0
+    draws: ClassVar[Mapping[str, str]] = {}
 
-    def value(self, u: Any, alpha: Any) -> Any:
+    def value(self, u: Any, d: Any, alpha: Any) -> Any:
         return where(u >= 0.0, 1.0, where(u <= -2.0, -1.0, 0.0))
 
-    def slope(self, u: Any, alpha: Any) -> Any:
+    def slope(self, u: Any, d: Any, alpha: Any) -> Any:
         return 1.0 / (1.0 + u * u)
 
 
@@ -256,3 +258,20 @@ def test_a_gate_stops_spike_and_gradient() -> None:
 def test_an_unknown_parameter_names_the_nearest() -> None:
     with pytest.raises(UnknownNameError, match="Did you mean 'v_threshold'"):
         QIF(v_treshold=1.0)
+
+
+def test_erf_and_floor_and_their_derivatives() -> None:
+    class Stairs(QIF):
+        """The normal distribution function of the input, plus its whole part."""
+
+        def charge(self, s: Any, x: Any, d: Any, p: Any) -> dict[str, Any]:
+            return {"v": 0.5 * erf(x.x * p.a) + floor(x.x) + 0.0 * s.v}
+
+    x = torch.linspace(-3.1, 3.2, 64, dtype=torch.float64).view(1, 1, -1).requires_grad_()
+    for backend in ("numba", "reference"):
+        with use_backend(backend):
+            _, state = Stairs(a=0.5, v_threshold=1e9).run(x)
+            (slope,) = torch.autograd.grad(state.v.sum(), x)
+        torch.testing.assert_close(state.v, 0.5 * torch.erf(0.5 * x[0]) + x[0].floor(), rtol=1e-14, atol=1e-14)
+        density = torch.distributions.Normal(torch.tensor(0.0, dtype=x.dtype), 2.0**0.5).log_prob(x.detach()).exp()
+        torch.testing.assert_close(slope, density, rtol=1e-12, atol=0.0)

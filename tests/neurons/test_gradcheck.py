@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -20,15 +21,16 @@ class Smooth:
 
     surrogate: Surrogate
     binary: bool = False
+    draws: ClassVar[Mapping[str, str]] = {}
 
     @property
     def alpha(self) -> float:
         return self.surrogate.alpha
 
-    def value(self, u: Any, alpha: Any) -> Any:
+    def value(self, u: Any, d: Any, alpha: Any) -> Any:
         return self.surrogate.primitive(u, alpha)
 
-    def slope(self, u: Any, alpha: Any) -> Any:
+    def slope(self, u: Any, d: Any, alpha: Any) -> Any:
         return self.surrogate.slope(u, alpha)
 
 

@@ -54,11 +54,12 @@ _EXPRESSION = {
     "sin": sympy.sin,
     "cos": sympy.cos,
     "atan": sympy.atan,
+    "erf": sympy.erf,
     "where": Select,
     "blend": Blend,
 }
 # Their values are known in the backward pass and carry no derivative.
-_OPAQUE = CONDITIONS | {"detach"}
+_OPAQUE = CONDITIONS | {"detach", "floor"}
 
 
 @dataclass(frozen=True)
@@ -134,6 +135,7 @@ class _Lowering:
         sympy.sin: "sin",
         sympy.cos: "cos",
         sympy.atan: "atan",
+        sympy.erf: "erf",
     }
 
     def __init__(self) -> None:

@@ -111,7 +111,8 @@ def gradients(
 ) -> list[np.ndarray]:
     """The arrays that the backward kernel takes besides those of the forward one."""
     saved = gp.new_empty((0, len(state), gp.shape[1])) if checkpoints is None else checkpoints
-    given = [saved.numpy(), _uniform(gz), *or_nothing(g_state, state, gp.dtype), *map(rows, g_sequences)]
+    given = [saved.numpy(), _uniform(gz), *or_nothing(g_state, state, gp.dtype)]
+    given += [_array(q).reshape(len(gz), -1) for q in g_sequences]  # all rows are read, of a missing one too
     return [*given, *map(rows, gx), *or_nothing(gs, state, gp.dtype), gp.numpy()]
 
 

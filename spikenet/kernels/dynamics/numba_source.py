@@ -28,7 +28,8 @@ _WORDS = {
     "where": "{1} if {0} else {2}",
     "blend": "{2} if {0} != zero else {1}",
     "detach": "{0}",
-    **{word: f"math.{word}({{0}})" for word in ("exp", "log", "sqrt", "tanh", "sin", "cos", "atan")},
+    "floor": "np.floor({0})",  # math.floor gives an integer
+    **{word: f"math.{word}({{0}})" for word in ("exp", "log", "sqrt", "tanh", "sin", "cos", "atan", "erf")},
 }
 
 
@@ -255,8 +256,9 @@ class BackwardSource(_Source):
     def _asks_for_more(self) -> bool:
         """Whether the backward step uses the state, the inputs, the draws or what was computed on the way to `h_`."""
         p, b = self.program, self.step
-        operations = (*p.fire.operations, *p.reset.operations, *b.operations)
+        operations = (op for phase in (p.fire, p.emit, p.slope, p.reset, b) for op in phase.operations)
         used = {name for operation in operations for name in operation.args}
+        used |= {*p.emit.results.values(), *p.slope.results.values()}
         used |= {*b.inputs.values(), *b.state.values(), *(b.params[m] for m in self.wanted)}
         before = {f"{kind}_{name}" for kind, names in (("s", p.state), ("x", p.inputs)) for name in names}
         before |= {f"d_{name}" for name, _ in p.draws} | {operation.out for operation in p.charge.operations}

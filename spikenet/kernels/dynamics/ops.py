@@ -10,7 +10,8 @@ import functools
 import importlib
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -126,8 +127,9 @@ def _plain(x: Tensor) -> bool:
     )
 
 
-class _Call(NamedTuple):
-    """The arguments of `dynamics`, less what is kept."""
+@dataclass(slots=True)
+class _Call:
+    """One call of `dynamics`, and what its backward pass needs that autograd need not look after."""
 
     program: str
     inputs: Sequence[Tensor]
@@ -137,62 +139,63 @@ class _Call(NamedTuple):
     rng: Tensor | None
     final: bool
     trace: bool
+    versions: Sequence[int] = ()
+    learned_state: bool = False
 
     def run(self, keep: bool) -> tuple[Tensor, list[Tensor], list[Tensor], Tensor | None]:
-        arguments = (*self[:6], keep, *self[6:])
+        given = self.program, self.inputs, self.state, self.params, self.spans, self.rng
         if _plain(self.inputs[0]):
-            return _forward(*arguments)
+            return _forward(*given, keep, self.final, self.trace)
         with torch._C._AutoDispatchBelowAutograd():
-            return torch.ops.spikenet.dynamics(*arguments)
+            return torch.ops.spikenet.dynamics(*given, keep, self.final, self.trace)
 
 
 class _Dynamics(torch.autograd.Function):
     """The link between the two operators.
 
-    Only tensors that may need a gradient pass through it: inputs, states, and the parameters that are learned. The
-    other parameters stay in the call, with their versions: each tensor that autograd looks after costs host time.
+    Only the inputs, and what needs a gradient of states and parameters, pass through it. The rest stays in the call,
+    with its versions: each tensor that autograd looks after costs host time.
     """
 
     @staticmethod
     def forward(ctx: Any, call: _Call, *tensors: Tensor) -> Any:
         z, after, sequences, checkpoints = call.run(True)
-        ctx.save_for_backward(checkpoints, *call.inputs, *call.state)
-        ctx.call = call._replace(inputs=(), state=())
-        ctx.versions = _versions(call)
-        ctx.counts = len(call.inputs), len(call.state)
+        ctx.save_for_backward(
+            checkpoints, *tensors[: len(call.inputs) + (len(call.state) if call.learned_state else 0)]
+        )
+        call.inputs, call.state = (), () if call.learned_state else call.state
+        call.versions = _versions(call)
+        ctx.call, ctx.like = call, (z.shape, z.dtype, len(after))
         ctx.set_materialize_grads(False)
-        ctx.like = z.shape, z.dtype
         return (z, *after, *sequences)
 
     @staticmethod
     def backward(ctx: Any, gz: Tensor | None, *rest: Tensor | None) -> Any:
         if torch.is_grad_enabled():
             raise BackendError("dynamics has no second derivative: call grad or backward without create_graph=True")
-        (n_inputs, n_state), call, (shape, dtype) = ctx.counts, ctx.call, ctx.like
-        if _versions(call) != ctx.versions:
-            raise BackendError("a parameter or seed of dynamics was changed in place between forward and backward")
+        call, (shape, dtype, n_after) = ctx.call, ctx.like
+        if _versions(call) != call.versions:
+            raise BackendError("a state, parameter or seed of dynamics was changed in place before its backward pass")
+        n_inputs = len(registered(call.program).inputs)
         checkpoints, *saved = ctx.saved_tensors
-        inputs, state = saved[:n_inputs], saved[n_inputs:]
-        real = call.params[0].dtype
+        inputs, state = saved[:n_inputs], saved[n_inputs:] if call.learned_state else call.state
         if gz is None:
             gz = _zero(inputs[0], shape, dtype)
-        n_after = n_state if call.final else 0
+        real = call.params[0].dtype
         g_after = _some(rest[:n_after], inputs[0], shape[1:], real)
         g_sequences = _some(rest[n_after:], inputs[0], shape, real)
-        wants = ctx.needs_input_grad[1 + n_inputs :]
-        learned = len(wants) > n_state
+        learned = len(ctx.needs_input_grad) > 1 + len(saved)
         run = _backward if _plain(gz) else torch.ops.spikenet.dynamics_backward
         gx, gs, gp = run(
             *(call.program, inputs, state, call.params, call.spans, call.rng, checkpoints, gz, g_after, g_sequences),
-            *(learned, any(wants[:n_state])),
+            *(learned, call.learned_state),
         )
-        gp = [g for g, p in zip(gp, call.params, strict=False) if p.requires_grad]
-        return None, *gx, *(gs or [None] * n_state), *gp
+        return None, *gx, *gs, *(g for g, p in zip(gp, call.params, strict=False) if p.requires_grad)
 
 
 def _versions(call: _Call) -> list[int]:
     """Of the tensors that autograd does not watch."""
-    return [t._version for t in (*call.params, call.rng) if t is not None and not t.is_inference()]
+    return [t._version for t in (*call.state, *call.params, call.rng) if t is not None and not t.is_inference()]
 
 
 def _zero(like: Tensor, shape: torch.Size, dtype: torch.dtype) -> Tensor:
@@ -228,8 +231,9 @@ def _autograd(
     watched = (*inputs, *state, *params)
     refuse_forward_mode("dynamics", watched)
     if torch.is_grad_enabled() and any(t.requires_grad for t in watched):
+        call.learned_state = any(s.requires_grad for s in state)
         learned = [p for p in params if p.requires_grad]
-        out = _Dynamics.apply(call, *inputs, *state, *learned)
+        out = _Dynamics.apply(call, *inputs, *(state if call.learned_state else ()), *learned)
         n = 1 + (len(state) if final else 0)
         return out[0], list(out[1:n]), list(out[n:]), None
     return call.run(keep)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from spikenet.kernels.dynamics.lanes import lane_params, lane_sum
 from spikenet.kernels.dynamics.philox import draw
-from spikenet.kernels.dynamics.trace import ALPHA, Phase, Program, Value
+from spikenet.kernels.dynamics.trace import ALPHA, Phase, Program, Value, recorded
 
 
 class _Blend(torch.autograd.Function):
@@ -59,6 +59,8 @@ _WORDS: dict[str, Callable[..., Tensor]] = {
     "sin": torch.sin,
     "cos": torch.cos,
     "atan": torch.atan,
+    "erf": torch.erf,
+    "floor": torch.floor,
     "lt": torch.lt,
     "le": torch.le,
     "gt": torch.gt,
@@ -79,6 +81,11 @@ def work(phase: Phase, known: dict[str, Tensor]) -> dict[str, Tensor]:
     for out, word, args in phase.operations:
         known[out] = _WORDS[word](*(value(a) for a in args)) if word != "blend" else _blend(*(value(a) for a in args))
     return {name: value(v) for name, v in phase.results.items()}
+
+
+def evaluate(function: Callable[..., Any], **arguments: Tensor) -> Tensor:
+    """One function of scalars on tensors that broadcast, passed in the order in which they are named."""
+    return work(recorded(function, *arguments), dict(arguments))["value"]
 
 
 def _blend(z: Tensor, a: Tensor, b: Tensor) -> Tensor:
@@ -107,15 +114,17 @@ def step(
     like = inputs[0]
     h = {f"h_{n}": v.expand_as(like) for n, v in work(program.charge, x | s | d | p).items()}
     fired = work(program.fire, h | p)
-    z = _emit(program, fired, p, like)
+    z = _emit(program, fired, d, p, like)
     following = work(program.reset, h | p | {"z": z})
     return Step(z, [following[n].expand_as(like) for n in program.state])
 
 
-def _emit(program: Program, fired: dict[str, Tensor], p: dict[str, Tensor], like: Tensor) -> Tensor:
+def _emit(
+    program: Program, fired: dict[str, Tensor], d: dict[str, Tensor], p: dict[str, Tensor], like: Tensor
+) -> Tensor:
     u = fired["u"].expand_as(like)
     with torch.no_grad():
-        known = {"u": u.detach(), "p_alpha": p["p_alpha"]}
+        known = {"u": u.detach(), "p_alpha": p["p_alpha"], **d}
         z, sg = work(program.emit, dict(known))["z"], work(program.slope, dict(known))["sg"]
         if "gate" in fired:
             z, sg = torch.where(fired["gate"], z, 0.0), torch.where(fired["gate"], sg, 0.0)
@@ -137,7 +146,7 @@ def scan(
     current, history, outputs = list(state), [list(state)], []
     for t in range(inputs[0].shape[0]):
         draws = [
-            draw(kind, rng[0], rng[1] + t, lanes, i, current[0].dtype)  # type: ignore[index]
+            draw(kind, rng[0], rng[1] + t, lanes, i, inputs[0].dtype)  # type: ignore[index]
             for i, (_, kind) in enumerate(program.draws)
         ]
         z, current = step(program, [x[t] for x in inputs], current, draws, params)

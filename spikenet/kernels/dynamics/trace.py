@@ -16,8 +16,8 @@ from typing import Any, NamedTuple, Protocol
 from spikenet.errors import EquationError
 
 WORDS = (
-    "arithmetic (+ - * / **), abs, comparisons inside where, exp, log, sqrt, tanh, sin, cos, atan, "
-    "minimum, maximum, where, blend, detach"
+    "arithmetic (+ - * / **), abs, comparisons inside where, exp, log, sqrt, tanh, sin, cos, atan, erf, "
+    "floor, minimum, maximum, where, blend, detach"
 )
 
 
@@ -177,15 +177,18 @@ class Emit(Protocol):
     """How `u = fire(h)` becomes the output `z`: a value, and the slope dz/du that the backward pass uses.
 
     `alpha` is the surrogate's sharpness, a run-time number. `binary` says that `z` is 0 or 1, so that
-    `blend` may select.
+    `blend` may select. `draws` names random numbers of its own ("uniform" on (0, 1) or "normal", one a lane and
+    step); value and slope find them in `d`, the same ones for both.
     """
 
     @property
     def binary(self) -> bool: ...
     @property
     def alpha(self) -> float: ...
-    def value(self, u: Any, alpha: Any) -> Any: ...
-    def slope(self, u: Any, alpha: Any) -> Any: ...
+    @property
+    def draws(self) -> Mapping[str, str]: ...
+    def value(self, u: Any, d: Any, alpha: Any) -> Any: ...
+    def slope(self, u: Any, d: Any, alpha: Any) -> Any: ...
 
 
 class Equations(Protocol):
@@ -216,12 +219,12 @@ class Program:
     inputs: tuple[str, ...]
     state: tuple[str, ...]
     params: tuple[str, ...]
-    draws: tuple[tuple[str, str], ...]  # (name, "uniform" | "normal")
+    draws: tuple[tuple[str, str], ...]  # (name, "uniform" | "normal"); the emission's come last
     binary: bool
     charge: Phase  # s_, x_, d_, p_ -> h
     fire: Phase  # h_, p_ -> u (and gate)
-    emit: Phase  # u -> z
-    slope: Phase  # u -> sg
+    emit: Phase  # u, d_ -> z
+    slope: Phase  # u, d_ -> sg
     reset: Phase  # h_, z, p_ -> the next state
 
     @property
@@ -239,6 +242,7 @@ class Program:
 
 
 ALPHA = "alpha"
+DRAWS = ("uniform", "normal")
 
 
 def trace(
@@ -249,19 +253,30 @@ def trace(
     draws: Sequence[tuple[str, str]] = (),
 ) -> Program:
     """Record `equations`. Names of kernel parameters come from `params`, and `alpha` is added to them."""
-    p_names = (*params, ALPHA)
+    p_names, output = (*params, ALPHA), equations.emit
+    drawn = _drawn(draws, output.draws)
     p = _names("p", p_names)
     charge = _phase("c", equations.charge, _names("s", state), _names("x", inputs), _names("d", dict(draws)), p)
     h = _names("h", charge.results)
     fire = _phase("f", lambda h, p: _fired(equations.fire(h, p)), h, p)
-    u, alpha = _single("u"), _single(f"p_{ALPHA}")
-    emit = _phase("e", lambda u, a: {"z": equations.emit.value(u, a)}, u, alpha)
-    slope = _phase("g", lambda u, a: {"sg": equations.emit.slope(u, a)}, u, alpha)
-    z = _single("z", "value" if equations.emit.binary else "graded")
+    known = _single("u"), _names("d", output.draws), _single(f"p_{ALPHA}")
+    emit = _phase("e", lambda u, d, a: {"z": output.value(u, d, a)}, *known)
+    slope = _phase("g", lambda u, d, a: {"sg": output.slope(u, d, a)}, *known)
+    z = _single("z", "value" if output.binary else "graded")
     reset = _phase("r", equations.reset, h, z, p)
     reset = Phase(reset.operations, _checked(reset.results, state))
-    binary = equations.emit.binary
-    return Program(tuple(inputs), tuple(state), p_names, tuple(draws), binary, charge, fire, emit, slope, reset)
+    binary = output.binary
+    return Program(tuple(inputs), tuple(state), p_names, drawn, binary, charge, fire, emit, slope, reset)
+
+
+def _drawn(own: Sequence[tuple[str, str]], emission: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """The neuron's draws and its emission's, in this order."""
+    if twice := dict(own).keys() & emission.keys():
+        raise EquationError(f"the neuron and its emission both draw {sorted(twice)}; rename one")
+    both = (*own, *emission.items())
+    if unknown := [f"{name}={kind!r}" for name, kind in both if kind not in DRAWS]:
+        raise EquationError(f"a draw is one of {', '.join(DRAWS)}, got {', '.join(unknown)}")
+    return both
 
 
 class _Namespace(SimpleNamespace):
@@ -303,6 +318,11 @@ def _value(tape: Tape, name: str, value: Any) -> Value:
     if isinstance(value, int | float) and name != "gate":
         return float(value)
     raise refuse(f"a value of type {type(value).__name__} for {name!r}")
+
+
+def recorded(function: Callable[..., Any], *names: str) -> Phase:
+    """One function of scalars on its own: its arguments are called `names`, its result "value"."""
+    return _phase("a", lambda *arguments: {"value": function(*arguments)}, *map(_single, names))
 
 
 def _fired(result: Any) -> dict[str, Any]:

@@ -183,7 +183,7 @@ class _Plan:
         self.lanes, self.chunks = lanes, -(-steps // span)
         spread = tuple(p.numel() > 1 for p in params)
         loop, full = self.chunks > 1, steps % span == 0
-        self.block, warps, ahead = shape(direction, span, loop, lanes, x.element_size())
+        self.block, warps, ahead = shape(direction, span, loop, lanes)
         self.variant = Variant(span, loop, full, ahead, spread, strided, aligned, self.uniform, *flags, interpreted())
         self.blocks = -(-lanes // self.block)
         unit = 16 if aligned else 1
@@ -205,7 +205,7 @@ class _Plan:
         arguments = [*tensors, *([rng] if self.draws else []), *self.numbers]
         if self.variant.interpreted:
             self.kernel[(self.blocks,)](*arguments, BLOCK=self.block)
-        elif self.device.index == torch.cuda.current_device():
+        elif self.device.index == torch._C._cuda_getDevice():
             self._launch(arguments)
         else:
             with torch.cuda.device(self.device):
@@ -222,7 +222,7 @@ class _Plan:
         self.compiled[(self.blocks, 1, 1)](*arguments, self.block, stream=stream)
 
 
-def shape(direction: str, span: int, loop: bool, lanes: int, itemsize: int) -> tuple[int, int, bool]:
+def shape(direction: str, span: int, loop: bool, lanes: int) -> tuple[int, int, bool]:
     """Lanes a block, warps, and whether loads run ahead.
 
     Few lanes: small blocks, so that all multiprocessors have work, and loads ahead, since nobody else hides their
@@ -230,11 +230,13 @@ def shape(direction: str, span: int, loop: bool, lanes: int, itemsize: int) -> t
     """
     if interpreted():
         return 64, 1, lanes % 2 == 0
+    if not loop:
+        return (512, 4, False) if direction == "forward" or span <= 4 else (128, 2, False)
     if lanes < 1 << 15:
         return 32, 1, True
-    if direction == "forward" or span <= 4:
-        return 128, 1, lanes < 1 << 17
-    return 128, 4 if not loop else 2, lanes < 1 << 17
+    if lanes < 1 << 17:
+        return 64, 1, True
+    return (128, 1, False) if direction == "forward" else (128, 2, False)
 
 
 @functools.cache

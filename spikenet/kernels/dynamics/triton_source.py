@@ -27,7 +27,8 @@ _WORDS = {
     "blend": "tl.where({0} != zero, {2}, {1})",
     "detach": "{0}",
     "sqrt": "tl.sqrt_rn({0})",
-    **{word: f"{word}({{0}})" for word in ("exp", "log", "tanh", "sin", "cos", "atan")},
+    "floor": "tl.floor({0})",
+    **{word: f"{word}({{0}})" for word in ("exp", "log", "tanh", "sin", "cos", "atan", "erf")},
 }
 # Gradients need not be equal to the last bit, as spikes must: a quotient within two units of it costs a tenth.
 _GRADIENT_WORDS = {**_WORDS, "div": "{0} * reciprocal({1})"}

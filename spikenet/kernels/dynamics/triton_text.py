@@ -35,7 +35,7 @@ class Variant(NamedTuple):
 PRELUDE = """\
 import triton
 import triton.language as tl
-from triton.language.extra.libdevice import atan, cos, exp, log, sin, tanh
+from triton.language.extra.libdevice import atan, cos, erf, exp, log, sin, tanh
 
 
 @triton.jit
@@ -47,6 +47,8 @@ def reciprocal(x):
 
 # Triton's interpreter has no libdevice: NumPy's functions stand in.
 PRELUDE_INTERPRETED = """\
+import math
+
 import numpy as np
 import triton
 import triton.language as tl
@@ -61,6 +63,7 @@ def _numpy(function):
 
 
 atan, cos, exp, log = _numpy(np.arctan), _numpy(np.cos), _numpy(np.exp), _numpy(np.log)
+erf = _numpy(np.vectorize(math.erf, otypes=[np.float32]))
 sin, tanh, reciprocal = _numpy(np.sin), _numpy(np.tanh), _numpy(np.reciprocal)
 """
 

@@ -8,7 +8,22 @@ from typing import Any
 
 from spikenet.kernels.dynamics.trace import Symbol, record, refuse
 
-__all__ = ["atan", "blend", "cos", "detach", "exp", "log", "maximum", "minimum", "sin", "sqrt", "tanh", "where"]
+__all__ = [
+    "atan",
+    "blend",
+    "cos",
+    "detach",
+    "erf",
+    "exp",
+    "floor",
+    "log",
+    "maximum",
+    "minimum",
+    "sin",
+    "sqrt",
+    "tanh",
+    "where",
+]
 
 
 def _unary(word: str, constant: Callable[[float], float]) -> Callable[[Any], Any]:
@@ -27,6 +42,8 @@ tanh = _unary("tanh", math.tanh)
 sin = _unary("sin", math.sin)
 cos = _unary("cos", math.cos)
 atan = _unary("atan", math.atan)
+erf = _unary("erf", math.erf)
+floor = _unary("floor", lambda a: float(math.floor(a)))  # its derivative is zero
 
 
 def minimum(a: Any, b: Any) -> Any:

@@ -1,0 +1,134 @@
+"""Every neuron's Triton kernels against the plain reference: on a CUDA device, or else in Triton's interpreter.
+
+Spikes are bit-equal where the equations have no exp, log or trigonometric function; elsewhere lanes count until
+their potential comes close to a tie. The interpreter runs on small shapes and never sees a race.
+"""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from spikenet.kernels import use_backend
+from spikenet.kernels.dynamics.ops import _programs
+from spikenet.neurons import IF, LIF, LeakyReadout, Neuron
+from tests.contract.test_neurons import NEURONS, drive
+
+pytest.importorskip("triton")
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+SHAPES = [(5, 3, 7), (23, 2, 8), (1, 1, 1), (41, 1, 1), (20, 4)]
+ROUNDED = {"exp", "log", "tanh", "sin", "cos", "atan", "erf"}
+
+
+def exact(neuron: Neuron) -> bool:
+    """Whether all backends compute the same bits."""
+    program = _programs[neuron._program]
+    phases = (program.charge, program.fire, program.emit, program.reset)
+    words = {operation.word for phase in phases for operation in phase.operations}
+    return not words & ROUNDED and "normal" not in dict(program.draws).values()
+
+
+def run(neuron: Neuron, backend: str, x: Tensor, gz: Tensor, start: tuple[Tensor, ...]) -> list[Tensor]:
+    """Output, last state, and the gradients of the input, the initial state and every learned parameter."""
+    x = x.detach().requires_grad_()
+    state = [s.detach().clone().requires_grad_(s.is_floating_point()) for s in start]
+    wanted = [x, *(s for s in state if s.requires_grad), *(p for p in neuron.parameters() if p.requires_grad)]
+    with use_backend(backend):
+        z, last = neuron.run(x, neuron.State(*state))
+        ends = [z, *(s for s in last if s.requires_grad)]
+        gradients = [gz, *(gz[0].to(e.dtype) for e in ends[1:])]
+        grads = torch.autograd.grad(ends, wanted, gradients, materialize_grads=True)
+    return [*(e.detach() for e in ends), *grads]
+
+
+def compare(neuron: Neuron, x: Tensor, gz: Tensor) -> None:
+    neuron.to(DEVICE)
+    x, gz = x.to(DEVICE), gz.to(DEVICE)
+    torch.manual_seed(0)
+    start = neuron.initial_state(x[0])
+    ours, truth = (run(neuron, backend, x, gz, start) for backend in ("triton", "reference"))
+    assert ours[0].dtype == x.dtype
+    assert torch.equal(ours[0].isnan(), truth[0].isnan())
+    half = x.dtype.itemsize == 2
+    if exact(neuron) and (x.is_cuda or x.dtype != torch.bfloat16):  # the interpreter cuts bfloat16 off
+        assert torch.equal(ours[0], truth[0])
+    tolerance = {torch.float32: 5e-6, torch.float16: 2e-3, torch.bfloat16: 2e-2}[x.dtype]
+    for got, expected in zip(ours, truth, strict=True):
+        scale = max(1.0, float(expected.abs().max())) if expected.numel() else 1.0
+        torch.testing.assert_close(got.float(), expected.float(), rtol=tolerance, atol=tolerance * scale)
+    assert half or ours[0].isfinite().all()
+
+
+@pytest.mark.parametrize("name", NEURONS)
+def test_every_neuron(name: str) -> None:
+    for shape in SHAPES:
+        compare(NEURONS[name](), drive(shape), drive(shape, seed=1))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("name", ["LIF_learned", "IF_soft", "LeakyReadout"])
+def test_half_precision(name: str, dtype: torch.dtype) -> None:
+    for shape in SHAPES[:2]:
+        compare(NEURONS[name](), drive(shape, dtype), drive(shape, dtype, 1))
+
+
+@pytest.mark.parametrize("shape", [(6,), (3, 1), (3, 6), (2, 1, 1)])
+def test_parameters_of_channels_and_neurons(shape: tuple[int, ...]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    tau, threshold = (nn.Parameter(torch.rand(s, generator=generator) + 1.5) for s in (shape, ()))
+    neuron = LIF(tau, threshold, v_reset=nn.Parameter(torch.tensor(-0.1)))
+    compare(neuron, drive((23, 4, 2, 3, 6)) * 2, drive((23, 4, 2, 3, 6), seed=1))
+
+
+def test_strided_input_and_gradient_without_a_copy() -> None:
+    x = drive((6, 4, 8, 10), seed=2)
+    views = [x.transpose(0, 1), x.transpose(2, 3), x[::2], x[..., ::3], x[:1].expand(9, -1, -1, -1), x.flip(0)]
+    for view in views:
+        for gz in (torch.ones(()).expand(view.shape), drive(tuple(view.shape), seed=3).transpose(-1, -2).mT):
+            compare(LIF(), view, gz)
+
+
+def test_traced_states_and_chunks() -> None:
+    neuron, x = LIF(3.0).to(DEVICE), drive((43, 2, 5)).to(DEVICE)
+    with use_backend("triton"):
+        whole, states = neuron.trace(x)
+        first, state = neuron.run(x[:17])
+        second, last = neuron.run(x[17:], state)
+    with use_backend("reference"):
+        truth, expected = neuron.trace(x)
+    assert torch.equal(whole, truth)
+    assert torch.equal(states.v, expected.v)
+    assert torch.equal(torch.cat([first, second]), whole)
+    assert torch.equal(last.v, states.v[-1])
+
+
+def test_traced_gradients() -> None:
+    x, gv = drive((23, 2, 5)).to(DEVICE).requires_grad_(), drive((23, 2, 5), seed=1).to(DEVICE)
+    grads = []
+    for backend in ("triton", "reference"):
+        with use_backend(backend):
+            grads.append(torch.autograd.grad(LIF(3.0).to(DEVICE).trace(x)[1].v, x, gv)[0])
+    torch.testing.assert_close(grads[0], grads[1], rtol=2e-6, atol=2e-6)
+
+
+def test_inputs_of_no_steps_or_lanes() -> None:
+    with use_backend("triton"):
+        for shape in ((0, 3, 4), (6, 0, 4), (6, 3, 0)):
+            for neuron in (LIF(), IF(), LeakyReadout()):
+                assert neuron.to(DEVICE)(torch.empty(shape, device=DEVICE)).shape == shape
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", NEURONS)
+def test_full_shapes_against_the_processor(name: str) -> None:
+    """The GPU's spikes are the CPU's, bit for bit; each kernel form (one chunk, ahead, many lanes) has its turn."""
+    neuron = NEURONS[name]()
+    for shape in ((4, 8, 5000), (100, 4, 2048), (45, 2, 3001), (40, 64, 2500)):
+        x = drive(shape)
+        cpu = neuron.cpu()(x) if not neuron._draws else None
+        gpu = neuron.cuda()(x.cuda()).cpu()
+        if cpu is not None and exact(neuron):
+            assert torch.equal(cpu, gpu)
+        elif cpu is not None:  # rounding of exp and its kin moves a spike now and then
+            assert ((cpu - gpu).abs() > 1e-3).float().mean() < 1e-3
