@@ -50,7 +50,8 @@ class Recurrent(nn.Module):
         bias: b, `[N]`, or None.
 
     Shape:
-        Inputs `[T, B, N]` -> output `[T, B, N]`; state: `z` `[B, N]` in the input's dtype, `neuron` as the neuron has it.
+        Inputs `[T, B, N]` -> output `[T, B, N]`; state: `z` `[B, N]` in the input's dtype, and the
+        `neuron`'s own.
 
     Raises:
         ArgumentError: if `neuron` is no `Neuron`, `features` not above 0, or `into` missing where it is needed.
@@ -95,9 +96,9 @@ class Recurrent(nn.Module):
         """Run whole sequences `[T, B, N]` from the initial state; returns the output sequence."""
         running = carrier()
         if running is None:
-            return self._scan(inputs, None)[0]
+            return self._scan(*self._split(inputs))[0]
         key, state = running.take(self, inputs[0])
-        output, state, _ = self._scan(inputs, state, final=True)
+        output, state = self.run(*inputs, state)
         running.put(key, state)
         return output
 
@@ -127,10 +128,9 @@ class Recurrent(nn.Module):
         return self.neuron._split(inputs, state)
 
     def _scan(
-        self, inputs: Any, state: Any, *, final: bool = False, trace: bool = False
+        self, inputs: list[Tensor], state: Any, *, final: bool = False, trace: bool = False
     ) -> tuple[Tensor, Any, Any]:
         """As the neuron's, with what it hears of itself added to one input."""
-        inputs = list(inputs)
         self.neuron._checked(inputs)
         at = self.neuron.inputs.index(self.into)
         x = self._checked(inputs[at])

@@ -84,9 +84,7 @@ def backward(
     gs = [buffers.empty(x.shape[1:], real) for _ in state] if wants_state else []
     wanted = [m for m in program.params if m != ALPHA] if wants_params else []
     gp = torch.empty((len(wanted), lanes), dtype=real)
-    kernel = _compiled(
-        program, "backward", Variant(_STORAGE[x.dtype], shared(params), bool(g_sequences), wants_params)
-    )
+    kernel = _compiled(program, "backward", Variant(_STORAGE[x.dtype], shared(params), bool(g_sequences), wants_params))
     arrays = [*map(rows, inputs), *constants(state, params, spans)]
     arrays += gradients(state, checkpoints, gz, g_state, g_sequences, gx, gs, gp)
     key, step = seed(rng)

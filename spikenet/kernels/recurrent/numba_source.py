@@ -78,4 +78,6 @@ class _Backward(BackwardSource):
                         self.line(*(f"later{k} = later[entry + j + {k}]" for k in range(rows)))
                         self.line("hearing = gz_row[entry:]")
                         with self.block("for i in range(features):"):
-                            self.line(f"hearing[i] = hearing[i]{''.join(f' + later{k} * row{k}[i]' for k in range(rows))}")
+                            self.line(
+                                f"hearing[i] = hearing[i]{''.join(f' + later{k} * row{k}[i]' for k in range(rows))}"
+                            )

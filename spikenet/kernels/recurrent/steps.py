@@ -84,9 +84,7 @@ def backward(
             g = torch.addmm(gz[t], rows[-1][into], weight)[None] if rows else gz[t : t + 1]
             given = [q[t] for q in g_sequences]
             lam = [a + b for a, b in zip(lam, given, strict=True)] if lam and given else lam or given
-            gx, lam, more = run_back(
-                program, now, at, params, spans, clocks[t], None, g, lam, [], wants_params, True
-            )
+            gx, lam, more = run_back(program, now, at, params, spans, clocks[t], None, g, lam, [], wants_params, True)
             rows.append([r[0] for r in gx])
             gp = [a + b for a, b in zip(gp, more, strict=True)]
     return [torch.stack(r[::-1]) for r in zip(*rows, strict=True)], lam, gp
