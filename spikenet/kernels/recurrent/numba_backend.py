@@ -92,7 +92,7 @@ def backward(
     wanted = [m for m in program.params if m != ALPHA] if wants_params else []
     gp = torch.empty((len(wanted), x[0].numel()), dtype=real)
     variant = Variant(_STORAGE[x.dtype], dynamics.shared(params), bool(g_sequences), wants_params)
-    arrays = [*map(rows, inputs), *dynamics.constants(state, params, spans)]
+    arrays: list[Any] = [*map(rows, inputs), *dynamics.constants(state, params, spans)]
     arrays += dynamics.gradients(state, checkpoints, gz, g_state, g_sequences, gx, gs, gp)
     arrays += [len(x), weight.detach().contiguous().numpy()]
     _over_entries(_compiled(program, "backward", variant, into), arrays, rng, x)
