@@ -82,7 +82,8 @@ def bandwidth() -> float:
 
 def both_ways(layer: Callable[[Tensor], Tensor], x: Tensor, gz: Tensor) -> Work:
     def work() -> Tensor:
-        (gx,) = torch.autograd.grad(layer(x), x, gz)
+        leaf = x.detach().requires_grad_()  # its own: autograd's nodes must not come from outside a capture
+        (gx,) = torch.autograd.grad(layer(leaf), leaf, gz)
         return gx
 
     return work
@@ -196,7 +197,7 @@ def linear(n: int, spikes: bool, rounds: int) -> Row:
         "spikingjelly": (first, spikingjelly()),
     }
     if not spikes:
-        layers |= {"snntorch": (first, snntorch()), "norse": (first, norse())}
+        layers |= {"snntorch": (first, snntorch("cuda")), "norse": (first, norse("cuda"))}
     gz = torch.randn(500, 16, n, device="cuda", generator=generator)
 
     def work(pair: tuple[nn.Linear, Callable[[Tensor], Tensor]]) -> Work:

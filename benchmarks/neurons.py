@@ -41,11 +41,11 @@ def spikingjelly() -> Layer:
     return run
 
 
-def norse() -> Layer:
+def norse(device: str = "cpu") -> Layer:
     from norse.torch import LIFBoxCell, LIFBoxParameters
     from norse.torch.functional.lif_box import LIFBoxFeedForwardState
 
-    cell = LIFBoxCell(p=LIFBoxParameters(tau_mem_inv=torch.tensor(1 / TAU)), dt=1.0)
+    cell = LIFBoxCell(p=LIFBoxParameters(tau_mem_inv=torch.tensor(1 / TAU, device=device)), dt=1.0)
 
     def run(x: Tensor) -> Tensor:
         state, spikes = LIFBoxFeedForwardState(v=torch.zeros_like(x[0])), []
@@ -57,13 +57,13 @@ def norse() -> Layer:
     return run
 
 
-def snntorch() -> Layer:
+def snntorch(device: str = "cpu") -> Layer:
     from snntorch import Leaky
 
-    lif = Leaky(beta=1 - 1 / TAU, reset_mechanism="zero", reset_delay=False)
+    lif = Leaky(beta=1 - 1 / TAU, reset_mechanism="zero", reset_delay=False).to(device)
 
     def run(x: Tensor) -> Tensor:
-        membrane, spikes = lif.init_leaky(), []
+        membrane, spikes = lif.init_leaky().to(x.device), []
         for x_t in (x / TAU).unbind():  # their input is not divided by tau
             z, membrane = lif(x_t, membrane)
             spikes.append(z)

@@ -7,6 +7,7 @@ on it. Buffers lent here go back to the pool when the tensor that owns them is f
 from __future__ import annotations
 
 import contextlib
+import math
 import mmap
 import threading
 import weakref
@@ -26,7 +27,7 @@ _lock = threading.RLock()  # a buffer may come back while its own thread is in h
 
 def empty(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     """An uninitialised CPU tensor, from the pool if it is large."""
-    bytes_needed = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+    bytes_needed = math.prod(shape) * dtype.itemsize
     if bytes_needed < SMALLEST:
         return torch.empty(shape, dtype=dtype)
     buffer = _take(_rounded(bytes_needed))

@@ -176,15 +176,15 @@ class Neuron(nn.Module, metaclass=_Traced):
 
         Neurons that draw start from a seed taken from torch's generator.
         """
-        state = self._seeded(self._prepared(like.unsqueeze(0))[2], like.device)
+        state = self._seeded(self._prepared([like.unsqueeze(0)] * len(self.inputs))[2], like.device)
         return self.State(*(v.clone() for v in state))
 
-    def _seeded(self, values: Sequence[Tensor], device: torch.device) -> Any:
-        """The initial state from its values, with a seed where there are draws."""
+    def _seeded(self, values: Sequence[Tensor], device: torch.device) -> Sequence[Tensor]:
+        """The initial state's values, with a seed where there are draws."""
         if not self._draws:
-            return self.State(*values)
+            return values
         seed = torch.randint(-(2**63), 2**63 - 1, (), dtype=torch.int64, device=device)
-        return self.State(*values, torch.stack([seed, torch.zeros_like(seed)]))
+        return [*values, torch.stack([seed, torch.zeros_like(seed)])]
 
     def _start(self, x: Tensor, known: dict[str, Tensor]) -> list[Tensor]:
         """The values of the initial state for a sequence like `x`, equal ones held once."""
@@ -222,33 +222,38 @@ class Neuron(nn.Module, metaclass=_Traced):
 
         `by` goes through the steps; a layer may put its own in the place of `scan`.
         """
-        x = self._checked(inputs)
-        params, spans, fresh = self._prepared(x)
-        state = self._fitting(state, x) if state is not None else self._seeded(fresh, x.device)
-        n = len(self.state)
-        if x.numel() == 0:
-            return x.clone(), state, self.State(*(x.to(v.dtype) for v in state[:n]), *state[n:])
-        rng = state[-1] if self._draws else None
-        z, after, states = by(self._program, inputs, state[:n], params, spans, rng, final, trace)
+        x = inputs[0]
+        params, spans, fresh = self._prepared(inputs)
+        before = self._seeded(fresh, x.device) if state is None else self._fitting(state, x)
+        n, rng = len(self.state), before[-1] if self._draws else None
+        if x.numel():
+            z, after, states = by(self._program, inputs, before[:n], params, spans, rng, final, trace)
+        else:
+            z, after, states = x.clone(), list(before[:n]), [x.to(v.dtype) for v in before[:n]]
+        if not (final or trace):
+            return z, None, None
         drawn = () if rng is None else (torch.stack([rng[0], rng[1] + len(x)]),)
         return z, self.State(*after, *drawn) if final else None, self.State(*states, *drawn) if trace else None
 
     def _declared(self) -> dict[str, Tensor]:
-        return {name: getattr(self, name) for name in self.params}
+        buffers = self._buffers  # most parameters; nn.Module takes its time to find them there
+        found = {name: buffers.get(name) for name in self.params}
+        return {name: getattr(self, name) if v is None else v for name, v in found.items()}
 
-    def _prepared(self, x: Tensor) -> tuple[list[Tensor], list[int], list[Tensor]]:
-        """Flat kernel parameters, their spans and the initial state for a sequence like `x`.
+    def _prepared(self, inputs: list[Tensor]) -> tuple[list[Tensor], list[int], list[Tensor]]:
+        """Flat kernel parameters, their spans and the initial state for sequences like `inputs`, which it checks.
 
         Kept from call to call while no parameter is learned or has changed (in place too, though not through
         `.data`): at few time steps working them out takes longer than the kernel.
         """
         declared = self._declared()
         if torch.compiler.is_compiling() or any(v.requires_grad or v.is_inference() for v in declared.values()):
-            return self._prepare(x, declared)
+            return self._prepare(self._checked(inputs), declared)
         stamp = [(id(v), v._version) for v in declared.values()]
-        key = (x.shape[1:], x.dtype, x.device)
+        key = [(type(x), x.shape, x.dtype, x.device) for x in inputs if isinstance(x, Tensor)]
         kept = self.__dict__.get("_kept")
         if kept is None or kept[0] != key or kept[1] != stamp:
+            x = self._checked(inputs)
             with torch.inference_mode(False), torch.no_grad():
                 kept = key, stamp, self._prepare(x, declared), declared  # held, so that no id is used again
             self.__dict__["_kept"] = kept

@@ -295,6 +295,7 @@ def test_parameters_broadcast_like_tensors(shape: tuple[int, ...]) -> None:
 
 @pytest.mark.slow
 def test_compiles_whole(neuron: Neuron) -> None:
+    torch.compiler.reset()  # else the neurons before count as recompilations
     net = nn.Sequential(nn.Linear(6, 9), neuron)
     x = drive((7, 2, 6))
     compiled = torch.compile(net, fullgraph=True)

@@ -18,7 +18,7 @@ from torch import Tensor
 from spikenet.kernels import buffers
 from spikenet.kernels.dynamics.lanes import lane_sum
 from spikenet.kernels.dynamics.numba_text import BLOCK, Variant
-from spikenet.kernels.dynamics.trace import ALPHA, Program
+from spikenet.kernels.dynamics.trace import Program
 from spikenet.kernels.sources import load
 from spikenet.kernels.threads import over_lanes
 
@@ -74,7 +74,7 @@ def backward(
     gz: Tensor,
     g_state: Sequence[Tensor],
     g_sequences: Sequence[Tensor],
-    wants_params: bool,
+    wanted: Sequence[int],
     wants_state: bool,
 ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
     """See `ops.dynamics_backward`."""
@@ -82,14 +82,13 @@ def backward(
     steps, lanes, real = len(x), x[0].numel(), params[0].dtype
     gx = [buffers.empty(x.shape, x.dtype) for _ in inputs]
     gs = [buffers.empty(x.shape[1:], real) for _ in state] if wants_state else []
-    wanted = [m for m in program.params if m != ALPHA] if wants_params else []
-    gp = torch.empty((len(wanted), lanes), dtype=real)
-    kernel = _compiled(program, "backward", Variant(_STORAGE[x.dtype], shared(params), bool(g_sequences), wants_params))
+    gp = torch.empty((len(params) - 1 if wanted else 0, lanes), dtype=real)  # of all but the sharpness, if of any
+    kernel = _compiled(program, "backward", Variant(_STORAGE[x.dtype], shared(params), bool(g_sequences), bool(wanted)))
     arrays = [*map(rows, inputs), *constants(state, params, spans)]
     arrays += gradients(state, checkpoints, gz, g_state, g_sequences, gx, gs, gp)
     key, step = seed(rng)
     over_lanes(lambda start, stop: kernel(*arrays, steps, key, step, start, stop), lanes, BLOCK, steps * lanes)
-    return gx, gs, [lane_sum(g, p, span) for g, p, span in zip(gp, params, spans, strict=False)]
+    return gx, gs, [lane_sum(gp[m], params[m], spans[m]) for m in wanted]
 
 
 def constants(state: Sequence[Tensor], params: Sequence[Tensor], spans: Sequence[int]) -> list[np.ndarray]:

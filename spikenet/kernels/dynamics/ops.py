@@ -62,7 +62,7 @@ _library.define(
 )
 _library.define(
     "dynamics_backward(str program, Tensor[] inputs, Tensor[] state, Tensor[] params, int[] spans, Tensor? rng, "
-    "Tensor? checkpoints, Tensor gz, Tensor[] g_state, Tensor[] g_sequences, bool wants_params, bool wants_state) "
+    "Tensor? checkpoints, Tensor gz, Tensor[] g_state, Tensor[] g_sequences, int[] wanted, bool wants_state) "
     "-> (Tensor[], Tensor[], Tensor[])"
 )
 
@@ -108,13 +108,13 @@ def _fake_backward(
     gz: Any,
     g_state: Any,
     g_sequences: Any,
-    wants_params: bool,
+    wanted: Any,
     wants_state: bool,
 ) -> Any:
     x, real = inputs[0], params[0].dtype
     gx = [torch.empty_like(i, memory_format=torch.contiguous_format) for i in inputs]
     gs = [x.new_empty(x.shape[1:], dtype=real) for _ in state] if wants_state else []
-    return gx, gs, [torch.empty_like(p) for p in params[:-1]] if wants_params else []
+    return gx, gs, [torch.empty_like(params[m]) for m in wanted]
 
 
 def _plain(x: Tensor) -> bool:
@@ -184,13 +184,13 @@ class _Dynamics(torch.autograd.Function):
         real = call.params[0].dtype
         g_after = _some(rest[:n_after], inputs[0], shape[1:], real)
         g_sequences = _some(rest[n_after:], inputs[0], shape, real)
-        learned = len(ctx.needs_input_grad) > 1 + len(saved)
+        wanted = [m for m, p in enumerate(call.params) if p.requires_grad]
         run = _backward if _plain(gz) else torch.ops.spikenet.dynamics_backward
         gx, gs, gp = run(
             *(call.program, inputs, state, call.params, call.spans, call.rng, checkpoints, gz, g_after, g_sequences),
-            *(learned, call.learned_state),
+            *(wanted, call.learned_state),
         )
-        return None, *gx, *gs, *(g for g, p in zip(gp, call.params, strict=False) if p.requires_grad)
+        return None, *gx, *gs, *gp
 
 
 def _versions(call: _Call) -> list[int]:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from spikenet.kernels.dynamics.lanes import lane_params, lane_sum
 from spikenet.kernels.dynamics.philox import draw
-from spikenet.kernels.dynamics.trace import ALPHA, Phase, Program, Value, recorded
+from spikenet.kernels.dynamics.trace import Phase, Program, Value, recorded
 
 
 class _Blend(torch.autograd.Function):
@@ -190,7 +190,7 @@ def backward(
     gz: Tensor,
     g_state: Sequence[Tensor],
     g_sequences: Sequence[Tensor],
-    wants_params: bool,
+    wanted: Sequence[int],
     wants_state: bool,
 ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
     """See `ops.dynamics_backward`. Autograd through the scan, which owes the kernels' derivation nothing."""
@@ -207,8 +207,7 @@ def backward(
         kept = [(o, g) for o, g in zip(outputs, gradients, strict=True) if o.requires_grad]
         grads = torch.autograd.grad([o for o, _ in kept], [*x, *s, *p], [g for _, g in kept], materialize_grads=True)
     gx, gs, gp = grads[: len(x)], grads[len(x) : len(x) + len(s)], grads[len(x) + len(s) :]
-    wanted = zip(gp, params, spans, program.params, strict=True) if wants_params else []
-    sums = [lane_sum(g, v, span) for g, v, span, m in wanted if m != ALPHA]
+    sums = [lane_sum(gp[m], params[m], spans[m]) for m in wanted]
     return [g.to(inputs[0].dtype) for g in gx], list(gs) if wants_state else [], sums
 
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from spikenet.kernels.dynamics.lanes import lane_sum
-from spikenet.kernels.dynamics.trace import ALPHA, Program
+from spikenet.kernels.dynamics.trace import Program
 from spikenet.kernels.dynamics.triton_text import Variant
 from spikenet.kernels.sources import load
 from spikenet.kernels.triton_device import interpreted, why_not_on
@@ -84,7 +84,7 @@ def forward(
 ) -> tuple[Tensor, list[Tensor], list[Tensor], Tensor | None]:
     """See `ops.dynamics`."""
     x, real = inputs[0], torch.float32
-    plan = _plan(program, "forward", inputs, state, params, spans, (keep, final, trace, False, False))
+    plan = _plan(program, "forward", inputs, state, params, spans, (keep, final, trace, False), ())
     z = _like(x)
     after = [x.new_empty(x.shape[1:], dtype=real) for _ in state] if final else []
     traced = [x.new_empty(x.shape, dtype=real) for _ in state] if trace else []
@@ -104,17 +104,16 @@ def backward(
     gz: Tensor,
     g_state: Sequence[Tensor],
     g_sequences: Sequence[Tensor],
-    wants_params: bool,
+    wanted: Sequence[int],
     wants_state: bool,
 ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
     """See `ops.dynamics_backward`."""
     x, real = inputs[0], torch.float32
-    flags = (False, bool(g_state), bool(g_sequences), wants_params, wants_state)
-    plan = _plan(program, "backward", [*inputs, gz], state, params, spans, flags)
+    flags = (False, bool(g_state), bool(g_sequences), wants_state)
+    plan = _plan(program, "backward", [*inputs, gz], state, params, spans, flags, tuple(wanted))
     gx = [_like(i) for i in inputs]
     gs = [x.new_empty(x.shape[1:], dtype=real) for _ in state] if wants_state else []
-    wanted = [m for m in program.params if m != ALPHA] if wants_params else []
-    spread = any(plan.variant.spread)
+    spread = any(plan.variant.spread[m] for m in wanted)
     sums = (len(wanted), plan.lanes) if spread else (plan.blocks, len(wanted))
     gp = [x.new_empty(sums, dtype=real)] if wanted else []
     kept = [] if checkpoints is None else [checkpoints]
@@ -124,15 +123,15 @@ def backward(
     if not wanted:
         return gx, gs, []
     if spread:
-        return gx, gs, [lane_sum(g, p, span) for g, p, span in zip(gp[0], params, spans, strict=False)]
-    return gx, gs, [g.view(p.shape) for g, p in zip(gp[0].sum(0), params, strict=False)]
+        return gx, gs, [lane_sum(g, params[m], spans[m]) for g, m in zip(gp[0], wanted, strict=True)]
+    return gx, gs, [g.view(params[m].shape) for g, m in zip(gp[0].sum(0), wanted, strict=True)]
 
 
 def _like(x: Tensor) -> Tensor:
     return torch.empty_like(x) if x.is_contiguous() else torch.empty(x.shape, dtype=x.dtype, device=x.device)
 
 
-Flags = tuple[bool, bool, bool, bool, bool]  # keep, final, trace, wants_params, wants_state
+Flags = tuple[bool, bool, bool, bool]  # keep, final, trace, wants_state
 _plans: dict[tuple[Any, ...], _Plan] = {}
 PLANS = 1024  # kept; with ever new shapes they would fill the memory
 
@@ -145,17 +144,30 @@ def _plan(
     params: Sequence[Tensor],
     spans: Sequence[int],
     flags: Flags,
+    wanted: tuple[int, ...],
 ) -> _Plan:
     """How to launch a kernel on tensors like these: worked out once, since it takes longer than the launch."""
     x = sequences[0]
     layouts = tuple((q.is_contiguous() or q.stride(), q.data_ptr() % 16) for q in sequences)
     states = tuple((s.stride(), s.data_ptr() % 16) for s in state)
-    key = (program, direction, x.shape, x.dtype, x.device, layouts, states, flags, *spans, *(p.numel() for p in params))
+    key = (
+        program,
+        direction,
+        x.shape,
+        x.dtype,
+        x.device,
+        layouts,
+        states,
+        flags,
+        wanted,
+        *spans,
+        *(p.numel() for p in params),
+    )
     plan = _plans.get(key)
     if plan is None:
         if len(_plans) >= PLANS:
             _plans.clear()
-        plan = _plans[key] = _Plan(program, direction, sequences, state, params, spans, flags)
+        plan = _plans[key] = _Plan(program, direction, sequences, state, params, spans, flags, wanted)
     return plan
 
 
@@ -171,6 +183,7 @@ class _Plan:
         params: Sequence[Tensor],
         spans: Sequence[int],
         flags: Flags,
+        wanted: tuple[int, ...],
     ) -> None:
         x, laid = sequences[0], [rows(q) for q in sequences]
         steps, lanes = len(x), x.numel() // len(x)
@@ -184,7 +197,9 @@ class _Plan:
         spread = tuple(p.numel() > 1 for p in params)
         loop, full = self.chunks > 1, steps % span == 0
         self.block, warps, ahead = shape(direction, span, loop, lanes)
-        self.variant = Variant(span, loop, full, ahead, spread, strided, aligned, self.uniform, *flags, interpreted())
+        self.variant = Variant(
+            span, loop, full, ahead, spread, strided, aligned, self.uniform, wanted, *flags, interpreted()
+        )
         self.blocks = -(-lanes // self.block)
         unit = 16 if aligned else 1
         values = [n for p, k in zip(params, spans, strict=True) if p.numel() > 1 for n in (k, p.numel())]
@@ -192,7 +207,10 @@ class _Plan:
         self.numbers = [lanes // unit, steps, *values, *strides]
         self.copied = [q.tensor is not given for q, given in zip(laid, sequences, strict=True)]
         self.draws, self.device = bool(program.draws), x.device
-        self.kernel, self.options = _kernel(program, direction, self.variant), {"num_warps": warps}
+        self.kernel, self.options = (
+            _kernel(program, direction, self.variant),
+            {"num_warps": warps, "enable_fp_fusion": False},
+        )
         self.compiled: Any = None
 
     def sequences(self, given: Sequence[Tensor]) -> list[Tensor]:
@@ -202,24 +220,26 @@ class _Plan:
         return given if self.uniform else [s.contiguous() for s in given]
 
     def launch(self, tensors: list[Tensor], rng: Tensor | None) -> None:
-        arguments = [*tensors, *([rng] if self.draws else []), *self.numbers]
-        if self.variant.interpreted:
-            self.kernel[(self.blocks,)](*arguments, BLOCK=self.block)
-        elif self.device.index == torch._C._cuda_getDevice():
-            self._launch(arguments)
+        if self.draws:
+            tensors.append(rng)  # type: ignore[arg-type]
+        if self.device.index == (None if self.variant.interpreted else torch._C._cuda_getDevice()):
+            self._launch(tensors)
         else:
             with torch.cuda.device(self.device):
-                self._launch(arguments)
+                self._launch(tensors)
 
-    def _launch(self, arguments: list[Any]) -> None:
-        """Straight to the compiled kernel: Triton's own way there costs several times as much host time."""
+    def _launch(self, tensors: list[Tensor]) -> None:
+        """Straight to the compiled kernel, with plain addresses: Triton's own way takes several times as long."""
         compiled = self.compiled
         if compiled is None:
-            options = {"BLOCK": self.block, "enable_fp_fusion": False, **self.options}
-            self.compiled = self.kernel[(self.blocks,)](*arguments, **options)
+            options = {} if self.variant.interpreted else self.options
+            compiled = self.kernel[(self.blocks,)](*tensors, *self.numbers, BLOCK=self.block, **options)
+            self.compiled = None if self.variant.interpreted else compiled
             return
         stream = torch._C._cuda_getCurrentRawStream(self.device.index)
-        self.compiled[(self.blocks, 1, 1)](*arguments, self.block, stream=stream)
+        addresses = [t.data_ptr() for t in tensors]
+        handles = (compiled.function, compiled.packed_metadata, None, None, None)  # no launch hooks
+        compiled.run(self.blocks, 1, 1, stream, *handles, *addresses, *self.numbers, self.block)
 
 
 def shape(direction: str, span: int, loop: bool, lanes: int) -> tuple[int, int, bool]:

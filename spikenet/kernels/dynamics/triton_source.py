@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from spikenet.kernels.dynamics.derive import derive
-from spikenet.kernels.dynamics.trace import ALPHA, Phase, Program, Value
+from spikenet.kernels.dynamics.trace import Phase, Program, Value
 from spikenet.kernels.dynamics.triton_text import PHILOX, PRELUDE, PRELUDE_INTERPRETED, Variant
 
 _WORDS = {
@@ -302,7 +302,7 @@ class _Backward(_Source):
     def __init__(self, program: Program, variant: Variant) -> None:
         super().__init__(program, variant)
         self.step = derive(program)
-        self.wanted = [m for m in program.params if m != ALPHA] if variant.wants_params else []
+        self.wanted = [program.params[m] for m in variant.wanted]
 
     def sequences(self) -> list[str]:
         return [*self.numbered("x", self.program.inputs), "gz_all"]
@@ -404,7 +404,7 @@ class _Backward(_Source):
         """Parameters' gradients: one sum a block of lanes where all lanes share every parameter, else lane by lane."""
         count = len(self.wanted)
         for k, m in enumerate(self.wanted):
-            if any(self.variant.spread):
+            if any(self.variant.spread[i] for i in self.variant.wanted):
                 self.line(f"tl.store(gp + {k} * lanes + lane, gp_{m}, mask)")
             else:
                 total = f"tl.sum(tl.where(mask, gp_{m}, zero), 0)"

@@ -13,7 +13,7 @@ class Variant(NamedTuple):
     parameter, whether lanes differ in it. `strided`: whether lanes lie in two dimensions of a tensor. `aligned`: rows
     start at multiples of 16 elements. `uniform`: initial states are one number for all lanes. `keep`, `final`,
     `trace`: write checkpoints, the last state, the state sequences (or take the gradients of the latter two).
-    `wants_params`, `wants_state`: gradients wanted of the parameters, of the initial state.
+    `wanted`: the parameters whose gradients are wanted. `wants_state`: whether the initial states' are.
     """
 
     span: int
@@ -24,10 +24,10 @@ class Variant(NamedTuple):
     strided: bool
     aligned: bool
     uniform: bool
+    wanted: tuple[int, ...] = ()
     keep: bool = False
     final: bool = False
     trace: bool = False
-    wants_params: bool = False
     wants_state: bool = False
     interpreted: bool = False
 

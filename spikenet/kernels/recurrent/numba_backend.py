@@ -20,7 +20,7 @@ from spikenet.kernels.dynamics import numba_backend as dynamics
 from spikenet.kernels.dynamics.lanes import lane_sum
 from spikenet.kernels.dynamics.numba_backend import rows
 from spikenet.kernels.dynamics.numba_text import BLOCK, Variant
-from spikenet.kernels.dynamics.trace import ALPHA, Program
+from spikenet.kernels.dynamics.trace import Program
 from spikenet.kernels.recurrent import steps as by_steps
 from spikenet.kernels.sources import load
 from spikenet.kernels.threads import over_lanes
@@ -80,23 +80,22 @@ def backward(
     gz: Tensor,
     g_state: Sequence[Tensor],
     g_sequences: Sequence[Tensor],
-    wants_params: bool,
+    wanted: Sequence[int],
 ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
     """See `ops.recurrent_backward`."""
     rest = (program, inputs, into, weight, state, params, spans, rng, checkpoints, gz, g_state, g_sequences)
     if not _fused(weight):
-        return by_steps.backward(dynamics.forward, dynamics.backward, *rest, wants_params)
+        return by_steps.backward(dynamics.forward, dynamics.backward, *rest, wanted)
     x, real = inputs[into], params[0].dtype
     gx = [buffers.empty(x.shape, x.dtype) for _ in inputs]
     gs = [buffers.empty(x.shape[1:], real) for _ in state]
-    wanted = [m for m in program.params if m != ALPHA] if wants_params else []
-    gp = torch.empty((len(wanted), x[0].numel()), dtype=real)
-    variant = Variant(_STORAGE[x.dtype], dynamics.shared(params), bool(g_sequences), wants_params)
+    gp = torch.empty((len(params) - 1 if wanted else 0, x[0].numel()), dtype=real)
+    variant = Variant(_STORAGE[x.dtype], dynamics.shared(params), bool(g_sequences), bool(wanted))
     arrays: list[Any] = [*map(rows, inputs), *dynamics.constants(state, params, spans)]
     arrays += dynamics.gradients(state, checkpoints, gz, g_state, g_sequences, gx, gs, gp)
     arrays += [len(x), weight.detach().contiguous().numpy()]
     _over_entries(_compiled(program, "backward", variant, into), arrays, rng, x)
-    return gx, gs, [lane_sum(g, p, span) for g, p, span in zip(gp, params, spans, strict=False)]
+    return gx, gs, [lane_sum(gp[m], params[m], spans[m]) for m in wanted]
 
 
 def _over_entries(kernel: Callable[..., None], arrays: list[Any], rng: Tensor | None, x: Tensor) -> None:

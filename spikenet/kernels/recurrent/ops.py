@@ -50,7 +50,7 @@ _library.define(
 _library.define(
     "recurrent_backward(str program, Tensor[] inputs, int into, Tensor weight, Tensor[] state, Tensor[] params, "
     "int[] spans, Tensor? rng, Tensor? checkpoints, Tensor gz, Tensor[] g_state, Tensor[] g_sequences, "
-    "bool wants_params) -> (Tensor[], Tensor[], Tensor[])"
+    "int[] wanted) -> (Tensor[], Tensor[], Tensor[])"
 )
 
 
@@ -95,11 +95,11 @@ def _fake_backward(
     gz: Any,
     g_state: Any,
     g_sequences: Any,
-    wants_params: bool,
+    wanted: Any,
 ) -> Any:
     x, real = inputs[0], params[0].dtype
     gs = [x.new_empty(x.shape[1:], dtype=real) for _ in state]
-    return [x.new_empty(x.shape) for _ in inputs], gs, [torch.empty_like(p) for p in params[:-1] if wants_params]
+    return [x.new_empty(x.shape) for _ in inputs], gs, [torch.empty_like(params[m]) for m in wanted]
 
 
 class _Call(NamedTuple):
@@ -140,18 +140,20 @@ class _Recurrent(torch.autograd.Function):
         call, (rng, weight, before, *saved) = ctx.call, ctx.saved_tensors
         inputs, state, params = call.split(saved)
         n = call.counts[1] if call.final else 0
-        wants = call.split(ctx.needs_input_grad[4:])[2]
+        learned = call.split(ctx.needs_input_grad[4:])[2]
+        wanted = [m for m, wants in enumerate(learned) if wants]
         z, _, _, checkpoints = torch.ops.spikenet.dynamics(
             call.program, inputs, state, params, call.spans, rng, True, False, False
         )
         gx, gs, gp = torch.ops.spikenet.recurrent_backward(
             *(call.program, inputs, call.into, weight, state, params, call.spans, rng, checkpoints),
-            *(gz, rest[:n], rest[n:], any(wants)),
+            *(gz, rest[:n], rest[n:], wanted),
         )
         wants_weight, wants_before = ctx.needs_input_grad[2:4]
         g_weight = _weight_gradient(gx[call.into], before, z) if wants_weight else None
         g_before = gx[call.into][0] @ weight if wants_before else None
-        return None, None, g_weight, g_before, *gx, *gs, *(gp or [None] * (len(params) - 1)), None
+        by_place = dict(zip(wanted, gp, strict=True))
+        return None, None, g_weight, g_before, *gx, *gs, *(by_place.get(m) for m in range(len(params)))
 
 
 def _weight_gradient(gi: Tensor, before: Tensor, z: Tensor) -> Tensor:

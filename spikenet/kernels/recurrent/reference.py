@@ -10,7 +10,7 @@ from torch import Tensor
 from spikenet.kernels.dynamics.lanes import lane_params, lane_sum
 from spikenet.kernels.dynamics.philox import draw
 from spikenet.kernels.dynamics.reference import step
-from spikenet.kernels.dynamics.trace import ALPHA, Program
+from spikenet.kernels.dynamics.trace import Program
 
 
 def forward(
@@ -56,7 +56,7 @@ def backward(
     gz: Tensor,
     g_state: Sequence[Tensor],
     g_sequences: Sequence[Tensor],
-    wants_params: bool,
+    wanted: Sequence[int],
 ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
     """See `ops.recurrent_backward`. Autograd through the loop: it owes the equations there nothing.
 
@@ -75,11 +75,10 @@ def backward(
         pairs = [(o, g) for o, g in pairs if o.requires_grad]
         grads = torch.autograd.grad([o for o, _ in pairs], [*x, *s, *p], [g for _, g in pairs], materialize_grads=True)
     gx, gs, gp = grads[: len(x)], grads[len(x) : len(x) + len(s)], grads[len(x) + len(s) :]
-    wanted = zip(gp, params, spans, program.params, strict=True) if wants_params else []
     return (
         [g.to(gz.dtype).view(gz.shape) for g in gx],
         [g.view(gz.shape[1:]) for g in gs],
-        [lane_sum(g, v, span) for g, v, span, m in wanted if m != ALPHA],
+        [lane_sum(gp[m], params[m], spans[m]) for m in wanted],
     )
 
 

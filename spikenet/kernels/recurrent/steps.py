@@ -62,7 +62,7 @@ def backward(
     gz: Tensor,
     g_state: Sequence[Tensor],
     g_sequences: Sequence[Tensor],
-    wants_params: bool,
+    wanted: Sequence[int],
 ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
     """See `ops.recurrent_backward`; `run_back` is a backend's `dynamics.backward`.
 
@@ -70,7 +70,7 @@ def backward(
     """
     steps, chunk, clocks = len(gz), program.chunk, _clocks(rng, len(gz))
     rows: list[list[Tensor]] = []  # of each step, the last one first, the gradients of the inputs
-    lam, gp = list(g_state), [torch.zeros_like(p) for p in params[:-1] if wants_params]
+    lam, gp = list(g_state), [torch.zeros_like(params[m]) for m in wanted]
     for first in reversed(range(0, steps, chunk)):
         if first > 0 and checkpoints is not None:
             before = [s.view(gz.shape[1:]) for s in checkpoints[first // chunk - 1]]
@@ -84,7 +84,7 @@ def backward(
             g = torch.addmm(gz[t], rows[-1][into], weight)[None] if rows else gz[t : t + 1]
             given = [q[t] for q in g_sequences]
             lam = [a + b for a, b in zip(lam, given, strict=True)] if lam and given else lam or given
-            gx, lam, more = run_back(program, now, at, params, spans, clocks[t], None, g, lam, [], wants_params, True)
+            gx, lam, more = run_back(program, now, at, params, spans, clocks[t], None, g, lam, [], wanted, True)
             rows.append([r[0] for r in gx])
             gp = [a + b for a, b in zip(gp, more, strict=True)]
     return [torch.stack(r[::-1]) for r in zip(*rows, strict=True)], lam, gp

@@ -142,7 +142,7 @@ def test_blend_differentiates_like_its_arithmetic(reset: Any) -> None:
 def test_opcheck() -> None:
     lif = LIF(torch.nn.Parameter(torch.tensor([2.0, 3.0, 4.0])))
     x = torch.randn(20, 2, 3, generator=torch.Generator().manual_seed(0)).requires_grad_()
-    params, spans, _ = lif._prepared(x)
+    params, spans, _ = lif._prepared([x])
     arguments = (lif._program, [x], [torch.zeros(2, 3)], params, spans, None, False, False, False)
     torch.library.opcheck(torch.ops.spikenet.dynamics, arguments, test_utils=("test_schema", "test_faketensor"))
     keeping = (*arguments[:-3], True, True, True)

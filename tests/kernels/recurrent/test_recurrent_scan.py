@@ -92,7 +92,7 @@ def test_triton_whole_chunked_and_stepped_are_bit_equal() -> None:
 @pytest.mark.parametrize("keep", [False, True])
 def test_operators_do_as_they_declare(keep: bool) -> None:
     lif, x = LIF(nn.Parameter(torch.full((N,), 2.0))), torch.randn(25, 2, N)
-    params, spans, _ = lif._prepared(x)
+    params, spans, _ = lif._prepared([x])
     params = [p.detach() for p in params]
     weight, z, state = torch.randn(N, N), torch.zeros(2, N), [torch.zeros(2, N)]
     known = ("test_schema", "test_faketensor")
@@ -100,7 +100,20 @@ def test_operators_do_as_they_declare(keep: bool) -> None:
     torch.library.opcheck(torch.ops.spikenet.recurrent, forward, test_utils=known)
     checkpoints = torch.ops.spikenet.dynamics(lif._program, [x], state, params, spans, None, True, False, False)[3]
     given = ([z], [x]) if keep else ([], [])
-    backward = (lif._program, [x], 0, weight, state, params, spans, None, checkpoints, x, *given, keep)
+    backward = (
+        lif._program,
+        [x],
+        0,
+        weight,
+        state,
+        params,
+        spans,
+        None,
+        checkpoints,
+        x,
+        *given,
+        [0, 1] if keep else [],
+    )
     torch.library.opcheck(torch.ops.spikenet.recurrent_backward, backward, test_utils=known)
 
 

@@ -11,7 +11,10 @@ from spikenet.kernels import use_backend
 from spikenet.kernels.scan import linear_scan
 from spikenet.kernels.scan.ops import SCAN
 
-BACKENDS = ["reference", "numba", "triton"]
+TRITON = pytest.param(
+    "triton", marks=pytest.mark.skipif(torch.cuda.is_available(), reason="Triton does not interpret here")
+)
+BACKENDS = ["reference", "numba", TRITON]
 SHAPES = [(1, 1), (5, 3), (33, 1), (32, 33), (70, 35)]
 gpu = pytest.mark.gpu
 
@@ -35,7 +38,8 @@ def loop(x: Tensor, a: Tensor, h: Tensor) -> Tensor:
 
 
 def gradients(x: Tensor, a: Tensor, h0: Tensor, gh: Tensor, of: str = "ours") -> list[Tensor]:
-    leaves = [v.detach().clone().requires_grad_() for v in (x, a, h0)]
+    leaves = [v.detach().clone() for v in (x, a, h0)]
+    leaves = [(v.double() if of == "loop" else v).requires_grad_() for v in leaves]
     h = loop(*leaves) if of == "loop" else linear_scan(*leaves)[0]
     return [h.detach(), *torch.autograd.grad(h, leaves, gh.to(h.dtype))]
 
@@ -67,9 +71,10 @@ def test_forward_and_gradients_lie_within_the_stated_error_of_float64(backend: s
         check(backend, steps, lanes, torch.float32)
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
-def test_other_storage_types(dtype: torch.dtype) -> None:
-    for backend in BACKENDS[: 2 if dtype == torch.float64 else 3]:
+def test_other_storage_types(dtype: torch.dtype, backend: str) -> None:
+    if (backend, dtype) != ("triton", torch.float64):  # refused: see below
         check(backend, 37, 5, dtype)
 
 

@@ -14,7 +14,10 @@ from spikenet.errors import ArgumentError, DtypeError, ShapeError
 from spikenet.kernels import use_backend
 from spikenet.kernels.synapse import pack, unpack
 
-BACKENDS = ["reference", "numba", "triton"]
+TRITON = pytest.param(
+    "triton", marks=pytest.mark.skipif(torch.cuda.is_available(), reason="Triton does not interpret here")
+)
+BACKENDS = ["reference", "numba", TRITON]
 DTYPES = [torch.float32, torch.float64, torch.float16, torch.bfloat16]
 SHAPES = [(1,), (7,), (8,), (9, 1), (3, 5, 7), (2, 4099), (0, 4)]
 
