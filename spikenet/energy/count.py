@@ -111,8 +111,8 @@ def count(network: nn.Module) -> Iterator[Work]:
     Args:
         network: any module called on ``[T, B, ...]`` (a tensor or an `EventTensor`). Its `torch.nn.Linear` and
             `Conv1d/2d/3d` layers (subclasses too) are counted as connections, spikenet's neurons as neurons, its
-            recurrent layers as both. Layers inside may see ``[T, B, ...]`` or time folded into the batch, ``[T * B, ...]``. A layer with weights of any
-            other kind is named in `Work.uncounted`.
+            recurrent layers as both. Layers inside may see ``[T, B, ...]`` or time folded into the batch,
+            ``[T * B, ...]``. A layer with weights of any other kind is named in `Work.uncounted`.
 
     Yields:
         `Work`, filled as the network is called.
