@@ -58,8 +58,8 @@ class Recurrent(nn.Module):
         UnknownNameError: if the neuron has no input `into`.
         ShapeError, DeviceError, StateError: on a call, if an input or state does not go with the weights.
 
-    Source: Bittar and Garner, Frontiers in Neuroscience 16:865897 (2022), section 2 (recurrence within a layer,
-    without autapses); orthogonal start: Saxe et al., ICLR 2014.
+    Source: recurrence within a layer as in Bittar and Garner, Frontiers in Neuroscience 16:865897 (2022), and in the
+    code of Baronig et al. (see `SEAdLIF`); the orthogonal start: Saxe et al., ICLR 2014.
     """
 
     State = RecurrentState
@@ -88,7 +88,9 @@ class Recurrent(nn.Module):
 
     def reset_parameters(self) -> None:
         """A random orthogonal matrix, and a bias of 0."""
-        nn.init.orthogonal_(self.weight)
+        start = torch.empty_like(self.weight, dtype=torch.promote_types(self.weight.dtype, torch.float32))
+        with torch.no_grad():
+            self.weight.copy_(nn.init.orthogonal_(start))  # of single precision at least: there is no other
         if self.bias is not None:
             nn.init.zeros_(self.bias)
 

@@ -171,7 +171,7 @@ def test_all_ways_spike_alike_where_sums_are_exact(way: str) -> None:
     assert 0.05 < z.mean() < 0.4
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [pytest.param(torch.float16, marks=pytest.mark.slow), torch.bfloat16])
 def test_half_precision(dtype: torch.dtype) -> None:
     layer = Recurrent(LIF(2.0), N)
     layer.weight.data = (layer.weight.data * 8).round() / 8
@@ -266,7 +266,7 @@ def test_neurons_without_autapses_do_not_hear_themselves() -> None:
     assert torch.equal(layer.run(*inputs, start)[0], z)
 
 
-@pytest.mark.parametrize("backend", ["reference", "numba"])
+@pytest.mark.parametrize("backend", [pytest.param("reference", marks=pytest.mark.slow), "numba"])
 def test_finite_differences(backend: str) -> None:
     layer = Recurrent(smooth(LIF(2.0, learned(0.9), None), "atan"), 3)
     weight, threshold = (v.detach().double().requires_grad_() for v in (layer.weight, layer.neuron.v_threshold))
@@ -357,6 +357,7 @@ def test_weights_start_orthogonal_and_biases_at_zero() -> None:
     layer = Recurrent(LIF(), 30, bias=True, dtype=torch.float64)
     torch.testing.assert_close(layer.weight @ layer.weight.T, torch.eye(30, dtype=torch.float64))
     assert not layer.bias.any()
+    assert Recurrent(LIF(), 3, dtype=torch.bfloat16)(torch.ones(2, 1, 3)).dtype == torch.float32
 
 
 def test_autocast_keeps_half_precision_inputs() -> None:
