@@ -14,6 +14,9 @@ from typing import Any
 import torch
 
 
+BLOCK = 0.02  # seconds
+
+
 @dataclass
 class Contender:
     """One library's way. `run()` does the work once; `name` says whose it is."""
@@ -32,18 +35,25 @@ def machine() -> str:
 
 
 def alternate(contenders: Sequence[Contender], rounds: int) -> dict[str, list[float]]:
-    """Seconds of every contender in every round, after one untimed round; the order turns round by round."""
-    for contender in contenders:
-        contender.run()
+    """Seconds a call of every contender in every round; the order turns round by round.
+
+    Work that is done in less than `BLOCK` is repeated for about that long, so that short calls too are timed warm.
+    """
+    calls = {c.name: max(1, int(BLOCK / min(_timed(c, 1) for _ in range(2)))) for c in contenders}
     seconds: dict[str, list[float]] = {c.name: [] for c in contenders}
     for r in range(rounds):
         turn = r % len(contenders)
         for contender in [*contenders[turn:], *contenders[:turn]]:
             time.sleep(0.02)  # OpenMP threads of the run before spin on for a while; everyone starts on idle cores
-            start = time.perf_counter()
-            contender.run()
-            seconds[contender.name].append(time.perf_counter() - start)
+            seconds[contender.name].append(_timed(contender, calls[contender.name]))
     return seconds
+
+
+def _timed(contender: Contender, calls: int) -> float:
+    start = time.perf_counter()
+    for _ in range(calls):
+        contender.run()
+    return (time.perf_counter() - start) / calls
 
 
 def report(case: str, seconds: dict[str, list[float]], ours: str) -> dict[str, Any]:

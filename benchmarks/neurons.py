@@ -1,16 +1,18 @@
-"""Time stepping of a LIF layer, forward plus backward: spikenet beside SpikingJelly, Norse and snnTorch.
+"""Time stepping of a LIF layer, forward plus backward and forward alone, beside SpikingJelly, Norse and snnTorch.
 
     python benchmarks/neurons.py [--quick] [--rounds N] [--threads N]
 
 Every library gets the same float32 input and the same gradient at its output, and runs the same neuron (hard
 reset to 0, threshold 1; Norse and snnTorch with their own surrogate slopes). Spikes are compared before anything is
-timed, and SpikingJelly's input gradient too. Norse and snnTorch loop over steps in Python, as their users do.
+timed, and SpikingJelly's input gradient too; Norse and snnTorch round otherwise, and may differ in one spike of 100,000.
+They loop over steps in Python, as their users do.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib.util
+import statistics
 from collections.abc import Callable
 
 import torch
@@ -21,6 +23,7 @@ import spikenet
 from spikenet.neurons import surrogate
 
 TAU = 2.0
+SIZES = [(4, 8192), (4, 65536), (4, 1572864), (100, 8192), (100, 65536), (100, 262144), (500, 8192), (500, 65536)]
 Layer = Callable[[Tensor], Tensor]
 
 
@@ -83,37 +86,57 @@ def work(layer: Layer, x: Tensor, gz: Tensor) -> tuple[Tensor, Tensor]:
     return z.detach(), x.grad  # type: ignore[return-value]
 
 
-def case(steps: int, batch: int, features: int, rounds: int) -> dict[str, object]:
+def infer(layer: Layer, x: Tensor) -> Tensor:
+    with torch.no_grad():
+        return layer(x)
+
+
+def case(steps: int, lanes: int, rounds: int) -> list[dict[str, object]]:
     generator = torch.Generator().manual_seed(0)
-    x = torch.randn(steps, batch, features, generator=generator) + 0.5
+    x = torch.randn(steps, 16, lanes // 16, generator=generator) + 0.5
     gz = torch.randn(x.shape, generator=generator)
     layers = {name: make() for name, make in LAYERS.items() if name == "spikenet" or importlib.util.find_spec(name)}
     z, gx = work(layers["spikenet"], x, gz)
     for name, layer in layers.items():
         theirs_z, theirs_gx = work(layer, x, gz)
-        assert torch.equal(z, theirs_z), f"{name} spikes differently"
+        other = float((z != theirs_z).float().mean())
+        assert other <= (1e-5 if name in ("norse", "snntorch") else 0), f"{name} spikes differently ({other:.1e})"
         assert name in ("norse", "snntorch") or torch.allclose(gx, theirs_gx, atol=1e-5), f"{name} has another gradient"
-    seconds = alternate([Contender(n, lambda layer=layer: work(layer, x, gz)) for n, layer in layers.items()], rounds)
-    rate = float(z.mean())
-    return report(
-        f"LIF forward + backward, float32, T={steps} B={batch} N={features}, rate {rate:.3f}", seconds, "spikenet"
-    )
+    both = {n: lambda layer=layer: work(layer, x, gz) for n, layer in layers.items()}
+    forward = {n: lambda layer=layer: infer(layer, x) for n, layer in layers.items()}
+    rows = []
+    for what, runs in (("forward + backward", both), ("forward", forward)):
+        seconds = alternate([Contender(n, run) for n, run in runs.items()], rounds)
+        name = f"LIF {what}, float32, T={steps} lanes={lanes}, rate {float(z.mean()):.3f}"
+        rows.append(report(name, seconds, "spikenet") | {"what": what})
+    return rows
+
+
+def summary(rows: list[dict[str, object]]) -> None:
+    """Over all sizes: the geometric mean of the ratio to the best peer, and the smallest."""
+    for what in ("forward + backward", "forward"):
+        best = [
+            min(v["ratio"] for v in row.values() if isinstance(v, dict) and "ratio" in v)
+            for row in rows
+            if row["what"] == what
+        ]
+        if best:
+            print(f"{what}: {statistics.geometric_mean(best):.2f} x the best peer, at least {min(best):.2f}")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="one small case, few rounds")
-    parser.add_argument("--rounds", type=int, default=9, help="alternations (default 9)")
+    parser.add_argument("--rounds", type=int, default=7, help="alternations (default 7)")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="torch threads")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     print(machine())
-    if options.quick:
-        finish([case(20, 16, 512, 3)])
-    else:
-        finish(
-            [case(*size, options.rounds) for size in ((100, 16, 512), (100, 16, 4096), (500, 16, 512), (4, 64, 16384))]
-        )
+    sizes, rounds = ([(20, 8192)], 3) if options.quick else (SIZES, options.rounds)
+    rows = [row for steps, lanes in sizes for row in case(steps, lanes, rounds)]
+    print()
+    summary(rows)
+    finish(rows)
 
 
 if __name__ == "__main__":

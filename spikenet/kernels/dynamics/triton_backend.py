@@ -206,6 +206,7 @@ class _Plan:
         strides = [n for q in laid for n in ((q.time, q.inner, q.outer, q.near) if strided else (q.time // unit,))]
         self.numbers = [lanes // unit, steps, *values, *strides]
         self.copied = [q.tensor is not given for q, given in zip(laid, sequences, strict=True)]
+        self.copies = any(self.copied)
         self.draws, self.device = bool(program.draws), x.device
         self.kernel, self.options = (
             _kernel(program, direction, self.variant),
@@ -214,6 +215,8 @@ class _Plan:
         self.compiled: Any = None
 
     def sequences(self, given: Sequence[Tensor]) -> list[Tensor]:
+        if not self.copies:
+            return list(given)
         return [q.contiguous() if copied else q for q, copied in zip(given, self.copied, strict=True)]
 
     def states(self, given: Sequence[Tensor]) -> Sequence[Tensor]:

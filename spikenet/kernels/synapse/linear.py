@@ -1,7 +1,7 @@
 """`y = s W^T + b` for binary spikes `s`, as torch operators with fakes and autograd.
 
-What is kept of the spikes for `gW = G^T s` is one bit each. On a CUDA device float32 products run on bfloat16 tensor
-cores: spikes are exact in bfloat16, and a float32 matrix is split in three (see `split`). Elsewhere, in other
+What is kept of the spikes for `gW = G^T s` is one bit each. On a CUDA device large float32 products run on bfloat16
+tensor cores: spikes are exact in bfloat16, and a float32 matrix is split in three (see `split`). Elsewhere, in other
 precisions and with the backend "reference" forced, they are torch's own.
 """
 
@@ -32,13 +32,17 @@ _library.define(
 )
 
 
-def _splits(like: Tensor) -> bool:
-    return like.is_cuda and like.dtype == torch.float32 and like.numel() > 0 and forced() != "reference"
+LARGE = 1 << 34  # multiplications and additions from which splitting pays for its launches
+
+
+def _splits(like: Tensor, weight: Tensor) -> bool:
+    large = len(like) * weight.numel() >= LARGE
+    return large and like.is_cuda and like.dtype == torch.float32 and forced() != "reference"
 
 
 def _forward(spikes: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
     words = pack(spikes)
-    if not _splits(spikes):
+    if not _splits(spikes, weight):
         return functional.linear(spikes, weight, bias), words
     y = product_of_exact(unpack(words, spikes.shape, torch.bfloat16), transposed(split_bfloat16(weight)))
     return y if bias is None else y.add_(bias), words
@@ -49,7 +53,7 @@ def _backward(
 ) -> tuple[Tensor, Tensor]:
     shape = (len(grad), weight.shape[1])
     none = grad.new_empty(0)
-    if not _splits(grad):
+    if not _splits(grad, weight):
         gx = grad @ weight if wants_spikes else none
         return gx, grad.t() @ unpack(words, shape, grad.dtype) if wants_weight else none
     parts = split_bfloat16(grad)
