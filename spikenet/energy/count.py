@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from spikenet.energy.reach import Connection, dense_macs, synapses_reached
 from spikenet.errors import ShapeError
+from spikenet.layers import Recurrent
 from spikenet.neurons import Neuron
 
 _KINDS = ("spikes", "counts", "graded")
@@ -109,9 +110,9 @@ def count(network: nn.Module) -> Iterator[Work]:
 
     Args:
         network: any module called on ``[T, B, ...]`` (a tensor or an `EventTensor`). Its `torch.nn.Linear` and
-            `Conv1d/2d/3d` layers (subclasses too) are counted as connections, spikenet's neurons as neurons. Layers
-            inside may see ``[T, B, ...]`` or time folded into the batch, ``[T * B, ...]``. A layer with weights of any
-            other kind is named in `Work.uncounted`.
+            `Conv1d/2d/3d` layers (subclasses too) are counted as connections, spikenet's neurons as neurons, its
+            recurrent layers as both. Layers inside may see ``[T, B, ...]`` or time folded into the batch,
+            ``[T * B, ...]``. A layer with weights of any other kind is named in `Work.uncounted`.
 
     Yields:
         `Work`, filled as the network is called.
@@ -134,6 +135,9 @@ def _hook(work: Work, name: str, module: nn.Module) -> Callable[..., None] | Non
     if isinstance(module, Connection):
         work.layers.append(record)
         return lambda module, args, output: _connection(work, record, module, args[0].detach(), output)
+    if isinstance(module, Recurrent):
+        work.layers.append(record)
+        return lambda module, args, output: _recurrent(work, record, module, output.detach())
     if isinstance(module, Neuron):
         work.layers.append(record)
         return lambda module, args, output: _neuron(record, output.detach())
@@ -162,6 +166,21 @@ def _connection(work: Work, record: LayerWork, layer: Connection, x: Tensor, out
         record.macs += dense
     else:
         record.acs += synapses_reached(layer, x)
+
+
+def _recurrent(work: Work, record: LayerWork, layer: Recurrent, output: Tensor) -> None:
+    """The neurons, and their connections to each other; a spike is charged when it is sent, so that parts add up."""
+    _neuron(record, output)
+    targets = layer.features if layer.autapses else layer.features - 1
+    dense, events = output.numel() * targets, output.double().abs().sum().item()
+    record.inputs += output.numel()
+    record.events += events
+    record.dense_macs_steps += dense
+    record.dense_macs += dense // _steps_in(work, output)
+    if _kind(output) == "graded":
+        record.macs += dense
+    else:
+        record.acs += round(events) * targets
 
 
 def _neuron(record: LayerWork, output: Tensor) -> None:

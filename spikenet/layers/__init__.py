@@ -1,9 +1,10 @@
-"""Connections and containers: folding layers, readouts, and the stream."""
+"""Connections and containers: folding layers, recurrence, readouts, and the stream."""
 
 from spikenet.layers.dense import ToDense
 from spikenet.layers.fold import AdaptiveAvgPool2d, AvgPool2d, BatchNorm2d, Conv2d, MaxPool2d
 from spikenet.layers.levy_baxter import LevyBaxter, ProbabilisticSynapses
 from spikenet.layers.readout import LastReadout, MaxReadout, MeanReadout, SoftmaxSumReadout
+from spikenet.layers.recurrent import Recurrent, RecurrentState
 from spikenet.layers.spiking_linear import SpikingLinear
 from spikenet.layers.stream import Stream
 
@@ -18,6 +19,8 @@ __all__ = [
     "MaxReadout",
     "MeanReadout",
     "ProbabilisticSynapses",
+    "Recurrent",
+    "RecurrentState",
     "SoftmaxSumReadout",
     "SpikingLinear",
     "Stream",

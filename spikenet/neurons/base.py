@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections import namedtuple
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -210,15 +210,24 @@ class Neuron(nn.Module, metaclass=_Traced):
         return list(arguments[:n]), arguments[n] if len(arguments) > n else None
 
     def _scan(
-        self, inputs: list[Tensor], state: Any, *, final: bool = False, trace: bool = False
+        self,
+        inputs: list[Tensor],
+        state: Any,
+        *,
+        final: bool = False,
+        trace: bool = False,
+        by: Callable[..., tuple[Tensor, list[Tensor], list[Tensor]]] = scan,
     ) -> tuple[Tensor, Any, Any]:
-        """The output; the state after the last step if `final`, and after every step if `trace`."""
+        """The output; the state after the last step if `final`, and after every step if `trace`.
+
+        `by` goes through the steps; a layer may put its own in the place of `scan`.
+        """
         x = inputs[0]
         params, spans, fresh = self._prepared(inputs)
         before = self._seeded(fresh, x.device) if state is None else self._fitting(state, x)
         n, rng = len(self.state), before[-1] if self._draws else None
         if x.numel():
-            z, after, states = scan(self._program, inputs, before[:n], params, spans, rng, final, trace)
+            z, after, states = by(self._program, inputs, before[:n], params, spans, rng, final, trace)
         else:
             z, after, states = x.clone(), list(before[:n]), [x.to(v.dtype) for v in before[:n]]
         if not (final or trace):

@@ -9,8 +9,8 @@ from torch import nn
 from spikenet import energy
 from spikenet.errors import ShapeError
 from spikenet.events import EventTensor
-from spikenet.layers import Conv2d, ToDense
-from spikenet.neurons import LIF
+from spikenet.layers import Conv2d, Recurrent, ToDense
+from spikenet.neurons import IF, LIF
 
 
 def spikes(*shape: int, rate: float = 0.3) -> torch.Tensor:
@@ -192,3 +192,17 @@ def test_recording_keeps_the_spikes_of_each_neuron_layer() -> None:
         out = net(x)
     assert list(sent) == ["1", "3"]
     assert torch.equal(sent["3"], out)
+
+
+def test_a_recurrent_layer_is_charged_for_the_spikes_that_it_sends_itself() -> None:
+    ring = Recurrent(IF(), 7, autapses=False)
+    ring.weight.data = torch.eye(7).roll(1, 0)
+    x = torch.zeros(10, 2, 7)
+    x[0, 0, 0] = 1.0  # goes around: a spike a step in one of two samples
+    with energy.count(net := nn.Sequential(ring)) as work, energy.record(net) as kept:
+        net(x)
+    (layer,) = work.layers
+    assert (layer.name, layer.updates, layer.spikes) == ("0", 140, 10)
+    assert (layer.acs, layer.macs, layer.dense_macs_steps, layer.dense_macs) == (10 * 6, 0, 140 * 6, 14 * 6)
+    assert not work.uncounted
+    assert kept["0"].sum() == 10

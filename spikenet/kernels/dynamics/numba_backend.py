@@ -55,10 +55,10 @@ def forward(
     chunks = -(-steps // program.chunk) if keep else 1
     checkpoints = buffers.empty((chunks - 1, len(state), lanes), real)
     sequences = [buffers.empty(x.shape, real) for _ in state] if trace else []
-    kernel = _compiled(program, "forward", Variant(_STORAGE[x.dtype], _shared(params), trace))
-    arrays = [*map(_rows, inputs), *map(_lanes, state), *map(_flat, params), np.array(spans, np.int64), _rows(z)]
-    arrays += [*_or_nothing(after, state, real), checkpoints.numpy(), *map(_rows, sequences)]
-    key, step = _seed(rng)
+    kernel = _compiled(program, "forward", Variant(_STORAGE[x.dtype], shared(params), trace))
+    arrays = [*map(rows, inputs), *constants(state, params, spans), rows(z)]
+    arrays += [*or_nothing(after, state, real), checkpoints.numpy(), *map(rows, sequences)]
+    key, step = seed(rng)
     over_lanes(lambda start, stop: kernel(*arrays, key, step, start, stop), lanes, BLOCK, steps * lanes)
     return z, after, sequences, checkpoints if chunks > 1 else None
 
@@ -83,20 +83,37 @@ def backward(
     gx = [buffers.empty(x.shape, x.dtype) for _ in inputs]
     gs = [buffers.empty(x.shape[1:], real) for _ in state] if wants_state else []
     gp = torch.empty((len(params) - 1 if wanted else 0, lanes), dtype=real)  # of all but the sharpness, if of any
-    kernel = _compiled(
-        program, "backward", Variant(_STORAGE[x.dtype], _shared(params), bool(g_sequences), bool(wanted))
-    )
-    arrays = [*map(_rows, inputs), *map(_lanes, state), *map(_flat, params), np.array(spans, np.int64)]
-    saved = torch.empty((0, len(state), lanes), dtype=real) if checkpoints is None else checkpoints
-    arrays += [saved.numpy(), _uniform(gz), *_or_nothing(g_state, state, real)]
-    arrays += [_array(q).reshape(steps, -1) for q in g_sequences]  # all rows are read, of a missing one too
-    arrays += [*map(_rows, gx), *_or_nothing(gs, state, real), gp.numpy()]
-    key, step = _seed(rng)
+    kernel = _compiled(program, "backward", Variant(_STORAGE[x.dtype], shared(params), bool(g_sequences), bool(wanted)))
+    arrays = [*map(rows, inputs), *constants(state, params, spans)]
+    arrays += gradients(state, checkpoints, gz, g_state, g_sequences, gx, gs, gp)
+    key, step = seed(rng)
     over_lanes(lambda start, stop: kernel(*arrays, steps, key, step, start, stop), lanes, BLOCK, steps * lanes)
     return gx, gs, [lane_sum(gp[m], params[m], spans[m]) for m in wanted]
 
 
-def _rows(x: Tensor) -> np.ndarray:
+def constants(state: Sequence[Tensor], params: Sequence[Tensor], spans: Sequence[int]) -> list[np.ndarray]:
+    """The arrays that stay as they are from step to step."""
+    return [*map(_lanes, state), *map(_flat, params), np.array(spans, np.int64)]
+
+
+def gradients(
+    state: Sequence[Tensor],
+    checkpoints: Tensor | None,
+    gz: Tensor,
+    g_state: Sequence[Tensor],
+    g_sequences: Sequence[Tensor],
+    gx: Sequence[Tensor],
+    gs: Sequence[Tensor],
+    gp: Tensor,
+) -> list[np.ndarray]:
+    """The arrays that the backward kernel takes besides those of the forward one."""
+    saved = gp.new_empty((0, len(state), gp.shape[1])) if checkpoints is None else checkpoints
+    given = [saved.numpy(), _uniform(gz), *or_nothing(g_state, state, gp.dtype)]
+    given += [_array(q).reshape(len(gz), -1) for q in g_sequences]  # all rows are read, of a missing one too
+    return [*given, *map(rows, gx), *or_nothing(gs, state, gp.dtype), gp.numpy()]
+
+
+def rows(x: Tensor) -> np.ndarray:
     """[T, N] as contiguous rows; one row if all steps share it."""
     x = x[:1] if x.stride(0) == 0 and len(x) > 1 else x
     return _array(x).reshape(len(x), -1)
@@ -108,14 +125,14 @@ def _lanes(state: Tensor) -> np.ndarray:
     return state.as_strided((1,), (1,)).numpy() if not any(state.stride()) else state.contiguous().numpy().reshape(-1)
 
 
-def _or_nothing(tensors: Sequence[Tensor], state: Sequence[Tensor], real: torch.dtype) -> list[np.ndarray]:
+def or_nothing(tensors: Sequence[Tensor], state: Sequence[Tensor], real: torch.dtype) -> list[np.ndarray]:
     """One [N] for each state, or one empty array for each if there are no tensors."""
     return [t.detach().contiguous().view(-1).numpy() for t in tensors or [torch.empty(0, dtype=real)] * len(state)]
 
 
 def _uniform(gz: Tensor) -> np.ndarray:
     """A gradient that was expanded from one number (as `sum().backward()` makes it) is passed as that number."""
-    return _array(gz.as_strided((1, 1), (1, 1))) if not any(gz.stride()) and gz.numel() else _rows(gz)
+    return _array(gz.as_strided((1, 1), (1, 1))) if not any(gz.stride()) and gz.numel() else rows(gz)
 
 
 def _array(x: Tensor) -> np.ndarray:
@@ -128,11 +145,11 @@ def _flat(param: Tensor) -> np.ndarray:
     return param.detach().contiguous().numpy()
 
 
-def _seed(rng: Tensor | None) -> tuple[int, int]:
+def seed(rng: Tensor | None) -> tuple[int, int]:
     return (0, 0) if rng is None else (int(rng[0]), int(rng[1]))
 
 
-def _shared(params: Sequence[Tensor]) -> bool:
+def shared(params: Sequence[Tensor]) -> bool:
     return all(p.numel() == 1 for p in params)
 
 

@@ -41,7 +41,7 @@ def forward_source(program: Program, variant: Variant) -> str:
     An initial state is [N], or [1] for all lanes; a last state [N], or [0] where it is not wanted. `checkpoints`
     [C - 1, S, N] takes the state before every chunk but the first, or is empty where none is wanted.
     """
-    return _Forward(program, variant).source()
+    return ForwardSource(program, variant).source()
 
 
 def backward_source(program: Program, variant: Variant) -> str:
@@ -53,13 +53,14 @@ def backward_source(program: Program, variant: Variant) -> str:
     `gz_all` is [T, N] or [1, 1] (a gradient that is everywhere the same); gradients of states are [N], or [0] where
     there is none or none is wanted.
     """
-    return _Backward(program, variant).source()
+    return BackwardSource(program, variant).source()
 
 
 class _Source:
     """A kernel in the making: its lines, scratch rows and constants, and what both directions share."""
 
     name: str
+    at_once = str(BLOCK)  # lanes in one pass of the outermost loop: BLOCK of them, or the name of a smaller number
 
     def __init__(self, program: Program, variant: Variant) -> None:
         self.program, self.variant = program, variant
@@ -151,7 +152,7 @@ class _Source:
 
     def begin_block(self) -> None:
         """Inside the loop over blocks: other parameters become rows, in which `spans` neighbours share a value."""
-        self.line(f"n = min({BLOCK}, stop - n0)")
+        self.line(f"n = min({self.at_once}, stop - n0)")
         for m, name in enumerate(self.program.params if not self.variant.shared else ()):
             self.lanes([f"{self.at('p_' + name)} = p{m}[((n0 + i) // spans[{m}]) % p{m}.size]"])
 
@@ -201,7 +202,7 @@ class _Source:
         self.line(*(f"{self.at('s_' + n)} = {self.value(v)}" for n, v in self.program.reset.results.items()))
 
 
-class _Forward(_Source):
+class ForwardSource(_Source):
     name = "forward"
 
     def arguments(self) -> list[str]:
@@ -213,7 +214,7 @@ class _Forward(_Source):
 
     def body(self) -> None:
         self.shared_params()
-        with self.block(f"for n0 in range(start, stop, {BLOCK}):"):
+        with self.block(f"for n0 in range(start, stop, {self.at_once}):"):
             self.begin_block()
             for j, name in enumerate(self.program.state):
                 self.fill(f"s_{name}", f"s{j}")
@@ -239,7 +240,7 @@ class _Forward(_Source):
             self.lanes(self.states("q{j}[t, n0 + i] = {s}"))
 
 
-class _Backward(_Source):
+class BackwardSource(_Source):
     """Chunk by chunk from the end: recompute the states from the checkpoint, then walk back over the chunk."""
 
     name = "backward"
@@ -275,7 +276,7 @@ class _Backward(_Source):
         chunk = self.program.chunk
         self.line(f"previous = np.empty({chunk * self.width}, np.{self.variant.real})")
         self.shared_params()
-        with self.block(f"for n0 in range(start, stop, {BLOCK}):"):
+        with self.block(f"for n0 in range(start, stop, {self.at_once}):"):
             self.begin_block()
             for j, name in enumerate(self.program.state):
                 self.fill(f"lam_{name}", f"gf{j}", "zero")

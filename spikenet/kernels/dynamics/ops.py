@@ -67,7 +67,8 @@ _library.define(
 )
 
 
-def _program(key: str) -> Program:
+def registered(key: str) -> Program:
+    """The program of that key."""
     if key not in _programs:
         raise BackendError(
             f"the program {key!r} was not traced in this process: build its neuron before running the graph"
@@ -76,17 +77,17 @@ def _program(key: str) -> Program:
 
 
 def _forward(program: str, inputs: Sequence[Tensor], *rest: Any) -> Any:
-    return FORWARD(_program(program), inputs, *rest, size=inputs[0].numel())
+    return FORWARD(registered(program), inputs, *rest, size=inputs[0].numel())
 
 
 def _backward(program: str, inputs: Sequence[Tensor], *rest: Any) -> Any:
-    return BACKWARD(_program(program), inputs, *rest, size=inputs[0].numel())
+    return BACKWARD(registered(program), inputs, *rest, size=inputs[0].numel())
 
 
 def _fake_forward(
     program: str, inputs: Any, state: Any, params: Any, spans: Any, rng: Any, keep: bool, final: bool, trace: bool
 ) -> Any:
-    x, real, chunk = inputs[0], params[0].dtype, _program(program).chunk
+    x, real, chunk = inputs[0], params[0].dtype, registered(program).chunk
     sequences = [x.new_empty(x.shape, dtype=real) for _ in state] if trace else []
     after = [x.new_empty(x.shape[1:], dtype=real) for _ in state] if final else []
     z = torch.empty_like(x, memory_format=torch.contiguous_format)
@@ -175,7 +176,7 @@ class _Dynamics(torch.autograd.Function):
         call, (shape, dtype, n_after) = ctx.call, ctx.like
         if _versions(call) != call.versions:
             raise BackendError("a state, parameter or seed of dynamics was changed in place before its backward pass")
-        n_inputs = len(_program(call.program).inputs)
+        n_inputs = len(registered(call.program).inputs)
         checkpoints, *saved = ctx.saved_tensors
         inputs, state = saved[:n_inputs], saved[n_inputs:] if call.learned_state else call.state
         if gz is None:
@@ -209,6 +210,12 @@ def _some(gradients: Sequence[Tensor | None], like: Tensor, shape: torch.Size, d
     return [_zero(like, shape, dtype) if g is None else g for g in gradients]
 
 
+def refuse_forward_mode(name: str, tensors: Sequence[Tensor]) -> None:
+    """Rather than drop the tangents in silence."""
+    if forward_ad._current_level >= 0 and any(forward_ad.unpack_dual(t).tangent is not None for t in tensors):
+        raise BackendError(f"{name} has no forward-mode derivative: use backward, or torch.autograd.grad")
+
+
 def _autograd(
     program: str,
     inputs: Sequence[Tensor],
@@ -222,8 +229,7 @@ def _autograd(
 ) -> Any:
     call = _Call(program, inputs, state, params, spans, rng, final, trace)
     watched = (*inputs, *state, *params)
-    if forward_ad._current_level >= 0 and any(forward_ad.unpack_dual(t).tangent is not None for t in watched):
-        raise BackendError("dynamics has no forward-mode derivative: use backward, or torch.autograd.grad")
+    refuse_forward_mode("dynamics", watched)
     if torch.is_grad_enabled() and any(t.requires_grad for t in watched):
         call.learned_state = any(s.requires_grad for s in state)
         learned = [p for p in params if p.requires_grad]

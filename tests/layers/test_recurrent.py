@@ -1,0 +1,429 @@
+"""The recurrent layer against the loop that defines it, and against a wave that can be counted by hand."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import pickle
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from spikenet.errors import ArgumentError, BackendError, DeviceError, DtypeError, ShapeError, StateError
+from spikenet.kernels import use_backend
+from spikenet.kernels.recurrent import numba_backend
+from spikenet.layers import Recurrent, RecurrentState, Stream
+from spikenet.neurons import IF, LIF, PSN, Neuron, SEAdLIF, detach
+from tests.neurons.test_gradcheck import smooth
+
+
+class Noisy(Neuron):
+    """Two inputs, two states, a draw."""
+
+    inputs = ("shunt", "current")
+    state = {"v": 0.1, "w": "w0"}
+    params = {"tau": 3.0, "w0": 0.2, "noise": 0.6, "v_threshold": 0.6}
+    draws = {"xi": "uniform"}
+
+    def charge(self, s: Any, x: Any, d: Any, p: Any) -> dict[str, Any]:
+        drive = x.current / (1.0 + abs(x.shunt)) + p.noise * (d.xi - 0.5)
+        return {"v": s.v + (drive - s.w - s.v) / p.tau, "w": 0.9 * s.w}
+
+    def reset(self, h: Any, z: Any, p: Any) -> dict[str, Any]:
+        return {"v": h.v - detach(z) * p.v_threshold, "w": h.w + 0.2 * z}
+
+
+def learned(value: Tensor | float) -> nn.Parameter:
+    return nn.Parameter(torch.as_tensor(value))
+
+
+N = 13
+LAYERS: dict[str, Callable[[], Recurrent]] = {
+    "LIF": lambda: Recurrent(LIF(learned(torch.rand(N) + 1.5), learned(0.8), v_rest=learned(0.1)), N, bias=True),
+    "SEAdLIF": lambda: Recurrent(SEAdLIF(6.0, 30.0, q=2.0), N),
+    "Noisy": lambda: Recurrent(Noisy(tau=learned(3.0), w0=learned(0.2)), N, into="current", autapses=False),
+}
+
+
+def drive(layer: Recurrent, steps: int = 37, batch: int = 3, dtype: torch.dtype = torch.float64) -> list[Tensor]:
+    """Inputs as the layer's neuron takes them."""
+    shape, generator = (steps, batch, layer.features), torch.Generator().manual_seed(5)
+    return [(torch.randn(shape, generator=generator) * 1.5 + 0.8).to(dtype) for _ in layer.neuron.inputs]
+
+
+def made(name: str) -> Recurrent:
+    torch.manual_seed(3)
+    layer = LAYERS[name]()
+    if layer.bias is not None:
+        layer.bias.data.normal_()
+    return layer
+
+
+@pytest.fixture(params=LAYERS)
+def layer(request: pytest.FixtureRequest) -> Recurrent:
+    return made(request.param)
+
+
+@pytest.fixture(params=["reference", "numba", "products"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The reference; the Numba kernel that goes through all steps; a product and a Numba kernel each step."""
+    if request.param == "products":
+        monkeypatch.setattr(numba_backend, "FEATURES", 0)
+    with use_backend("reference" if request.param == "reference" else "numba"):
+        yield request.param
+
+
+# The loop that defines it.
+
+Run = Callable[[Recurrent, list[Tensor], RecurrentState], tuple[Tensor, list[Tensor]]]
+
+
+def plain(layer: Recurrent, inputs: list[Tensor], state: RecurrentState) -> tuple[Tensor, list[Tensor]]:
+    """Output and all states of the loop over the neuron's steps, with autograd's graph through time."""
+    (z, s), at, outputs, states = state, layer.neuron.inputs.index(layer.into), [], []
+    weight = layer.weight if layer.autapses else layer.weight * (1 - torch.eye(layer.features))
+    with use_backend("reference"):
+        for now in zip(*inputs, strict=True):
+            heard = functional.linear(z, weight.double(), None if layer.bias is None else layer.bias.double())
+            z, s = layer.neuron.step(*(x + heard if k == at else x for k, x in enumerate(now)), s)
+            outputs.append(z)
+            states.append(s)
+    return torch.stack(outputs), [torch.stack(q) for q in list(zip(*states, strict=True))[: len(layer.neuron.state)]]
+
+
+def whole(layer: Recurrent, inputs: list[Tensor], state: RecurrentState) -> tuple[Tensor, list[Tensor]]:
+    z, after = layer.run(*inputs, state)
+    assert torch.equal(after.z, z[-1])
+    return z, [s[None] for s in after.neuron[: len(layer.neuron.state)]]
+
+
+def traced(layer: Recurrent, inputs: list[Tensor], state: RecurrentState) -> tuple[Tensor, list[Tensor]]:
+    z, states = layer.trace(*inputs, state)
+    assert torch.equal(states.z, z)
+    return z, list(states.neuron[: len(layer.neuron.state)])
+
+
+def results(run: Run, layer: Recurrent, all_states: bool) -> list[Tensor]:
+    """Output, state(s), and the gradients of inputs, initial state and everything learned."""
+    torch.manual_seed(8)
+    inputs = [x.requires_grad_() for x in drive(layer)]
+    start = layer.initial_state(inputs[0][0])
+    start = RecurrentState((torch.rand_like(start.z) < 0.4).to(start.z), start.neuron)
+    leaves = [start.z, *(s.detach() for s in start.neuron[: len(layer.neuron.state)])]
+    leaves = [*inputs, *(leaf.requires_grad_() for leaf in leaves), *layer.parameters()]
+    first = len(inputs) + 1
+    state = layer.neuron.State(
+        *leaves[first : first + len(layer.neuron.state)], *start.neuron[len(layer.neuron.state) :]
+    )
+    z, states = run(layer, inputs, RecurrentState(start.z, state))
+    states = states if all_states else [s[-1:] for s in states]
+    gradients = [torch.randn_like(v) for v in (z, *states)]
+    return [z.detach(), *(s.detach() for s in states), *torch.autograd.grad([z, *states], leaves, gradients)]
+
+
+def compare(name: str, run: Run, all_states: bool) -> None:
+    layer = made(name)
+    ours, truth = results(run, layer, all_states), results(plain, layer, all_states)
+    assert torch.equal(ours[0], truth[0])
+    assert 0.03 < truth[0].mean() < 0.5
+    for got, expected in zip(ours[1:], truth[1:], strict=True):
+        tolerance = 1e-10 if expected.dtype == torch.float64 else 2e-6  # learned float32 numbers
+        torch.testing.assert_close(got, expected, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("backend", ["reference", "numba"])
+def test_equals_the_plain_loop_and_autograd_through_it(name: str, backend: str) -> None:
+    with use_backend(backend):
+        compare(name, whole, all_states=False)
+
+
+def test_every_way_equals_the_plain_loop_with_gradients_of_all_states(way: str) -> None:
+    compare("Noisy", traced, all_states=True)
+
+
+def test_a_wave_goes_around_a_ring() -> None:
+    """Neuron n excites neuron n + 1 alone: one spike at the start comes by each neuron every `n` steps."""
+    layer = Recurrent(IF(), 7)
+    layer.weight.data = torch.eye(7).roll(1, 0)
+    x = torch.zeros(30, 2, 7)
+    x[0, 0, 2] = x[4, 1, 0] = 1.0
+    expected = torch.zeros_like(x)
+    for t in range(30):
+        expected[t, 0, (2 + t) % 7] = 1.0
+        expected[t, 1, (t - 4) % 7] = float(t >= 4)
+    assert torch.equal(layer(x), expected)
+
+
+def test_all_ways_spike_alike_where_sums_are_exact(way: str) -> None:
+    """Inputs and weights on a grid: every order of summation gives the same sum."""
+    layer = Recurrent(LIF(2.0), 40)
+    generator = torch.Generator().manual_seed(1)
+    layer.weight.data = (torch.randn(40, 40, generator=generator) * 100).round() / 512
+    x = ((torch.randn(60, 5, 40, generator=generator) + 0.5) * 512).round() / 512 + 1 / 1024
+    z = layer(x)
+    with use_backend("reference"):
+        assert torch.equal(z, layer(x))
+    assert 0.05 < z.mean() < 0.4
+
+
+@pytest.mark.parametrize("dtype", [pytest.param(torch.float16, marks=pytest.mark.slow), torch.bfloat16])
+def test_half_precision(dtype: torch.dtype) -> None:
+    layer = Recurrent(LIF(2.0), N)
+    layer.weight.data = (layer.weight.data * 8).round() / 8
+    (x,) = drive(layer, dtype=dtype)
+    x = ((x * 8).round() / 8).requires_grad_()  # sums exact in 8 bits
+    gradients = []
+    for backend in ("numba", "reference"):
+        with use_backend(backend):
+            z, state = layer.run(x)
+            gradients.append((z, *torch.autograd.grad(z.float().sum(), [x, layer.weight])))
+        assert z.dtype == state.z.dtype == dtype
+        assert state.neuron.v.dtype == torch.float32
+    assert torch.equal(gradients[0][0], gradients[1][0])
+    assert 0.05 < gradients[0][0].float().mean() < 0.6
+    for got, expected in zip(gradients[0][1:], gradients[1][1:], strict=True):
+        error = (got - expected).float().norm() / expected.float().norm()
+        assert float(error) < (1e-2 if dtype == torch.bfloat16 else 2e-3)
+
+
+# The contract of a neuron.
+
+
+def test_whole_chunked_stepped_and_streamed_are_bit_equal(layer: Recurrent, way: str) -> None:
+    inputs = drive(layer)
+    start = layer.initial_state(inputs[0][0])
+    output, last = layer.run(*inputs, start)
+    chunks, state = [], start
+    for a, b in itertools.pairwise((0, 13, 14, 37)):
+        z, state = layer.run(*(x[a:b] for x in inputs), state)
+        chunks.append(z)
+    steps, stepped = [], start
+    for now in zip(*inputs, strict=True):
+        z, stepped = layer.step(*now, stepped)
+        steps.append(z)
+    assert torch.equal(torch.cat(chunks), output)
+    assert torch.equal(torch.stack(steps), output)
+    for other in (state, stepped):
+        assert torch.equal(other.z, last.z)
+        assert all(torch.equal(a, b) for a, b in zip(other.neuron, last.neuron, strict=True))
+
+
+def test_streams_carry_output_and_state() -> None:
+    net = nn.Sequential(nn.Linear(5, N), made("SEAdLIF"), nn.Linear(N, N), made("LIF")).double()
+    x = torch.randn(29, 2, 5, dtype=torch.float64) * 9
+    stream = Stream(net)
+    streamed = torch.cat([stream(c) for c in x.split(6)])
+    assert torch.equal(streamed, net(x))
+    assert streamed.mean() > 0.02
+    stream.detach()
+    assert [key.module for key in stream.states] == ["1", "3"]
+    with pytest.raises(StateError, match="would start anew"):
+        Stream(_RunsItself(made("LIF")))(drive(made("LIF"))[0])
+
+
+class _RunsItself(nn.Module):
+    def __init__(self, layer: Recurrent) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer.run(x)[0]
+
+
+def test_gradients_flow_through_chunks_as_through_the_whole(layer: Recurrent) -> None:
+    inputs = [x.requires_grad_() for x in drive(layer)]
+    start, leaves = layer.initial_state(inputs[0][0]), [*inputs, *layer.parameters()]
+    at_once = torch.autograd.grad(layer.run(*inputs, start)[0].sum(), leaves)
+    first, state = layer.run(*(x[:21] for x in inputs), start)
+    second, _ = layer.run(*(x[21:] for x in inputs), state)
+    for a, b in zip(at_once, torch.autograd.grad(first.sum() + second.sum(), leaves), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
+
+
+def test_draws_advance_with_the_steps() -> None:
+    layer = made("Noisy")
+    inputs = drive(layer)
+    (_, start), (_, last) = layer.initial_state(inputs[0][0]), layer.run(*inputs)[1]
+    assert start.rng[1] == 0
+    assert last.rng[1] == len(inputs[0])
+    assert not torch.equal(layer(*inputs), layer(*inputs))  # a seed each call
+
+
+def test_neurons_without_autapses_do_not_hear_themselves() -> None:
+    layer = made("Noisy")
+    inputs = drive(layer)
+    start = layer.initial_state(inputs[0][0])
+    z = layer.run(*inputs, start)[0]
+    (g,) = torch.autograd.grad(z.sum(), layer.weight)
+    assert not g.diagonal().any()
+    assert g.any()
+    layer.weight.data.fill_diagonal_(5.0)
+    assert torch.equal(layer.run(*inputs, start)[0], z)
+
+
+@pytest.mark.parametrize("backend", [pytest.param("reference", marks=pytest.mark.slow), "numba"])
+def test_finite_differences(backend: str) -> None:
+    layer = Recurrent(smooth(LIF(2.0, learned(0.9), None), "atan"), 3)
+    weight, threshold = (v.detach().double().requires_grad_() for v in (layer.weight, layer.neuron.v_threshold))
+    x, z, v = (torch.randn(s, dtype=torch.float64).requires_grad_() for s in ((23, 2, 3), (2, 3), (2, 3)))
+
+    def run(x: Tensor, z: Tensor, v: Tensor, weight: Tensor, threshold: Tensor) -> Any:
+        del layer._parameters["weight"], layer.neuron._parameters["v_threshold"]
+        layer._parameters["weight"], layer.neuron._parameters["v_threshold"] = weight, threshold
+        out, state = layer.run(x, RecurrentState(z, layer.neuron.State(v)))
+        return out, state.neuron.v
+
+    with use_backend(backend):
+        assert torch.autograd.gradcheck(run, (x, z, v, weight, threshold), eps=1e-6, atol=1e-6)
+
+
+def test_no_graph_grows_with_time_and_one_sequence_is_kept() -> None:
+    layer, sizes, nodes = made("SEAdLIF"), [], []
+    for steps in (20, 40):
+        kept: list[int] = []
+        (x,) = drive(layer, steps)
+        with torch.autograd.graph.saved_tensors_hooks(lambda t, kept=kept: (kept.append(t.numel()), t)[1], lambda t: t):
+            z = layer(x)
+        seen, waiting = set(), [z.grad_fn]
+        while waiting:
+            node = waiting.pop()
+            if node is not None and node not in seen:
+                seen.add(node)
+                waiting += [n for n, _ in node.next_functions]
+        sizes.append(sum(kept))
+        nodes.append(len(seen))
+    assert nodes[0] == nodes[1]
+    assert sizes[1] - sizes[0] == 20 * 3 * N
+
+
+def test_threads_do_not_change_a_bit() -> None:
+    layer = Recurrent(LIF(), 96)
+    x, before, seen = torch.randn(20, 24, 96) + 0.5, torch.get_num_threads(), []
+    try:
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            xi = x.clone().requires_grad_()
+            z = layer(xi)
+            seen.append([z.detach(), *torch.autograd.grad(z.sum(), xi)])
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(a, b) for a, b in zip(*seen, strict=True))
+
+
+def test_strided_and_expanded_inputs_and_gradients(way: str) -> None:
+    layer = made("SEAdLIF")
+    (x,) = drive(layer)
+    for view in (x.flip(0), x[::2], x[:1].expand(9, -1, -1), x.transpose(0, 1).contiguous().transpose(0, 1)):
+        a, b = view.detach().requires_grad_(), view.detach().contiguous().requires_grad_()
+        za, zb = layer(a), layer(b)
+        za.sum().backward()  # a gradient of one number, expanded
+        zb.backward(torch.ones_like(zb))
+        assert torch.equal(za, zb)
+        assert torch.equal(a.grad, b.grad)
+
+
+def test_outputs_may_be_changed_in_place() -> None:
+    layer = made("SEAdLIF")
+    (x,) = drive(layer)
+    layer(x).mul_(2.0).sum().backward()
+    doubled, layer.weight.grad = layer.weight.grad, None
+    (layer(x) * 2.0).sum().backward()
+    assert torch.equal(doubled, layer.weight.grad)
+    z, state = layer.run(x)
+    kept = state.z.clone()
+    z.mul_(0.0)
+    assert torch.equal(state.z, kept)
+
+
+def test_copies_state_dicts_and_pickles(layer: Recurrent) -> None:
+    inputs = drive(layer)
+    start = layer.initial_state(inputs[0][0])
+    z, state = layer.run(*inputs, start)
+    fresh = made("LIF") if layer.bias is not None else copy.deepcopy(layer)
+    fresh.load_state_dict(layer.state_dict())
+    for twin in (fresh, copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
+        assert torch.equal(twin.run(*inputs, state=pickle.loads(pickle.dumps(start)))[0], z)
+    nothing, same = layer.run(*(x[:0] for x in inputs), state)
+    assert nothing.shape == inputs[0][:0].shape
+    assert torch.equal(same.z, state.z)
+
+
+def test_weights_start_orthogonal_and_biases_at_zero() -> None:
+    layer = Recurrent(LIF(), 30, bias=True, dtype=torch.float64)
+    torch.testing.assert_close(layer.weight @ layer.weight.T, torch.eye(30, dtype=torch.float64))
+    assert not layer.bias.any()
+    assert Recurrent(LIF(), 3, dtype=torch.bfloat16)(torch.ones(2, 1, 3)).dtype == torch.float32
+
+
+def test_autocast_keeps_half_precision_inputs() -> None:
+    net = nn.Sequential(nn.Linear(6, N), Recurrent(LIF(), N))
+    with torch.autocast("cpu", torch.bfloat16):
+        out = net(torch.randn(7, 2, 6))
+    assert out.dtype == torch.bfloat16
+    out.float().sum().backward()
+    assert net[1].weight.grad.dtype == torch.float32
+    assert net[1].weight.grad.isfinite().all()
+
+
+def test_compile_sees_one_operator(layer: Recurrent) -> None:
+    inputs = [x.requires_grad_() for x in drive(layer)]
+    with torch.no_grad():
+        start = layer.initial_state(inputs[0][0])
+    compiled = torch.compile(layer.run, fullgraph=True, backend="aot_eager")
+    leaves = [*inputs, *layer.parameters()]
+    a, b = (run(*inputs, start)[0] for run in (compiled, layer.run))
+    assert torch.equal(a, b)
+    for got, expected in zip(*(torch.autograd.grad(z.sum(), leaves) for z in (a, b)), strict=True):
+        assert torch.equal(got, expected)
+
+
+def test_derivatives_that_it_has_not_are_refused() -> None:
+    layer = made("SEAdLIF")
+    (x,) = drive(layer)
+    with pytest.raises(BackendError, match="recurrent has no forward-mode derivative"):
+        torch.func.jvp(layer, (x,), (torch.ones_like(x),))
+    x.requires_grad_()
+    with pytest.raises(BackendError, match="recurrent has no second derivative"):
+        torch.autograd.grad(layer(x).sum(), x, create_graph=True)
+
+
+def test_bad_calls_say_what_would_work() -> None:
+    layer, noisy = Recurrent(LIF(), 4), made("Noisy")
+    x = torch.ones(3, 2, 4)
+    _, state = layer.run(x)
+    with pytest.raises(ShapeError, match=r"Recurrent takes \[T, B, 4\], got \(3, 2, 5\)"):
+        layer(torch.ones(3, 2, 5))
+    with pytest.raises(ShapeError, match=r"got \(3, 2, 1, 4\)"):
+        layer(x[:, :, None])
+    with pytest.raises(ShapeError, match=r"Noisy takes 2 input\(s\) \(shunt, current\)"):
+        noisy.run(torch.ones(3, 2, N))
+    with pytest.raises(ShapeError, match="takes 2 input"):
+        noisy(torch.ones(3, 2, N))
+    with pytest.raises(DtypeError, match=r"LIF takes floating-point input, got torch.int64"):
+        layer(x.long())
+    with pytest.raises(StateError, match="takes a RecurrentState of z and neuron"):
+        layer.run(x, state.neuron)
+    with pytest.raises(StateError, match="start a new state for another batch"):
+        layer.run(torch.ones(3, 5, 4), state)
+    with pytest.raises(StateError, match=r"the state 'z' is \(2, 4\) torch.float32"):
+        layer.run(x.double(), state)
+    with pytest.raises(DeviceError, match=r"Recurrent.weight is on cpu, the input on meta"):
+        layer(x.to("meta"))
+    with use_backend("triton"), pytest.raises(BackendError, match=r"'triton' was forced, but .* is torch.float64"):
+        layer(x.double())
+
+
+def test_bad_layers_are_refused() -> None:
+    with pytest.raises(ArgumentError, match=r"Noisy has the inputs shunt, current: say which .* \(into=\)"):
+        Recurrent(Noisy(), 4)
+    with pytest.raises(ArgumentError, match="Did you mean 'current'"):
+        Recurrent(Noisy(), 4, into="curent")
+    with pytest.raises(ArgumentError, match="takes a Neuron, got PSN"):
+        Recurrent(PSN(4), 4)  # type: ignore[arg-type]
+    with pytest.raises(ArgumentError, match="features must be a number above 0, got 0"):
+        Recurrent(LIF(), 0)
