@@ -6,6 +6,9 @@ their potential comes close to a tie. The interpreter runs on small shapes and n
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -14,6 +17,8 @@ from spikenet.kernels import use_backend
 from spikenet.kernels.dynamics.ops import _programs
 from spikenet.neurons import IF, LIF, LeakyReadout, Neuron, StochasticLIF, surrogate
 from tests.contract.test_neurons import NEURONS, drive
+from tests.contract.test_stochastic import NEURONS as STOCHASTIC
+from tests.contract.test_stochastic import drives
 
 pytest.importorskip("triton")
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -29,25 +34,26 @@ def exact(neuron: Neuron) -> bool:
     return not words & ROUNDED and "normal" not in dict(program.draws).values()
 
 
-def run(neuron: Neuron, backend: str, x: Tensor, gz: Tensor, start: tuple[Tensor, ...]) -> list[Tensor]:
-    """Output, last state, and the gradients of the input, the initial state and every learned parameter."""
-    x = x.detach().requires_grad_()
+def run(neuron: Neuron, backend: str, xs: list[Tensor], gz: Tensor, start: tuple[Tensor, ...]) -> list[Tensor]:
+    """Output, last state, and the gradients of the inputs, the initial state and every learned parameter."""
+    xs = [x.detach().requires_grad_() for x in xs]
     state = [s.detach().clone().requires_grad_(s.is_floating_point()) for s in start]
-    wanted = [x, *(s for s in state if s.requires_grad), *(p for p in neuron.parameters() if p.requires_grad)]
+    wanted = [*xs, *(s for s in state if s.requires_grad), *(p for p in neuron.parameters() if p.requires_grad)]
     with use_backend(backend):
-        z, last = neuron.run(x, neuron.State(*state))
+        z, last = neuron.run(*xs, neuron.State(*state))
         ends = [z, *(s for s in last if s.requires_grad)]
         gradients = [gz, *(gz[0].to(e.dtype) for e in ends[1:])]
         grads = torch.autograd.grad(ends, wanted, gradients, materialize_grads=True)
     return [*(e.detach() for e in ends), *grads]
 
 
-def compare(neuron: Neuron, x: Tensor, gz: Tensor) -> None:
+def compare(neuron: Neuron, xs: list[Tensor], gz: Tensor) -> None:
     neuron.to(DEVICE)
-    x, gz = x.to(DEVICE), gz.to(DEVICE)
+    xs, gz = [x.to(DEVICE) for x in xs], gz.to(DEVICE)
+    x = xs[0]
     torch.manual_seed(0)
     start = neuron.initial_state(x[0])
-    ours, truth = (run(neuron, backend, x, gz, start) for backend in ("triton", "reference"))
+    ours, truth = (run(neuron, backend, xs, gz, start) for backend in ("triton", "reference"))
     assert ours[0].dtype == x.dtype
     assert torch.equal(ours[0].isnan(), truth[0].isnan())
     half = x.dtype.itemsize == 2
@@ -60,17 +66,18 @@ def compare(neuron: Neuron, x: Tensor, gz: Tensor) -> None:
     assert half or ours[0].isfinite().all()
 
 
-@pytest.mark.parametrize("name", NEURONS)
-def test_every_neuron(name: str) -> None:
+@pytest.mark.parametrize("make", [*NEURONS.values(), *STOCHASTIC.values()], ids=[*NEURONS, *STOCHASTIC])
+def test_every_neuron(make: Callable[[], Neuron]) -> None:
     for shape in SHAPES:
-        compare(NEURONS[name](), drive(shape), drive(shape, seed=1))
+        neuron = make()
+        compare(neuron, drives(neuron, shape), drive(shape, seed=9))
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("name", ["LIF_learned", "IF_soft", "LeakyReadout"])
 def test_half_precision(name: str, dtype: torch.dtype) -> None:
     for shape in SHAPES[:2]:
-        compare(NEURONS[name](), drive(shape, dtype), drive(shape, dtype, 1))
+        compare(NEURONS[name](), [drive(shape, dtype)], drive(shape, dtype, 1))
 
 
 @pytest.mark.parametrize("shape", [(6,), (3, 1), (3, 6), (2, 1, 1)])
@@ -78,7 +85,7 @@ def test_parameters_of_channels_and_neurons(shape: tuple[int, ...]) -> None:
     generator = torch.Generator().manual_seed(0)
     tau, threshold = (nn.Parameter(torch.rand(s, generator=generator) + 1.5) for s in (shape, ()))
     neuron = LIF(tau, threshold, v_reset=nn.Parameter(torch.tensor(-0.1)))
-    compare(neuron, drive((23, 4, 2, 3, 6)) * 2, drive((23, 4, 2, 3, 6), seed=1))
+    compare(neuron, [drive((23, 4, 2, 3, 6)) * 2], drive((23, 4, 2, 3, 6), seed=1))
 
 
 def test_strided_input_and_gradient_without_a_copy() -> None:
@@ -86,7 +93,7 @@ def test_strided_input_and_gradient_without_a_copy() -> None:
     views = [x.transpose(0, 1), x.transpose(2, 3), x[::2], x[..., ::3], x[:1].expand(9, -1, -1, -1), x.flip(0)]
     for view in views:
         for gz in (torch.ones(()).expand(view.shape), drive(tuple(view.shape), seed=3).transpose(-1, -2).mT):
-            compare(LIF(), view, gz)
+            compare(LIF(), [view], gz)
 
 
 def test_traced_states_and_chunks() -> None:
@@ -137,7 +144,7 @@ def test_full_shapes_against_the_processor(name: str) -> None:
 
 @pytest.mark.parametrize("name", surrogate.SURROGATES)
 def test_every_surrogate(name: str) -> None:
-    compare(LIF(surrogate=name), drive((23, 2, 8)), drive((23, 2, 8), seed=1))
+    compare(LIF(surrogate=name), [drive((23, 2, 8))], drive((23, 2, 8), seed=1))
 
 
 @pytest.mark.gpu
@@ -192,3 +199,33 @@ def test_compiles_whole_on_the_gpu() -> None:
         module(x).sum().backward()
         grads.append(net[0].weight.grad.clone())
     torch.testing.assert_close(*grads)
+
+
+class Noise(Neuron):
+    """Its output is what it draws."""
+
+    state = {"v": 0.0}
+    draws = {"u": "uniform", "n": "normal"}
+    emit = surrogate.Identity()
+
+    def charge(self, s: Any, x: Any, d: Any, p: Any) -> dict[str, Any]:
+        return {"v": x.x + d.u, "w": d.n}
+
+    def fire(self, h: Any, p: Any) -> Any:
+        return h.v
+
+    def reset(self, h: Any, z: Any, p: Any) -> dict[str, Any]:
+        return {"v": h.w}
+
+
+def test_draws_are_those_of_the_processor() -> None:
+    x, seed = torch.zeros(23, 2, 37), torch.tensor([-7, 2**33 + 5])  # a step beyond 32 bits
+    results = []
+    for device, backend in (("cpu", "numba"), (DEVICE, "triton")):
+        neuron = Noise().to(device)
+        with use_backend(backend):
+            z, states = neuron.trace(x.to(device), neuron.State(torch.zeros(2, 37).to(device), seed.to(device)))
+        results.append((z.cpu(), states.v.cpu()))
+    assert torch.equal(results[0][0], results[1][0])
+    torch.testing.assert_close(results[0][1], results[1][1], rtol=1e-5, atol=1e-6)
+    assert len(results[0][0].unique()) > 1600
