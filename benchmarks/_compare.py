@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 
-
 BLOCK = 0.02  # seconds
 
 

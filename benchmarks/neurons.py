@@ -4,7 +4,7 @@
 
 Every library gets the same float32 input and the same gradient at its output, and runs the same neuron (hard
 reset to 0, threshold 1; Norse and snnTorch with their own surrogate slopes). Spikes are compared before anything is
-timed, and SpikingJelly's input gradient too; Norse and snnTorch round otherwise, and may differ in one spike of 100,000.
+timed, and SpikingJelly's input gradient too; Norse and snnTorch round otherwise: one spike of 100,000 may differ.
 They loop over steps in Python, as their users do.
 """
 

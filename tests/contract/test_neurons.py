@@ -35,6 +35,7 @@ from spikenet.neurons import (
     SiLIF,
     TernaryIF,
     TernaryLIF,
+    surrogate,
 )
 
 # One that fires for inputs about 1.
@@ -316,3 +317,30 @@ def test_compile_sees_one_operator(neuron: Neuron) -> None:
     (b,) = torch.autograd.grad(neuron(x).sum(), x)
     assert torch.equal(a, b)
     assert torch.equal(compiled(x), neuron(x))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("name", IN_HALF)
+def test_half_precision_is_float32_on_the_same_inputs(name: str, dtype: torch.dtype) -> None:
+    x, gz = (drive((37, 2, 1100), dtype, seed) for seed in (0, 1))
+    results = []
+    for kind in (dtype, torch.float32):
+        neuron, leaf = NEURONS[name](), x.detach().to(kind).requires_grad_()
+        z = neuron(leaf)
+        z.backward(gz.to(kind))
+        results.append([z.detach().to(dtype), leaf.grad.to(dtype), *(p.grad for p in neuron.parameters())])
+    assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", surrogate.SURROGATES)
+def test_every_surrogate_on_every_neuron(neuron: Neuron, name: str) -> None:
+    if not isinstance(neuron.emit, surrogate.Spike):
+        pytest.skip("its output has no surrogate to choose")
+    neuron.emit = surrogate.Spike(surrogate.surrogate(name))
+    x, gz, grads = drive((20, 2, 5), torch.float64), drive((20, 2, 5), torch.float64, 1), []
+    for backend in ("numba", "reference"):
+        leaf = x.clone().requires_grad_()
+        with use_backend(backend):
+            grads.append(torch.autograd.grad(neuron(leaf), leaf, gz)[0])
+    torch.testing.assert_close(grads[0], grads[1], rtol=1e-9, atol=1e-9)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from spikenet.kernels import use_backend
 from spikenet.kernels.dynamics.ops import _programs
-from spikenet.neurons import IF, LIF, LeakyReadout, Neuron
+from spikenet.neurons import IF, LIF, LeakyReadout, Neuron, StochasticLIF, surrogate
 from tests.contract.test_neurons import NEURONS, drive
 
 pytest.importorskip("triton")
@@ -133,3 +133,62 @@ def test_full_shapes_against_the_processor(name: str) -> None:
             assert torch.equal(cpu, gpu)
         else:  # exp and its kin, here or in derived parameters, round otherwise: a spike moves now and then
             assert ((cpu - gpu).abs() > 1e-3).float().mean() < 1e-3
+
+
+@pytest.mark.parametrize("name", surrogate.SURROGATES)
+def test_every_surrogate(name: str) -> None:
+    compare(LIF(surrogate=name), drive((23, 2, 8)), drive((23, 2, 8), seed=1))
+
+
+@pytest.mark.gpu
+def test_a_captured_graph_draws_anew_and_equals_the_eager_call() -> None:
+    for neuron in (LIF(3.0), StochasticLIF()):
+        neuron.cuda()
+        x, gz = drive((25, 4, 300)).cuda(), drive((25, 4, 300), seed=1).cuda()
+        state = neuron.initial_state(x[0])
+
+        def work(neuron: Neuron = neuron, x: Tensor = x, gz: Tensor = gz, state: object = state) -> list[Tensor]:
+            leaf = x.detach().requires_grad_()
+            z, last = neuron.run(leaf, state)
+            return [z, last.v, *torch.autograd.grad(z, leaf, gz)]
+
+        expected = [e.clone() for e in work()]
+        side = torch.cuda.Stream()
+        with torch.cuda.stream(side):
+            work()
+        torch.cuda.synchronize()
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            captured = work()
+        for t in captured:
+            t.detach().fill_(torch.nan)
+        graph.replay()
+        assert all(torch.equal(a, b) for a, b in zip(captured, expected, strict=True))
+        if neuron._draws:  # the seed is read where it lies
+            state[-1][0] += 1
+            graph.replay()
+            assert not torch.equal(captured[0], expected[0])
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_float32_on_the_same_inputs(dtype: torch.dtype) -> None:
+    x, gz = (drive((45, 4, 3001), dtype, seed).cuda() for seed in (0, 1))
+    results = []
+    for kind in (dtype, torch.float32):
+        leaf = x.detach().to(kind).requires_grad_()
+        z = LIF(3.0).cuda()(leaf)
+        results.append([z.detach().to(dtype), torch.autograd.grad(z, leaf, gz.to(kind))[0].to(dtype)])
+    assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+
+
+@pytest.mark.gpu
+@pytest.mark.slow
+def test_compiles_whole_on_the_gpu() -> None:
+    net = nn.Sequential(nn.Linear(6, 9), LIF()).cuda()
+    x, grads = drive((7, 2, 6)).cuda(), []
+    for module in (net, torch.compile(net, fullgraph=True)):
+        net.zero_grad()
+        module(x).sum().backward()
+        grads.append(net[0].weight.grad.clone())
+    torch.testing.assert_close(*grads)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import platform
+import re
 from typing import Any
 
 import pytest
@@ -10,6 +12,8 @@ import torch
 from spikenet.errors import BackendError
 from spikenet.kernels import sources, use_backend
 from spikenet.kernels.dynamics import numba_backend
+from spikenet.kernels.dynamics.numba_text import Variant
+from spikenet.kernels.dynamics.ops import _programs
 from spikenet.neurons import (
     LIF,
     Neuron,
@@ -190,5 +194,23 @@ def test_a_cache_that_cannot_be_written_is_said_and_gone_without(tmp_path, monke
     try:
         with pytest.warns(UserWarning, match="Set SPIKENET_CACHE to a folder that can be written"):
             assert LIF()(torch.ones(5, 2, 3)).shape == (5, 2, 3)
+    finally:
+        forget()
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="names x86 instructions")
+def test_the_compiled_loops_work_on_several_lanes_at_a_time(tmp_path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setenv("SPIKENET_CACHE", str(tmp_path))  # what comes from a cache brings no assembly along
+    forget()
+    try:
+        lif = LIF()
+        program = _programs[lif._program]
+        x = torch.randn(5, 2, 3).requires_grad_()
+        lif(x).sum().backward()
+        for direction in ("forward", "backward"):
+            kernel = numba_backend._compiled(program, direction, Variant("float32", shared=True))
+            (assembly,) = kernel.inspect_asm().values()
+            for instruction in ("mulps", "addps", "subps"):
+                assert re.search(rf"\bv?{instruction}\b", assembly), f"{direction}: no {instruction}"
     finally:
         forget()
