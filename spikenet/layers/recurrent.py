@@ -31,7 +31,7 @@ class Recurrent(nn.Module):
     where `step` is one step of `neuron`, whose other inputs, if it has any, stay as they are. Called, run, stepped,
     traced and streamed like the neuron itself. A chunk, a step and the whole sequence agree to the last bit.
 
-    No graph grows with the number of steps: one sequence, the total input, is kept for the backward pass. On the CPU a
+    No graph grows with the number of steps; for the backward pass each input is kept, with what was heard. On the CPU a
     Numba kernel goes through all steps of a batch entry and adds, in ascending order, the columns of `W` whose neurons
     spiked, at a cost in proportion to the spikes (float32 and float64, up to 512 features); elsewhere each step is a
     matrix product and the neuron's kernel.
@@ -90,7 +90,7 @@ class Recurrent(nn.Module):
         """A random orthogonal matrix, and a bias of 0."""
         start = torch.empty_like(self.weight, dtype=torch.promote_types(self.weight.dtype, torch.float32))
         with torch.no_grad():
-            self.weight.copy_(nn.init.orthogonal_(start))  # of single precision at least: there is no other
+            self.weight.copy_(nn.init.orthogonal_(start))  # half precision has no QR
         if self.bias is not None:
             nn.init.zeros_(self.bias)
 
