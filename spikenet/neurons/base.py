@@ -60,7 +60,8 @@ class Neuron(nn.Module, metaclass=_Traced):
         surrogate: the slope of the spike in the backward pass, or its name.
         dt: length of a time step, in the unit of the time constants.
         **params: values of declared parameters: a number or tensor is fixed, an `nn.Parameter` is learned. A number is
-            held in torch's default dtype.
+            held in torch's default dtype. To change a fixed one, write to it in place, but not through `.data`,
+            which hides the change.
             Shapes broadcast against the features: `()`, per channel `[C, 1, 1]`, per neuron `[*features]`.
 
     Shape:
@@ -229,11 +230,16 @@ class Neuron(nn.Module, metaclass=_Traced):
         if x.numel():
             z, after, states = by(self._program, inputs, before[:n], params, spans, rng, final, trace)
         else:
-            z, after, states = x.clone(), list(before[:n]), [x.to(v.dtype) for v in before[:n]]
+            z, after, states = self._nothing(x), [v.clone() for v in before[:n]], [x.to(v.dtype) for v in before[:n]]
         if not (final or trace):
             return z, None, None
         drawn = () if rng is None else (torch.stack([rng[0], rng[1] + len(x)]),)
         return z, self.State(*after, *drawn) if final else None, self.State(*states, *drawn) if trace else None
+
+    def _nothing(self, x: Tensor) -> Tensor:
+        """The output for no elements; learned parameters get a gradient of zero."""
+        learned = (p.sum() for p in self._declared().values() if p.requires_grad)
+        return x + sum((0.0 * p for p in learned), start=x.new_zeros(()))
 
     def _declared(self) -> dict[str, Tensor]:
         buffers = self._buffers  # most parameters; nn.Module takes its time to find them there
@@ -243,13 +249,13 @@ class Neuron(nn.Module, metaclass=_Traced):
     def _prepared(self, inputs: list[Tensor]) -> tuple[list[Tensor], list[int], list[Tensor]]:
         """Flat kernel parameters, their spans and the initial state for sequences like `inputs`, which it checks.
 
-        Kept from call to call while no parameter is learned or has changed (in place too, though not through
-        `.data`): at few time steps working them out takes longer than the kernel.
+        Kept from call to call while no parameter is learned or has changed: at few time steps working them out takes
+        longer than the kernel. A CUDA graph works them out anew at each replay.
         """
         declared = self._declared()
-        if torch.compiler.is_compiling() or any(v.requires_grad or v.is_inference() for v in declared.values()):
+        if _passing(inputs[0]) or any(v.requires_grad or v.is_inference() for v in declared.values()):
             return self._prepare(self._checked(inputs), declared)
-        stamp = [(id(v), v._version) for v in declared.values()]
+        stamp = [(id(v), v.data_ptr(), v._version) for v in declared.values()]
         key = [(type(x), x.shape, x.dtype, x.device) for x in inputs if isinstance(x, Tensor)]
         kept = self.__dict__.get("_kept")
         if kept is None or kept[0] != key or kept[1] != stamp:
@@ -258,6 +264,9 @@ class Neuron(nn.Module, metaclass=_Traced):
                 kept = key, stamp, self._prepare(x, declared), declared  # held, so that no id is used again
             self.__dict__["_kept"] = kept
         return kept[2]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_kept"}
 
     def _prepare(self, x: Tensor, declared: dict[str, Tensor]) -> tuple[list[Tensor], list[int], list[Tensor]]:
         for name, value in declared.items():
@@ -277,6 +286,8 @@ class Neuron(nn.Module, metaclass=_Traced):
             if not isinstance(other, Tensor) or not other.is_floating_point():
                 found = getattr(other, "dtype", type(other).__name__)
                 raise DtypeError(f"{name} takes floating-point input, got {found}; convert it with x.float()")
+            if other.device != x.device:
+                raise DeviceError(f"{name}: inputs are on {x.device} and {other.device}; move one of them")
             if other.shape != x.shape or other.dtype != x.dtype:
                 raise ShapeError(
                     f"{name}: inputs must agree in shape and dtype, got {tuple(x.shape)} {x.dtype} "
@@ -297,13 +308,19 @@ class Neuron(nn.Module, metaclass=_Traced):
                     f"{name}: the state {field!r} is {tuple(v.shape)} {v.dtype} on {v.device}, but the input needs "
                     f"{tuple(x.shape[1:])} {_real(x.dtype)} on {x.device}; start a new state for another batch"
                 )
+        if self._draws and (state[-1].shape != (2,) or state[-1].dtype != torch.int64 or state[-1].device != x.device):
+            raise StateError(
+                f"{name}: the state 'rng' holds [seed, step] in int64 on {x.device}, got {tuple(state[-1].shape)} "
+                f"{state[-1].dtype} on {state[-1].device}; start a new state"
+            )
         return state
 
     def _kernel_params(self, declared: dict[str, Tensor], real: torch.dtype) -> dict[str, Tensor]:
         derived = self.derive({n: v.to(real) for n, v in declared.items()})
         if ALPHA in derived:
             raise EquationError(f"{type(self).__name__}: the parameter name {ALPHA!r} is taken by the surrogate")
-        return {n: torch.as_tensor(v, dtype=real) for n, v in derived.items()}
+        device = next((v.device for v in declared.values()), None)
+        return {n: torch.as_tensor(v, dtype=real, device=device) for n, v in derived.items()}
 
     def _trace(self) -> None:
         names = tuple(self._kernel_params(self._declared(), torch.float32))
@@ -355,7 +372,7 @@ def _real(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
-@functools.lru_cache(256)
+@functools.cache  # never let go: a CUDA graph may read it
 def _held(value: float, real: torch.dtype, device: torch.device) -> Tensor:
     with torch.inference_mode(False):
         return torch.full((1,), value, dtype=real, device=device)
@@ -363,21 +380,30 @@ def _held(value: float, real: torch.dtype, device: torch.device) -> Tensor:
 
 def _number(value: float, real: torch.dtype, device: torch.device) -> Tensor:
     """A constant [1] on a device, made once: at few time steps making it anew would cost as much as the kernel."""
-    if torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack():
+    if torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack() or _capturing(device):
         return torch.full((1,), value, dtype=real, device=device)
     return _held(value, real, device)
 
 
+def _passing(x: Any) -> bool:
+    """Whether what is made now is not there to be kept: while torch traces, or captures a CUDA graph."""
+    return torch.compiler.is_compiling() or (isinstance(x, Tensor) and _capturing(x.device))
+
+
+def _capturing(device: torch.device) -> bool:
+    return device.type == "cuda" and torch.cuda.is_current_stream_capturing()
+
+
 def _flat_param(value: Tensor, features: torch.Size) -> tuple[Tensor, int]:
     """`value` as [M], and how many neighbouring lanes share an entry: lane n takes entry `(n // span) % M`."""
-    if value.numel() == 1:
-        return value.reshape(1), 1
+    if value.numel() <= 1:
+        return value.reshape(-1), 1
     shape = (1,) * (len(features) - value.ndim) + tuple(value.shape)
     varied = [d for d, size in enumerate(shape) if size > 1]
     first, last = varied[0], varied[-1]
     if shape[first : last + 1] != features[first : last + 1]:  # a gap: write the parameter out for every neuron
-        return value.expand(features).reshape(-1), 1
-    return value.reshape(-1), math.prod(features[last + 1 :])
+        value, last = value.expand(features), len(features) - 1
+    return value.reshape(-1).contiguous(), math.prod(features[last + 1 :])
 
 
 def _shown(value: Tensor) -> str:

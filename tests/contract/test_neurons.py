@@ -180,6 +180,25 @@ def test_strided_and_expanded_inputs(neuron: Neuron) -> None:
         assert torch.equal(a.grad, b.grad)
 
 
+@pytest.mark.parametrize("dim", [0, 1, 2])
+def test_gradients_that_are_expanded_along_one_dimension(dim: int) -> None:
+    x, g = drive((9, 4, 50)), drive((9, 4, 50), seed=1).sum(dim)
+    grads = []
+    for backend in ("numba", "reference"):
+        leaf = x.clone().requires_grad_()
+        with use_backend(backend):
+            (LIF(3.0)(leaf).sum(dim) * g).sum().backward()  # a gradient whose stride is 0
+        grads.append(leaf.grad)
+    torch.testing.assert_close(*grads, rtol=2e-6, atol=2e-6)
+
+
+def test_a_negated_view_is_resolved() -> None:
+    x = drive((9, 2, 5))
+    view = torch.complex(x, -x).conj().imag  # x, by a bit that says so
+    assert view.is_neg()
+    assert torch.equal(LIF()(view), LIF()(x))
+
+
 def test_threads_do_not_change_a_bit(neuron: Neuron) -> None:
     x, gz = drive((20, 8, 4000)), drive((20, 8, 4000), seed=1)
     before, results = torch.get_num_threads(), []
@@ -207,6 +226,27 @@ def test_state_dict_copy_and_pickle(neuron: Neuron) -> None:
     _, state = neuron.run(x)
     assert torch.equal(neuron(x[:0]), x[:0])
     assert torch.equal(neuron.run(x, state=pickle.loads(pickle.dumps(state)))[0], neuron.run(x, state)[0])
+
+
+def test_what_is_kept_between_calls_follows_the_parameters() -> None:
+    x, lif = drive((9, 2, 4)), LIF(nn.Parameter(torch.tensor(2.0), requires_grad=False), v_threshold=torch.tensor(0.9))
+    before = lif(x)
+    torch.nn.utils.vector_to_parameters(torch.tensor([9.0]), lif.parameters())  # through `.data`, by another tensor
+    assert torch.equal(lif(x), LIF(9.0, 0.9)(x))
+    lif.v_threshold.fill_(0.2)
+    assert torch.equal(lif(x), LIF(9.0, 0.2)(x))
+    assert not torch.equal(lif(x), before)
+    assert "_kept" not in lif.__getstate__()
+    _, state = lif.run(x[:0])
+    state.v.add_(5.0)
+    assert torch.equal(lif(x), LIF(9.0, 0.2)(x))
+
+
+def test_an_empty_batch_gives_learned_parameters_a_gradient_of_zero() -> None:
+    lif = LIF(nn.Parameter(torch.tensor(2.0)))
+    lif(torch.zeros(4, 0, 3)).sum().backward()
+    assert lif.tau.grad == 0.0
+    assert LIF(torch.ones(0))(torch.zeros(4, 2, 0)).shape == (4, 2, 0)
 
 
 def test_outputs_may_be_changed_in_place_at_any_size(neuron: Neuron) -> None:

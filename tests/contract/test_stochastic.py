@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from spikenet.errors import StateError
+from spikenet.errors import DeviceError, StateError
 from spikenet.kernels import use_backend
 from spikenet.layers import Stream
 from spikenet.neurons import MetaNeuron, MomentLevyBaxter, Neuron, ProbabilisticMetaNeuron, StochasticLIF
@@ -170,3 +170,13 @@ def test_compile_sees_one_operator(neuron: Neuron) -> None:
     assert torch.equal(a, b)
     for ours, truth in zip(torch.autograd.grad(a.sum(), xs), torch.autograd.grad(b.sum(), xs), strict=True):
         assert torch.equal(ours, truth)
+
+
+def test_inputs_and_seeds_of_another_device_or_dtype_are_refused() -> None:
+    x = torch.ones(4, 2, 3)
+    with pytest.raises(DeviceError, match="inputs are on cpu and meta"):
+        MomentLevyBaxter(0.4)(x, x.to("meta"))
+    lif = StochasticLIF()
+    state = lif.initial_state(x[0])
+    with pytest.raises(StateError, match=r"'rng' holds .* in int64 on cpu, got .* torch.float32"):
+        lif.run(x, state._replace(rng=state.rng.float()))

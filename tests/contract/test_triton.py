@@ -91,9 +91,17 @@ def test_parameters_of_channels_and_neurons(shape: tuple[int, ...]) -> None:
 def test_strided_input_and_gradient_without_a_copy() -> None:
     x = drive((6, 4, 8, 10), seed=2)
     views = [x.transpose(0, 1), x.transpose(2, 3), x[::2], x[..., ::3], x[:1].expand(9, -1, -1, -1), x.flip(0)]
+    views += [x[:, :1].expand(-1, 5, -1, -1), x[:, :, :1].expand(-1, -1, 3, -1), x.to(torch.complex64).conj().imag + x]
     for view in views:
-        for gz in (torch.ones(()).expand(view.shape), drive(tuple(view.shape), seed=3).transpose(-1, -2).mT):
+        summed = [torch.rand_like(view.sum(d, keepdim=True)).expand(view.shape) for d in range(4)]
+        for gz in (*summed, torch.ones(()).expand(view.shape), drive(tuple(view.shape), seed=3).transpose(-1, -2).mT):
             compare(LIF(), [view], gz)
+
+
+def test_strided_parameters() -> None:
+    wide = torch.rand(12, generator=torch.Generator().manual_seed(0)) + 0.5
+    for threshold in (nn.Parameter(wide[::2]), wide[:1].expand(6)):
+        compare(LIF(v_threshold=threshold), [drive((23, 4, 6))], drive((23, 4, 6), seed=1))
 
 
 def test_traced_states_and_chunks() -> None:
@@ -169,8 +177,11 @@ def test_a_captured_graph_draws_anew_and_equals_the_eager_call() -> None:
             captured = work()
         for t in captured:
             t.detach().fill_(torch.nan)
+        neuron(x[:, :2])  # what was made for the captured call is not kept for this one
+        junk = [torch.full((n,), 7.0, device="cuda") for n in range(1, 65)]
         graph.replay()
         assert all(torch.equal(a, b) for a, b in zip(captured, expected, strict=True))
+        assert len(junk) == 64
         if neuron._draws:  # the seed is read where it lies
             state[-1][0] += 1
             graph.replay()
@@ -191,6 +202,7 @@ def test_half_precision_is_float32_on_the_same_inputs(dtype: torch.dtype) -> Non
 
 @pytest.mark.gpu
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:TensorFloat32 tensor cores")
 def test_compiles_whole_on_the_gpu() -> None:
     net = nn.Sequential(nn.Linear(6, 9), LIF()).cuda()
     x, grads = drive((7, 2, 6)).cuda(), []

@@ -132,7 +132,7 @@ def or_nothing(tensors: Sequence[Tensor], state: Sequence[Tensor], real: torch.d
 
 def _uniform(gz: Tensor) -> np.ndarray:
     """A gradient that was expanded from one number (as `sum().backward()` makes it) is passed as that number."""
-    return _array(gz.as_strided((1, 1), (1, 1))) if not any(gz.stride()) and gz.numel() else rows(gz)
+    return _array(gz.as_strided((1, 1), (1, 1)) if not any(gz.stride()) and gz.numel() else gz.reshape(len(gz), -1))
 
 
 def _array(x: Tensor) -> np.ndarray:

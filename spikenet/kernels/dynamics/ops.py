@@ -124,6 +124,7 @@ def _plain(x: Tensor) -> bool:
         and not torch.compiler.is_compiling()
         and torch._C._len_torch_dispatch_stack() == 0
         and torch._C._functorch.peek_interpreter_stack() is None
+        and not x.is_neg()  # resolved by the dispatcher
     )
 
 
@@ -272,6 +273,6 @@ def scan(
         The output [T, *lanes] in the inputs' dtype, the states after the last step (none if `final` is false), and
         the state sequences [T, *lanes] (none if `trace` is false).
     """
-    call = _autograd if _plain(inputs[0]) else torch.ops.spikenet.dynamics
+    call = _autograd if all(map(_plain, inputs)) else torch.ops.spikenet.dynamics
     z, after, sequences, _ = call(program, inputs, state, params, spans, rng, False, final, trace)
     return z, after, sequences

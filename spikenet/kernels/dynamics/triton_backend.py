@@ -38,25 +38,19 @@ def why_not(program: Program, inputs: Sequence[Tensor], *_: Any) -> str | None:
 
 class Rows(NamedTuple):
     """A sequence [T, *lanes] as a kernel sees it: lane n of step t lies `time * t + outer * (n // inner) + near *
-    (n % inner)` elements from the start."""
+    (n % inner)` elements from the start. `flat`: the lanes of a step lie one after another."""
 
     tensor: Tensor
     time: int
     inner: int
     outer: int
     near: int
-
-    @property
-    def flat(self) -> bool:
-        """Whether the lanes of a step lie one after another."""
-        return self.near == 1 and (self.outer == self.inner or self.outer == 0)
+    flat: bool
 
 
 def rows(x: Tensor) -> Rows:
     """`x` without a copy, if its lanes lie in at most two dimensions; else a contiguous copy's rows."""
     lanes = math.prod(x.shape[1:])
-    if x.is_contiguous():
-        return Rows(x, lanes, lanes, 0, 1)
     groups: list[tuple[int, int]] = []  # (size, stride), the last dimension first, neighbours that run on merged
     for size, stride in zip(reversed(x.shape[1:]), reversed(x.stride()[1:]), strict=True):
         if size == 1:
@@ -66,9 +60,12 @@ def rows(x: Tensor) -> Rows:
         else:
             groups.append((size, stride))
     if len(groups) > 2:
-        return Rows(x.contiguous(), lanes, lanes, 0, 1)
-    (inner, near), (_, outer) = (*groups, *[(lanes, 1 if not groups else 0)] * 2)[:2]
-    return Rows(x, x.stride(0), inner, outer, near)
+        return rows(x.contiguous())
+    if len(groups) == 2:
+        (inner, near), (_, outer) = groups
+        return Rows(x, x.stride(0), inner, outer, near, False)
+    near = groups[0][1] if groups else 1
+    return Rows(x, x.stride(0), lanes, 0, near, near == 1)
 
 
 def forward(

@@ -40,11 +40,6 @@ def source(program: Program, direction: str, variant: Variant) -> str:
     return kernel.source()
 
 
-def arguments(program: Program, direction: str, variant: Variant) -> list[str]:
-    """The kernel's arguments in order, as `triton_backend` must pass them."""
-    return (_Forward if direction == "forward" else _Backward)(program, variant).arguments()
-
-
 class _Source:
     """A kernel in the making: its lines and constants, and what both directions share."""
 
@@ -134,6 +129,7 @@ class _Source:
             return pointers
         small = [*self.numbered("p", self.program.params), "rng"]
         small += self.numbered("s", self.program.state) if self.variant.uniform else []
+        small += [*self.numbered("gf", self.program.state), *self.numbered("gq", self.program.state)]
         return [a for a in pointers if a in small]
 
     # What both directions share.
@@ -278,7 +274,7 @@ class _Forward(_Source):
 
     def save_checkpoint(self) -> None:
         """The state before every chunk but the first."""
-        width = max(len(self.program.state), 1)
+        width = len(self.program.state)
         for j, n in enumerate(self.program.state):
             self.line(
                 f"tl.store(checkpoints + ((chunk - 1) * {width} + {j}) * lanes + lane, s_{n}, mask & (chunk > 0))"
@@ -365,7 +361,7 @@ class _Backward(_Source):
 
     def checkpoint(self, chunk: str, mask: str) -> None:
         """The state before `chunk` into `next_`: the initial one before the first."""
-        width = max(len(self.program.state), 1)
+        width = len(self.program.state)
         for j, n in enumerate(self.program.state):
             place = f"checkpoints + (({chunk} - 1) * {width} + {j}) * lanes + lane"
             self.line(f"next_{n} = tl.load({place}, {mask} & ({chunk} > 0), other=0.0)")
