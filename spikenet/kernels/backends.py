@@ -7,10 +7,14 @@ time raises: nothing falls back in silence.
 
 from __future__ import annotations
 
+import functools
+import importlib
 import warnings
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, NamedTuple
+
+from torch import Tensor
 
 from spikenet.errors import BackendError, UnknownNameError
 
@@ -24,6 +28,25 @@ class Implementation(NamedTuple):
     backend: str
     why_not: Callable[..., str | None]
     run: Callable[..., Any]
+
+
+def anywhere(*_: Any) -> None:
+    """The `why_not` of an implementation that always can."""
+
+
+def on_processor(x: Tensor, *_: Any) -> str | None:
+    """The `why_not` of Numba kernels that take any tensor of the CPU."""
+    return None if x.device.type == "cpu" else f"the Numba kernels run on the CPU, and the input is on {x.device}"
+
+
+def lazily(module: str, function: str) -> Callable[..., Any]:
+    """A function of a module that is loaded at the first call: Numba and Triton take their time."""
+
+    @functools.cache
+    def loaded() -> Callable[..., Any]:
+        return getattr(importlib.import_module(module), function)
+
+    return lambda *arguments: loaded()(*arguments)
 
 
 class _Choice:

@@ -6,10 +6,8 @@ row-major order; parameters come flat, with the number of neighbouring lanes tha
 
 from __future__ import annotations
 
-import functools
-import importlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,10 +16,11 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from spikenet.errors import BackendError
-from spikenet.kernels.backends import Implementation, Operation
+from spikenet.kernels.backends import Implementation, Operation, anywhere, lazily
 from spikenet.kernels.dynamics import reference
 from spikenet.kernels.dynamics.trace import Program
 
+_HERE = "spikenet.kernels.dynamics"
 _programs: dict[str, Program] = {}
 
 
@@ -30,26 +29,12 @@ def register(program: Program) -> str:
     return _programs.setdefault(program.key, program).key
 
 
-def _anywhere(*_: Any) -> None:
-    return None
-
-
-def _lazily(backend: str, function: str) -> Callable[..., Any]:
-    """A function of a backend's module, which is loaded at the first call."""
-
-    @functools.cache
-    def loaded() -> Callable[..., Any]:
-        return getattr(importlib.import_module(f"spikenet.kernels.dynamics.{backend}_backend"), function)
-
-    return lambda *arguments: loaded()(*arguments)
-
-
 def _operation(name: str, function: str) -> Operation:
     kernels = (
-        Implementation(backend, _lazily(backend, "why_not"), _lazily(backend, function))
-        for backend in ("triton", "numba")
+        Implementation(name, lazily(f"{_HERE}.{name}_backend", "why_not"), lazily(f"{_HERE}.{name}_backend", function))
+        for name in ("triton", "numba")
     )
-    return Operation(name, *kernels, Implementation("reference", _anywhere, getattr(reference, function)))
+    return Operation(name, *kernels, Implementation("reference", anywhere, getattr(reference, function)))
 
 
 FORWARD = _operation("dynamics", "forward")

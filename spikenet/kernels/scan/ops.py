@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from spikenet.errors import DtypeError, ShapeError
-from spikenet.kernels.backends import Implementation, Operation
+from spikenet.kernels.backends import Implementation, Operation, anywhere, lazily, on_processor
 from spikenet.kernels.triton_device import why_not_on
 
 REAL = {torch.float64: torch.float64}  # what a dtype is computed in, if not in float32
@@ -35,37 +35,17 @@ def _reference(x: Tensor, a: Tensor, h0: Tensor, reverse: bool) -> Tensor:
     return torch.stack(rows[::-1] if reverse else rows)
 
 
-def _anywhere(*_: Any) -> None:
-    return None
-
-
-def _numba_why_not(x: Tensor, *_: Any) -> str | None:
-    return None if x.device.type == "cpu" else f"the Numba kernels run on the CPU, and the input is on {x.device}"
-
-
-def _numba(*arguments: Any) -> Tensor:
-    from spikenet.kernels.scan import numba_kernel
-
-    return numba_kernel.run(*arguments)
-
-
 def _triton_why_not(x: Tensor, *_: Any) -> str | None:
     if x.dtype == torch.float64:
         return "the Triton kernels compute in float32, and the input is torch.float64"
     return why_not_on(x)
 
 
-def _triton(*arguments: Any) -> Tensor:
-    from spikenet.kernels.scan import triton_kernel
-
-    return triton_kernel.run(*arguments)
-
-
 SCAN = Operation(
     "linear_scan",
-    Implementation("triton", _triton_why_not, _triton),
-    Implementation("numba", _numba_why_not, _numba),
-    Implementation("reference", _anywhere, _reference),
+    Implementation("triton", _triton_why_not, lazily("spikenet.kernels.scan.triton_kernel", "run")),
+    Implementation("numba", on_processor, lazily("spikenet.kernels.scan.numba_kernel", "run")),
+    Implementation("reference", anywhere, _reference),
 )
 
 _library = torch.library.Library("spikenet", "FRAGMENT")

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from spikenet.errors import ArgumentError, DtypeError, ShapeError
-from spikenet.kernels.backends import Implementation, Operation
+from spikenet.kernels.backends import Implementation, Operation, anywhere, lazily, on_processor
 from spikenet.kernels.triton_device import why_not_on
 
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
@@ -34,54 +34,22 @@ def _reference_unpack(words: Tensor, count: int, dtype: torch.dtype) -> Tensor:
     return bits.view(-1)[:count].to(dtype)
 
 
-def _anywhere(*_: Any) -> None:
-    return None
-
-
-def _numba_why_not(x: Tensor, *_: Any) -> str | None:
-    return None if x.device.type == "cpu" else f"the Numba kernels run on the CPU, and the input is on {x.device}"
-
-
-def _numba_pack(spikes: Tensor) -> tuple[Tensor, Tensor]:
-    from spikenet.kernels.synapse import numba_pack
-
-    return numba_pack.pack(spikes)
-
-
-def _numba_unpack(words: Tensor, count: int, dtype: torch.dtype) -> Tensor:
-    from spikenet.kernels.synapse import numba_pack
-
-    return numba_pack.unpack(words, count, dtype)
-
-
 def _triton_why_not(x: Tensor, *_: Any) -> str | None:
     return why_not_on(x)
-
-
-def _triton_pack(spikes: Tensor) -> tuple[Tensor, Tensor]:
-    from spikenet.kernels.synapse import triton_pack
-
-    return triton_pack.pack(spikes)
-
-
-def _triton_unpack(words: Tensor, count: int, dtype: torch.dtype) -> Tensor:
-    from spikenet.kernels.synapse import triton_pack
-
-    return triton_pack.unpack(words, count, dtype)
 
 
 # Each `pack` also returns [1], nonzero if every value was 0 or 1, left on the device.
 PACK = Operation(
     "pack",
-    Implementation("triton", _triton_why_not, _triton_pack),
-    Implementation("numba", _numba_why_not, _numba_pack),
-    Implementation("reference", _anywhere, _reference_pack),
+    Implementation("triton", _triton_why_not, lazily("spikenet.kernels.synapse.triton_pack", "pack")),
+    Implementation("numba", on_processor, lazily("spikenet.kernels.synapse.numba_pack", "pack")),
+    Implementation("reference", anywhere, _reference_pack),
 )
 UNPACK = Operation(
     "unpack",
-    Implementation("triton", _triton_why_not, _triton_unpack),
-    Implementation("numba", _numba_why_not, _numba_unpack),
-    Implementation("reference", _anywhere, _reference_unpack),
+    Implementation("triton", _triton_why_not, lazily("spikenet.kernels.synapse.triton_pack", "unpack")),
+    Implementation("numba", on_processor, lazily("spikenet.kernels.synapse.numba_pack", "unpack")),
+    Implementation("reference", anywhere, _reference_unpack),
 )
 
 _library = torch.library.Library("spikenet", "FRAGMENT")
