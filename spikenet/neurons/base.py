@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections import namedtuple
 from collections.abc import Callable, Mapping, Sequence
@@ -22,6 +21,7 @@ from spikenet.errors import (
 )
 from spikenet.kernels.dynamics import ALPHA, Emit, register, scan, trace
 from spikenet.neurons.carry import carrier
+from spikenet.neurons.constants import number, passing
 from spikenet.neurons.surrogate import Spike, Surrogate
 from spikenet.neurons.surrogate import surrogate as _surrogate
 
@@ -190,7 +190,7 @@ class Neuron(nn.Module, metaclass=_Traced):
     def _start(self, x: Tensor, known: dict[str, Tensor]) -> list[Tensor]:
         """The values of the initial state for a sequence like `x`, equal ones held once."""
         real = _real(x.dtype)
-        numbers = (known[v] if isinstance(v, str) else _number(v, real, x.device) for v in self.state.values())
+        numbers = (known[v] if isinstance(v, str) else number(v, real, x.device) for v in self.state.values())
         return [v.expand(x.shape[1:]) for v in numbers]
 
     def _split(self, arguments: tuple[Any, ...], keyword: dict[str, Any]) -> tuple[list[Tensor], Any]:
@@ -253,7 +253,7 @@ class Neuron(nn.Module, metaclass=_Traced):
         longer than the kernel. A CUDA graph works them out anew at each replay.
         """
         declared = self._declared()
-        if _passing(inputs[0]) or any(v.requires_grad or v.is_inference() for v in declared.values()):
+        if passing(inputs[0]) or any(v.requires_grad or v.is_inference() for v in declared.values()):
             return self._prepare(self._checked(inputs), declared)
         stamp = [(id(v), v.data_ptr(), v._version) for v in declared.values()]
         key = [(type(x), x.shape, x.dtype, x.device) for x in inputs if isinstance(x, Tensor)]
@@ -273,7 +273,7 @@ class Neuron(nn.Module, metaclass=_Traced):
             self._fits(name, value, x)
         known = self._kernel_params(declared, _real(x.dtype))
         flat = [_flat_param(known[name], x.shape[2:]) for name in self._used]
-        alpha = _number(self.emit.alpha, _real(x.dtype), x.device)
+        alpha = number(self.emit.alpha, _real(x.dtype), x.device)
         return [*(f for f, _ in flat), alpha], [*(span for _, span in flat), 1], self._start(x, known)
 
     def _checked(self, inputs: list[Tensor]) -> Tensor:
@@ -370,28 +370,6 @@ class Neuron(nn.Module, metaclass=_Traced):
 def _real(dtype: torch.dtype) -> torch.dtype:
     """The precision that states and arithmetic have for inputs of `dtype`."""
     return torch.float64 if dtype == torch.float64 else torch.float32
-
-
-@functools.cache  # never let go: a CUDA graph may read it
-def _held(value: float, real: torch.dtype, device: torch.device) -> Tensor:
-    with torch.inference_mode(False):
-        return torch.full((1,), value, dtype=real, device=device)
-
-
-def _number(value: float, real: torch.dtype, device: torch.device) -> Tensor:
-    """A constant [1] on a device, made once: at few time steps making it anew would cost as much as the kernel."""
-    if torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack() or _capturing(device):
-        return torch.full((1,), value, dtype=real, device=device)
-    return _held(value, real, device)
-
-
-def _passing(x: Any) -> bool:
-    """Whether what is made now is not there to be kept: while torch traces, or captures a CUDA graph."""
-    return torch.compiler.is_compiling() or (isinstance(x, Tensor) and _capturing(x.device))
-
-
-def _capturing(device: torch.device) -> bool:
-    return device.type == "cuda" and torch.cuda.is_current_stream_capturing()
 
 
 def _flat_param(value: Tensor, features: torch.Size) -> tuple[Tensor, int]:
