@@ -425,5 +425,6 @@ def test_bad_layers_are_refused() -> None:
         Recurrent(Noisy(), 4, into="curent")
     with pytest.raises(ArgumentError, match="takes a Neuron, got PSN"):
         Recurrent(PSN(4), 4)  # type: ignore[arg-type]
-    with pytest.raises(ArgumentError, match="features must be a number above 0, got 0"):
-        Recurrent(LIF(), 0)
+    for features in (0, 2.5, "4"):
+        with pytest.raises(ArgumentError, match=f"features must be a whole number above 0, got {features!r}"):
+            Recurrent(LIF(), features)  # type: ignore[arg-type]
