@@ -17,7 +17,8 @@ from spikenet.errors import ArgumentError, BackendError, DeviceError, DtypeError
 from spikenet.kernels import use_backend
 from spikenet.kernels.recurrent import numba_backend, ops
 from spikenet.layers import Recurrent, RecurrentState, Stream
-from spikenet.neurons import IF, LIF, PSN, Neuron, SEAdLIF, detach
+from spikenet.neurons import IF, LIF, PSN, Neuron, SEAdLIF, StochasticLIF, detach
+from spikenet.neurons.emission import ScoreFunction
 from tests.neurons.test_gradcheck import smooth
 
 
@@ -463,6 +464,8 @@ def test_bad_layers_are_refused() -> None:
         Recurrent(Noisy(), 4, into="curent")
     with pytest.raises(ArgumentError, match="takes a Neuron, got PSN"):
         Recurrent(PSN(4), 4)  # type: ignore[arg-type]
+    with pytest.raises(ArgumentError, match=r"which ScoreFunction\(.*\) does not allow; ScaledStraightThrough would"):
+        Recurrent(StochasticLIF(emission=ScoreFunction()), 4)
     for features in (0, 2.5, "4"):
         with pytest.raises(ArgumentError, match=f"features must be a whole number above 0, got {features!r}"):
             Recurrent(LIF(), features)  # type: ignore[arg-type]
