@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from numbers import Integral
 from typing import Any, NamedTuple
 
 import torch
@@ -55,7 +54,7 @@ class Recurrent(nn.Module):
         `neuron`'s own.
 
     Raises:
-        ArgumentError: if `neuron` is no `Neuron` or its emission is `ScoreFunction`, `features` no whole number above 0,
+        ArgumentError: if `neuron` is no `Neuron` or its emission a `ScoreFunction`, `features` no whole number above 0,
             or `into` missing where it is needed.
         UnknownNameError: if the neuron has no input `into`.
         ShapeError, DeviceError, StateError: on a call, if an input or state does not go with the weights.
@@ -85,7 +84,7 @@ class Recurrent(nn.Module):
                 f"Recurrent sends gradients through the spikes that come back, which {neuron.emit} does not allow; "
                 "ScaledStraightThrough would work"
             )
-        if not isinstance(features, Integral) or features < 1:
+        if not hasattr(features, "__index__") or features < 1:
             raise ArgumentError(f"Recurrent.features must be a whole number above 0, got {features!r}")
         self.neuron, self.features, self.autapses = neuron, features, autapses
         self.into = _named(neuron, into)
