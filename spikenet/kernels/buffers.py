@@ -20,6 +20,8 @@ from torch import Tensor
 SMALLEST = 1 << 20  # bytes; smaller tensors come from torch's allocator
 LARGEST_IDLE = 1 << 29  # bytes kept idle in all
 PAGE = mmap.PAGESIZE
+# A forked child has the parent's buffers, idle ones too: what it writes must stay its own. Windows has no fork.
+_OWN = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
 
 _idle: dict[int, deque[np.ndarray]] = {}
 _lock = threading.RLock()  # a buffer may come back while its own thread is in here
@@ -55,7 +57,7 @@ def _take(size: int) -> np.ndarray:
 
 def _fresh(size: int) -> np.ndarray:
     """Pages of its own, huge ones where the system has them: fewer faults, fewer address translations."""
-    pages = mmap.mmap(-1, size)
+    pages = mmap.mmap(-1, size, **_OWN)
     if hasattr(mmap, "MADV_HUGEPAGE"):
         with contextlib.suppress(OSError):  # a kernel built without them
             pages.madvise(mmap.MADV_HUGEPAGE)

@@ -54,7 +54,8 @@ class Recurrent(nn.Module):
         `neuron`'s own.
 
     Raises:
-        ArgumentError: if `neuron` is no `Neuron`, `features` not above 0, or `into` missing where it is needed.
+        ArgumentError: if `neuron` is no `Neuron` or its emission a `ScoreFunction`, `features` no whole number above 0,
+            or `into` missing where it is needed.
         UnknownNameError: if the neuron has no input `into`.
         ShapeError, DeviceError, StateError: on a call, if an input or state does not go with the weights.
 
@@ -78,8 +79,13 @@ class Recurrent(nn.Module):
         super().__init__()
         if not isinstance(neuron, Neuron):
             raise ArgumentError(f"Recurrent takes a Neuron, got {type(neuron).__name__}, which has no single step")
-        if features < 1:
-            raise ArgumentError(f"Recurrent.features must be a number above 0, got {features}")
+        if getattr(neuron.emit, "detaches_reset", False):
+            raise ArgumentError(
+                f"Recurrent sends gradients through the spikes that come back, which {neuron.emit} does not allow; "
+                "ScaledStraightThrough would work"
+            )
+        if not hasattr(features, "__index__") or features < 1:
+            raise ArgumentError(f"Recurrent.features must be a whole number above 0, got {features!r}")
         self.neuron, self.features, self.autapses = neuron, features, autapses
         self.into = _named(neuron, into)
         self.weight = nn.Parameter(torch.empty(features, features, device=device, dtype=dtype))

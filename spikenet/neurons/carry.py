@@ -1,7 +1,7 @@
 """States that go from one call to the next while a `spikenet.layers.Stream` runs a module.
 
-A module with state asks `carried(self)` for the state of this call and hands the new one back. Outside a stream
-nothing is carried, and every call starts from the initial state.
+A module with state asks `carrier()` for the stream that runs it, takes the state of this call from it and hands the
+new one back. Outside a stream nothing is carried, and every call starts from the initial state.
 """
 
 from __future__ import annotations

@@ -99,9 +99,12 @@ class ScoreFunction(Bernoulli):
     """Slope `d log P(z) / du`: `alpha (z - p)` for the logistic link. The likelihood ratio, or REINFORCE: unbiased.
 
     The gradient that reaches the spikes must be the loss itself, less a baseline, not its derivative:
-    see `spikenet.neurons.score_loss`. What a spike does to the neuron's own future is then part of that loss, so the
-    reset must be detached. Bengio et al. 2013; Williams, Machine Learning 8, 1992.
+    see `spikenet.neurons.score_loss`. What a spike does to the neuron's own future is then part of that loss, so no
+    gradient passes through the reset's spike, whatever the neuron. Bengio et al. 2013; Williams, Machine Learning 8,
+    1992.
     """
+
+    detaches_reset: ClassVar[bool] = True
 
     def slope(self, u: Any, d: Any, alpha: Any) -> Any:
         p, dp = self.probability(u, alpha), self.link.slope(u, alpha)

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from spikenet.kernels.dynamics.words import detach, where
+from spikenet.kernels.dynamics.words import detach, floor, where
 from spikenet.neurons.emission import IntegerCounts, Ternary
 from spikenet.neurons.lif import IF, LIF
 from spikenet.neurons.surrogate import Surrogate
@@ -60,7 +60,8 @@ class MultiSpikeLIF(LIF):
         return h.v / p.v_threshold
 
     def reset(self, h: Any, z: Any, p: Any) -> dict[str, Any]:
-        count = z * p.alpha  # the emission's run-time number is D
+        near = z * p.alpha  # the emission's run-time number is D; z was rounded, so that this may not be whole
+        count = near + detach(floor(near + 0.5) - near)
         return {"v": h.v - (detach(count) if self.detach_reset else count) * p.v_threshold}
 
 

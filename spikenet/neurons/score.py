@@ -18,7 +18,7 @@ def score_loss(spikes: Tensor, losses: Tensor, baseline: Tensor | float = 0.0) -
     Its value means nothing. Bengio, Leonard and Courville, arXiv 1308.3432, 2013.
 
     Args:
-        spikes: `[T, B, *features]`, from a neuron with a `ScoreFunction` emission and a detached reset.
+        spikes: `[T, B, *features]`, from a neuron with a `ScoreFunction` emission.
         losses: one loss a sample, `[B]`.
         baseline: subtracted from the losses, broadcast against the spikes; any that does not depend on a sample's own
             spikes keeps the estimate unbiased.

@@ -25,7 +25,7 @@ class StochasticLIF(LIF):
         emission: the link and the gradient's estimator, of `spikenet.neurons.emission`; by default
             `ScaledStraightThrough(sigmoid(4))`. For an exponential hazard take the link `escape`.
         tau, v_threshold, v_reset, decay_input, v_rest, dt: as in `LIF`.
-        detach_reset: let no gradient pass through the reset's spike; `ScoreFunction` needs it so.
+        detach_reset: let no gradient pass through the reset's spike. With `ScoreFunction` none ever does.
 
     Shape:
         `[T, B, *features]` -> `[T, B, *features]`; state `v` `[B, *features]`, and `rng` (seed and step).

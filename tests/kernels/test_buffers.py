@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import gc
+import os
 
+import pytest
 import torch
 
 from spikenet.kernels import buffers
@@ -43,3 +45,29 @@ def test_idle_memory_has_a_limit(monkeypatch) -> None:  # type: ignore[no-untype
     buffers.empty((3 << 20,), torch.uint8)  # lent and given back at once
     gc.collect()
     assert list(buffers._idle) == [3 << 20]  # the older size made room
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+def test_a_forked_child_writes_to_pages_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(buffers, "_idle", {})
+    shape = (1 << 20,)
+    held = buffers.empty(shape, torch.float32).fill_(1.0)
+    buffers.empty(shape, torch.float32)  # idles from here on, and both processes take it
+    gc.collect()
+    ready, go = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.read(ready, 1)
+            for tensor in (held, buffers.empty(shape, torch.float32)):
+                tensor.numpy()[:] = 7.0  # torch's threads have not come along
+        finally:
+            os._exit(0)
+    taken = buffers.empty(shape, torch.float32).fill_(2.0)
+    os.write(go, b"x")
+    os.waitpid(child, 0)
+    os.close(ready)
+    os.close(go)
+    assert held.eq(1.0).all()
+    assert taken.eq(2.0).all()

@@ -15,9 +15,10 @@ from torch.nn import functional
 
 from spikenet.errors import ArgumentError, BackendError, DeviceError, DtypeError, ShapeError, StateError
 from spikenet.kernels import use_backend
-from spikenet.kernels.recurrent import numba_backend
+from spikenet.kernels.recurrent import numba_backend, ops
 from spikenet.layers import Recurrent, RecurrentState, Stream
-from spikenet.neurons import IF, LIF, PSN, Neuron, SEAdLIF, detach
+from spikenet.neurons import IF, LIF, PSN, Neuron, SEAdLIF, StochasticLIF, detach
+from spikenet.neurons.emission import ScoreFunction
 from tests.neurons.test_gradcheck import smooth
 
 
@@ -370,6 +371,44 @@ def test_autocast_keeps_half_precision_inputs() -> None:
     assert net[1].weight.grad.isfinite().all()
 
 
+def test_autocast_changes_nothing_for_full_precision_inputs(way: str) -> None:
+    layer, seen = made("LIF"), []
+    (x,) = drive(layer, dtype=torch.float32)
+    leaves = [x.requires_grad_(), *layer.parameters()]
+    for enabled in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            z, state = layer.run(x, state=None)
+            seen.append([z, state.neuron.v, *torch.autograd.grad(z.sum() + state.neuron.v.sum(), leaves)])
+    for plain, cast in zip(*seen, strict=True):
+        assert plain.dtype == cast.dtype == torch.float32
+        assert torch.equal(plain, cast)
+
+
+def test_an_unused_state_sequence_costs_no_gradient(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    layer = made("SEAdLIF")
+    (x,) = drive(layer)
+    leaves, given = [x.requires_grad_(), layer.weight], []
+    kernel = ops.BACKWARD
+
+    def spied(*arguments: Any, **options: Any) -> Any:
+        given.append(arguments[-4:-1])
+        return kernel(*arguments, **options)
+
+    monkeypatch.setattr(ops, "BACKWARD", spied)
+    z, states = layer.trace(x)
+    from_spikes = torch.autograd.grad(z.sum(), leaves, retain_graph=True)
+    first, *_ = states.neuron
+    from_states = torch.autograd.grad(first.sum(), leaves)
+    (_, after, sequences), (gz, _, both) = given
+    assert not after
+    assert not sequences
+    assert gz.untyped_storage().nbytes() == both[1].untyped_storage().nbytes() == 8  # one float64
+    for loss, got in ((0, from_spikes), (1, from_states)):
+        z, states = plain(layer, [x], layer.initial_state(x[0]))
+        for a, b in zip(got, torch.autograd.grad((z, states[0])[loss].sum(), leaves), strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-6)
+
+
 def test_compile_sees_one_operator(layer: Recurrent) -> None:
     inputs = [x.requires_grad_() for x in drive(layer)]
     with torch.no_grad():
@@ -425,5 +464,8 @@ def test_bad_layers_are_refused() -> None:
         Recurrent(Noisy(), 4, into="curent")
     with pytest.raises(ArgumentError, match="takes a Neuron, got PSN"):
         Recurrent(PSN(4), 4)  # type: ignore[arg-type]
-    with pytest.raises(ArgumentError, match="features must be a number above 0, got 0"):
-        Recurrent(LIF(), 0)
+    with pytest.raises(ArgumentError, match=r"which ScoreFunction\(.*\) does not allow; ScaledStraightThrough would"):
+        Recurrent(StochasticLIF(emission=ScoreFunction()), 4)
+    for features in (0, 2.5, "4"):
+        with pytest.raises(ArgumentError, match=f"features must be a whole number above 0, got {features!r}"):
+            Recurrent(LIF(), features)  # type: ignore[arg-type]

@@ -126,6 +126,28 @@ def test_autocast_takes_half_precision() -> None:
     assert all(p.grad.isfinite().all() and p.grad.dtype == torch.float32 for p in net.parameters())
 
 
+def test_the_operator_has_the_dtype_of_its_spikes_under_autocast() -> None:
+    layer, seen = pair(dtype=torch.float32)[0], []
+    x = spikes(6, 37, dtype=torch.float32).requires_grad_()
+    for enabled in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            y = spike_linear(x, layer.weight, layer.bias)
+            seen.append([y, *torch.autograd.grad(y.sum(), [x, layer.weight, layer.bias])])
+    for plain, cast in zip(*seen, strict=True):
+        assert plain.dtype == cast.dtype == torch.float32
+        assert torch.equal(plain, cast)
+
+
+def test_a_frozen_weight_keeps_no_spikes() -> None:
+    layer, kept = pair(dtype=torch.float32)[0].requires_grad_(False), []
+    x = spikes(640, 37, dtype=torch.float32).requires_grad_()
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: (kept.append(t), t)[1], lambda t: t):
+        y = layer(x)
+    assert [t.untyped_storage().nbytes() for t in kept if t.dtype == torch.uint8] == [0]
+    y.sum().backward()
+    torch.testing.assert_close(x.grad, layer.weight.sum(0).expand(640, 37))
+
+
 def test_a_network_of_spikes_streams() -> None:
     net = nn.Sequential(SpikingLinear(37, 11), LIF(v_threshold=0.2), SpikingLinear(11, 3)).double()
     x, stream = spikes(9, 2, 37), Stream(net)
@@ -138,6 +160,13 @@ def test_what_is_refused() -> None:
         layer(spikes(4, 36))
     with pytest.raises(DtypeError, match=r"spikes are torch\.float32, the weight torch\.float64"):
         layer(spikes(4, 37, dtype=torch.float32))
+    x, weight = spikes(4, 37), layer.weight
+    with pytest.raises(ShapeError, match=r"takes a bias of shape \(11,\), got \(1, 11\)"):
+        spike_linear(x, weight, torch.zeros(1, 11, dtype=torch.float64))
+    with pytest.raises(DtypeError, match=r"spikes are torch\.float64, the bias torch\.float32"):
+        spike_linear(x, weight, torch.zeros(11))
+    with pytest.raises(DeviceError, match=r"spikes are on cpu, the bias on meta"):
+        spike_linear(x, weight, torch.zeros(11, dtype=torch.float64, device="meta"))
     with pytest.raises(DeviceError, match="the spikes are on cpu, the weight on meta"):
         pair(device="meta")[0](spikes(4, 37))
     with pytest.raises(ShapeError, match=r"spike_linear takes \[M, 37\], got \(2, 4, 37\)"):

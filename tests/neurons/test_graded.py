@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from spikenet.events import expand
+from spikenet.kernels import use_backend
 from spikenet.neurons import MultiSpikeLIF, TernaryIF, TernaryLIF
 from spikenet.neurons import surrogate as sg
 
@@ -86,6 +87,17 @@ def test_multi_spike_trains_as_published() -> None:
     neuron = MultiSpikeLIF(4, learned(1.5), learned(0.7))
     z = check(neuron, ["tau", "v_threshold"], lambda x, *p: multi_spike(x, *p, 4), drive((45, 3, 37), 2.0, 0.8))
     assert set(z.unique().tolist()) == {0.0, 0.25, 0.5, 0.75, 1.0}
+
+
+@pytest.mark.parametrize("backend", ["numba", "reference"])
+def test_the_reset_subtracts_whole_counts(backend: str) -> None:
+    """At tau = dt the potential is the input: a whole number of thresholds leaves nothing. 1 / 49 * 49 is below 1."""
+    x = torch.arange(50.0).view(50, 1, 1)
+    with use_backend(backend):
+        z, state = MultiSpikeLIF(49, 1.0).trace(x)
+    assert torch.equal((z * 49).round(), x)
+    assert not torch.equal(z * 49, x)
+    assert not state.v.any()
 
 
 def test_ternary_trains_as_published() -> None:

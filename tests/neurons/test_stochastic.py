@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from spikenet.kernels import use_backend
-from spikenet.neurons import StochasticLIF, score_loss
+from spikenet.neurons import MetaNeuron, Neuron, StochasticLIF, score_loss
 from spikenet.neurons import surrogate as sg
 from spikenet.neurons.emission import NoisyRectifier, ScaledStraightThrough, ScoreFunction, escape
 
@@ -46,33 +46,53 @@ def test_the_firing_rate_is_that_of_the_renewal_process(name: str) -> None:
     assert float(counts.mean()) == pytest.approx(expected, abs=5 * float(counts.std()) / math.sqrt(lanes))
 
 
-def chance(train: tuple[int, ...], x: Tensor, tau: float) -> Tensor:
-    """Probability of one spike train, by the chain rule, in float64."""
-    v, product = torch.zeros((), dtype=torch.float64), torch.ones((), dtype=torch.float64)
+def lif_step(v: Tensor, u: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+    return v + (x - v) / 2.5, u
+
+
+def meta_step(v: Tensor, u: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+    return v + (v * v - v - u + x), u + 0.02 * (0.2 * v - u)
+
+
+def chance(train: tuple[int, ...], x: Tensor, step: Callable[..., tuple[Tensor, Tensor]], jump: float) -> Tensor:
+    """Probability of one spike train, by the chain rule, in float64; a spike sets v to 0 and adds `jump` to u."""
+    v, u, product = x.new_zeros(()), x.new_tensor(0.08), x.new_ones(())
     for x_t, z in zip(x, train, strict=True):
-        h = v + (x_t - v) / tau
-        p = torch.sigmoid(3.0 * (h - 1.0))
-        product, v = product * (p if z else 1 - p), (0.0 * h if z else h)
+        v, u = step(v, u, x_t)
+        p = torch.sigmoid(3.0 * (v - 1.0))
+        product, v, u = product * (p if z else 1 - p), (0.0 * v if z else v), u + jump * z
     return product
 
 
+SCORE = ScoreFunction(sg.sigmoid(3.0))
+SCORED: dict[str, tuple[Callable[[], Neuron], Callable[..., tuple[Tensor, Tensor]], float, tuple[float, ...]]] = {
+    "LIF": (lambda: StochasticLIF(2.5, emission=SCORE), lif_step, 0.0, (1.7, 0.8, 1.3)),
+    "LIF_attached": (
+        lambda: StochasticLIF(2.5, emission=SCORE, detach_reset=False),
+        *(lif_step, 0.0, (1.7, 0.8, 1.3)),
+    ),
+    "Meta": (lambda: MetaNeuron(d=0.2, v_threshold=1.0, emission=SCORE), meta_step, 0.2, (0.9, 0.6, 0.8)),
+}
+
+
 @pytest.mark.parametrize("backend", ["numba", "reference"])
-def test_the_score_functions_mean_is_the_exact_gradient_over_all_trains(backend: str) -> None:
-    drive, lanes, tau = torch.tensor([1.7, 0.8, 1.3]), 4000, 2.5
+@pytest.mark.parametrize("name", SCORED)
+def test_the_score_functions_mean_is_the_exact_gradient_over_all_trains(name: str, backend: str) -> None:
+    make, step, jump, numbers = SCORED[name]
+    drive, lanes = torch.tensor(numbers), 4000
     trains = list(itertools.product((0, 1), repeat=3))
     losses = {train: math.sin(3.0 * k + 1) for k, train in enumerate(trains)}
     x64 = drive.double().requires_grad_()
-    (exact,) = torch.autograd.grad(sum(chance(t, x64, tau) * losses[t] for t in trains), x64)
+    (exact,) = torch.autograd.grad(sum(chance(t, x64, step, jump) * losses[t] for t in trains), x64)
 
-    neuron = StochasticLIF(tau, emission=ScoreFunction(sg.sigmoid(3.0)))
     x = drive.view(3, 1, 1).repeat(1, lanes, 1).requires_grad_()
     with use_backend(backend):
-        z = neuron(x)
+        z = make()(x)
         drawn = [tuple(int(s) for s in train) for train in z.detach()[:, :, 0].T]
         score_loss(z, torch.tensor([losses[t] for t in drawn])).backward()
     gradients = {train: x.grad[:, lane, 0].double() * lanes for lane, train in enumerate(drawn)}
     assert set(gradients) == set(trains)  # every train was drawn, so the mean over trains can be taken exactly
-    mean = sum(chance(t, x64.detach(), tau) * gradients[t] for t in trains)
+    mean = sum(chance(t, x64.detach(), step, jump) * gradients[t] for t in trains)
     torch.testing.assert_close(mean, exact, rtol=1e-5, atol=1e-6)
 
 

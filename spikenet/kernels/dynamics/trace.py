@@ -178,7 +178,8 @@ class Emit(Protocol):
 
     `alpha` is the surrogate's sharpness, a run-time number. `binary` says that `z` is 0 or 1, so that
     `blend` may select. `draws` names random numbers of its own ("uniform" on (0, 1) or "normal", one a lane and
-    step); value and slope find them in `d`, the same ones for both.
+    step); value and slope find them in `d`, the same ones for both. An emission whose slope is not a derivative of its
+    output has `detaches_reset = True`: then `reset` sees a `z` without a derivative.
     """
 
     @property
@@ -254,6 +255,7 @@ def trace(
 ) -> Program:
     """Record `equations`. Names of kernel parameters come from `params`, and `alpha` is added to them."""
     p_names, output = (*params, ALPHA), equations.emit
+    apart = getattr(output, "detaches_reset", False)
     drawn = _drawn(draws, output.draws)
     p = _names("p", p_names)
     charge = _phase("c", equations.charge, _names("s", state), _names("x", inputs), _names("d", dict(draws)), p)
@@ -263,7 +265,7 @@ def trace(
     emit = _phase("e", lambda u, d, a: {"z": output.value(u, d, a)}, *known)
     slope = _phase("g", lambda u, d, a: {"sg": output.slope(u, d, a)}, *known)
     z = _single("z", "value" if output.binary else "graded")
-    reset = _phase("r", equations.reset, h, z, p)
+    reset = _phase("r", lambda h, z, p: equations.reset(h, record("detach", z) if apart else z, p), h, z, p)
     reset = Phase(reset.operations, _checked(reset.results, state))
     binary = output.binary
     return Program(tuple(inputs), tuple(state), p_names, drawn, binary, charge, fire, emit, slope, reset)

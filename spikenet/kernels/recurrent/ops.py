@@ -24,7 +24,7 @@ from torch import Tensor
 from spikenet.errors import BackendError
 from spikenet.kernels.backends import Implementation, Operation
 from spikenet.kernels.dynamics.ops import FORWARD as STEPS
-from spikenet.kernels.dynamics.ops import refuse_forward_mode, registered
+from spikenet.kernels.dynamics.ops import _some, _zero, refuse_forward_mode, registered
 
 
 def _lazily(backend: str, function: str) -> Callable[..., Any]:
@@ -55,11 +55,13 @@ _library.define(
 
 
 def _forward(program: str, inputs: Sequence[Tensor], *rest: Any) -> Any:
-    return FORWARD(registered(program), inputs, *rest, size=inputs[0].numel())
+    with torch.autocast(inputs[0].device.type, enabled=False):  # the outputs have the inputs' dtype
+        return FORWARD(registered(program), inputs, *rest, size=inputs[0].numel())
 
 
 def _backward(program: str, inputs: Sequence[Tensor], *rest: Any) -> Any:
-    return BACKWARD(registered(program), inputs, *rest, size=inputs[0].numel())
+    with torch.autocast(inputs[0].device.type, enabled=False):
+        return BACKWARD(registered(program), inputs, *rest, size=inputs[0].numel())
 
 
 def _fake_forward(
@@ -131,15 +133,18 @@ class _Recurrent(torch.autograd.Function):
         seen = [total if k == call.into else x for k, x in enumerate(inputs)]
         ctx.save_for_backward(rng, weight, before, *seen, *state, *params)
         ctx.call = call
+        ctx.set_materialize_grads(False)
         return (z, *after, *sequences)
 
     @staticmethod
-    def backward(ctx: Any, gz: Tensor, *rest: Tensor) -> Any:
+    def backward(ctx: Any, gz: Tensor | None, *rest: Tensor | None) -> Any:
         if torch.is_grad_enabled():
             raise BackendError("recurrent has no second derivative: call grad or backward without create_graph=True")
         call, (rng, weight, before, *saved) = ctx.call, ctx.saved_tensors
         inputs, state, params = call.split(saved)
-        n = call.counts[1] if call.final else 0
+        x, real, n = inputs[call.into], params[0].dtype, call.counts[1] if call.final else 0
+        gz = _zero(x, x.shape, x.dtype) if gz is None else gz
+        given = gz, _some(rest[:n], x, x.shape[1:], real), _some(rest[n:], x, x.shape, real)
         learned = call.split(ctx.needs_input_grad[4:])[2]
         wanted = [m for m, wants in enumerate(learned) if wants]
         z, _, _, checkpoints = torch.ops.spikenet.dynamics(
@@ -147,11 +152,12 @@ class _Recurrent(torch.autograd.Function):
         )
         gx, gs, gp = torch.ops.spikenet.recurrent_backward(
             *(call.program, inputs, call.into, weight, state, params, call.spans, rng, checkpoints),
-            *(gz, rest[:n], rest[n:], wanted),
+            *(*given, wanted),
         )
         wants_weight, wants_before = ctx.needs_input_grad[2:4]
-        g_weight = _weight_gradient(gx[call.into], before, z) if wants_weight else None
-        g_before = gx[call.into][0] @ weight if wants_before else None
+        with torch.autocast(x.device.type, enabled=False):
+            g_weight = _weight_gradient(gx[call.into], before, z) if wants_weight else None
+            g_before = gx[call.into][0] @ weight if wants_before else None
         by_place = dict(zip(wanted, gp, strict=True))
         return None, None, g_weight, g_before, *gx, *gs, *(by_place.get(m) for m in range(len(params)))
 

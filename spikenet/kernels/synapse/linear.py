@@ -41,6 +41,11 @@ def _splits(like: Tensor, weight: Tensor) -> bool:
 
 
 def _forward(spikes: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
+    with torch.autocast(spikes.device.type, enabled=False):
+        return _product(spikes, weight, bias)
+
+
+def _product(spikes: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
     words = pack(spikes)
     if not _splits(spikes, weight):
         return functional.linear(spikes, weight, bias), words
@@ -49,6 +54,13 @@ def _forward(spikes: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tenso
 
 
 def _backward(
+    words: Tensor, weight: Tensor, grad: Tensor, wants_spikes: bool, wants_weight: bool
+) -> tuple[Tensor, Tensor]:
+    with torch.autocast(grad.device.type, enabled=False):
+        return _products_back(words, weight, grad, wants_spikes, wants_weight)
+
+
+def _products_back(
     words: Tensor, weight: Tensor, grad: Tensor, wants_spikes: bool, wants_weight: bool
 ) -> tuple[Tensor, Tensor]:
     shape = (len(grad), weight.shape[1])
@@ -80,7 +92,7 @@ class _SpikeLinear(torch.autograd.Function):
     def forward(ctx: Any, spikes: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
         with torch._C._AutoDispatchBelowAutograd():
             y, words = torch.ops.spikenet.spike_linear(spikes, weight, bias)
-        ctx.save_for_backward(words if ctx.needs_input_grad[1] else words[:0], weight)
+        ctx.save_for_backward(words if ctx.needs_input_grad[1] else words.new_empty(0), weight)
         ctx.mark_non_differentiable(words)
         return y, words
 
@@ -114,7 +126,9 @@ def spike_linear(spikes: Tensor, weight: Tensor, bias: Tensor | None = None) -> 
     Args:
         spikes: `[M, K]`, every value 0 or 1.
         weight: `[N, K]`, of the spikes' dtype and device.
-        bias: `[N]`, or None.
+        bias: `[N]`, of the same dtype and device, or None.
+
+    Autocast has no effect: the product and its derivatives have the dtype of the spikes.
 
     Raises:
         ArgumentError: if a value of `spikes` is neither 0 nor 1 (on a CUDA device: see `pack`).
@@ -122,8 +136,13 @@ def spike_linear(spikes: Tensor, weight: Tensor, bias: Tensor | None = None) -> 
     """
     if spikes.ndim != 2 or spikes.shape[1] != weight.shape[1]:
         raise ShapeError(f"spike_linear takes [M, {weight.shape[1]}], got {tuple(spikes.shape)}")
-    if spikes.dtype != weight.dtype:
-        raise DtypeError(f"the spikes are {spikes.dtype}, the weight {weight.dtype}; convert one of them")
-    if spikes.device != weight.device:
-        raise DeviceError(f"the spikes are on {spikes.device}, the weight on {weight.device}; move one of them")
+    if bias is not None and bias.shape != weight.shape[:1]:
+        raise ShapeError(f"spike_linear takes a bias of shape {tuple(weight.shape[:1])}, got {tuple(bias.shape)}")
+    for name, other in (("weight", weight), ("bias", bias)):
+        if other is None:
+            continue
+        if spikes.dtype != other.dtype:
+            raise DtypeError(f"the spikes are {spikes.dtype}, the {name} {other.dtype}; convert one of them")
+        if spikes.device != other.device:
+            raise DeviceError(f"the spikes are on {spikes.device}, the {name} on {other.device}; move one of them")
     return torch.ops.spikenet.spike_linear(spikes, weight, bias)[0]
