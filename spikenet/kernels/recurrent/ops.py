@@ -14,29 +14,24 @@ to the last bit, and `gW` is one product over all steps.
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from spikenet.errors import BackendError
-from spikenet.kernels.backends import Implementation, Operation
+from spikenet.kernels.backends import Implementation, Operation, lazily
 from spikenet.kernels.dynamics.ops import FORWARD as STEPS
 from spikenet.kernels.dynamics.ops import _some, _zero, refuse_forward_mode, registered
-
-
-def _lazily(backend: str, function: str) -> Callable[..., Any]:
-    """A function of a backend's module, which is loaded at the first call."""
-    return lambda *rest: getattr(importlib.import_module(f"spikenet.kernels.recurrent.{backend}"), function)(*rest)
 
 
 def _operation(name: str, function: str) -> Operation:
     """A backend goes where it goes without recurrence."""
     modules = {"triton": "triton_backend", "numba": "numba_backend", "reference": "reference"}
+    places = {backend: f"spikenet.kernels.recurrent.{module}" for backend, module in modules.items()}
     rows = ((step.backend, step.why_not) for step in STEPS.implementations)
-    return Operation(name, *(Implementation(b, why_not, _lazily(modules[b], function)) for b, why_not in rows))
+    return Operation(name, *(Implementation(b, why_not, lazily(places[b], function)) for b, why_not in rows))
 
 
 FORWARD = _operation("recurrent", "forward")
