@@ -166,10 +166,10 @@ class _Dynamics(torch.autograd.Function):
         checkpoints, *saved = ctx.saved_tensors
         inputs, state = saved[:n_inputs], saved[n_inputs:] if call.learned_state else call.state
         if gz is None:
-            gz = _zero(inputs[0], shape, dtype)
+            gz = zero_gradient(inputs[0], shape, dtype)
         real = call.params[0].dtype
-        g_after = _some(rest[:n_after], inputs[0], shape[1:], real)
-        g_sequences = _some(rest[n_after:], inputs[0], shape, real)
+        g_after = gradients_or_none(rest[:n_after], inputs[0], shape[1:], real)
+        g_sequences = gradients_or_none(rest[n_after:], inputs[0], shape, real)
         wanted = [m for m, p in enumerate(call.params) if p.requires_grad]
         run = _backward if _plain(gz) else torch.ops.spikenet.dynamics_backward
         gx, gs, gp = run(
@@ -184,16 +184,18 @@ def _versions(call: _Call) -> list[int]:
     return [t._version for t in (*call.state, *call.params, call.rng) if t is not None and not t.is_inference()]
 
 
-def _zero(like: Tensor, shape: torch.Size, dtype: torch.dtype) -> Tensor:
+def zero_gradient(like: Tensor, shape: torch.Size, dtype: torch.dtype) -> Tensor:
     """A zero gradient that takes no memory."""
     return like.new_zeros((), dtype=dtype).expand(shape)
 
 
-def _some(gradients: Sequence[Tensor | None], like: Tensor, shape: torch.Size, dtype: torch.dtype) -> list[Tensor]:
+def gradients_or_none(
+    gradients: Sequence[Tensor | None], like: Tensor, shape: torch.Size, dtype: torch.dtype
+) -> list[Tensor]:
     """The gradients, zeros where one is missing; none if all are."""
     if all(g is None for g in gradients):
         return []
-    return [_zero(like, shape, dtype) if g is None else g for g in gradients]
+    return [zero_gradient(like, shape, dtype) if g is None else g for g in gradients]
 
 
 def refuse_forward_mode(name: str, tensors: Sequence[Tensor]) -> None:

@@ -23,7 +23,7 @@ from torch import Tensor
 from spikenet.errors import BackendError
 from spikenet.kernels.backends import Implementation, Operation, lazily
 from spikenet.kernels.dynamics.ops import FORWARD as STEPS
-from spikenet.kernels.dynamics.ops import _some, _zero, refuse_forward_mode, registered
+from spikenet.kernels.dynamics.ops import gradients_or_none, refuse_forward_mode, registered, zero_gradient
 
 
 def _operation(name: str, function: str) -> Operation:
@@ -138,8 +138,8 @@ class _Recurrent(torch.autograd.Function):
         call, (rng, weight, before, *saved) = ctx.call, ctx.saved_tensors
         inputs, state, params = call.split(saved)
         x, real, n = inputs[call.into], params[0].dtype, call.counts[1] if call.final else 0
-        gz = _zero(x, x.shape, x.dtype) if gz is None else gz
-        given = gz, _some(rest[:n], x, x.shape[1:], real), _some(rest[n:], x, x.shape, real)
+        gz = zero_gradient(x, x.shape, x.dtype) if gz is None else gz
+        given = gz, gradients_or_none(rest[:n], x, x.shape[1:], real), gradients_or_none(rest[n:], x, x.shape, real)
         learned = call.split(ctx.needs_input_grad[4:])[2]
         wanted = [m for m, wants in enumerate(learned) if wants]
         z, _, _, checkpoints = torch.ops.spikenet.dynamics(
