@@ -5,13 +5,14 @@ from __future__ import annotations
 import functools
 import importlib.util
 import os
+from typing import Any
 
 from torch import Tensor
 
 from spikenet.kernels.backends import forced
 
 
-def why_not_on(x: Tensor) -> str | None:
+def why_not_on(x: Tensor, *_: Any) -> str | None:
     """Why a Triton kernel cannot run on `x` where it lies, or None."""
     if not _installed():
         return "Triton is not installed"

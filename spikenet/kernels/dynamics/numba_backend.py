@@ -23,7 +23,7 @@ from spikenet.kernels.sources import load
 from spikenet.kernels.threads import over_lanes
 
 _STORAGE = {torch.float32: "float32", torch.float64: "float64", torch.bfloat16: "bfloat16", torch.float16: "float16"}
-_PRINTERS = ("trace.py", "derive.py", "numba_source.py", "numba_text.py")
+_PRINTERS = ("trace.py", "derive.py", "printer.py", "numba_source.py", "numba_text.py")
 
 
 def why_not(program: Program, inputs: Sequence[Tensor], *_: Any) -> str | None:

@@ -6,11 +6,11 @@ row at fixed offsets: the compiler can prove such rows apart, and vectorises the
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable
 
 from spikenet.kernels.dynamics.derive import Backward, derive
 from spikenet.kernels.dynamics.numba_text import BLOCK, HALF, PHILOX, Variant
+from spikenet.kernels.dynamics.printer import Printer
 from spikenet.kernels.dynamics.trace import ALPHA, Operation, Program, Value
 
 ROW = BLOCK + 16  # apart by no multiple of 4 KiB, at which stores and loads would wait on each other
@@ -56,30 +56,18 @@ def backward_source(program: Program, variant: Variant) -> str:
     return BackwardSource(program, variant).source()
 
 
-class _Source:
+class _Source(Printer):
     """A kernel in the making: its lines, scratch rows and constants, and what both directions share."""
 
     name: str
     at_once = str(BLOCK)  # lanes in one pass of the outermost loop: BLOCK of them, or the name of a smaller number
 
     def __init__(self, program: Program, variant: Variant) -> None:
+        super().__init__()
         self.program, self.variant = program, variant
-        self._lines: list[str] = []
-        self._depth = 1
         self._rows: dict[str, int] = {}
-        self._constants: dict[str, str] = {}  # by how they are written: 0.0 is not -0.0
 
     # Writing.
-
-    def line(self, *lines: str) -> None:
-        self._lines += ["    " * self._depth + line for line in lines]
-
-    @contextmanager
-    def block(self, header: str) -> Iterator[None]:
-        self.line(header)
-        self._depth += 1
-        yield
-        self._depth -= 1
 
     def lanes(self, body: Iterable[str]) -> None:
         """A loop over the block's lanes; none if there is nothing to do."""
@@ -102,7 +90,7 @@ class _Source:
         return f"scratch[{self.offset(row)} + i]"
 
     def value(self, v: Value) -> str:
-        return v if isinstance(v, str) else self._constants.setdefault(repr(v), f"k{len(self._constants)}")
+        return v if isinstance(v, str) else self.constant(v)
 
     def work(self, operations: Iterable[Operation]) -> None:
         for out, word, args in operations:
@@ -141,9 +129,6 @@ class _Source:
         return [*lines, ""]
 
     # What both directions share.
-
-    def numbered(self, letter: str, names: Sequence[str]) -> list[str]:
-        return [f"{letter}{k}" for k in range(len(names))]
 
     def shared_params(self) -> None:
         """Ahead of all loops: parameters that all lanes share are numbers, and what follows from them alone too."""

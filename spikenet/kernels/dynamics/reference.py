@@ -131,6 +131,15 @@ def _emit(
     return _Emit.apply(u, z.expand_as(u), sg.expand_as(u))
 
 
+def step_draws(program: Program, rng: Tensor | None, t: int, like: Tensor) -> list[Tensor]:
+    """The random numbers of step t in lanes like those of `like`."""
+    lanes = torch.arange(like.numel(), device=like.device)
+    return [
+        draw(kind, rng[0], rng[1] + t, lanes, i, like.dtype)  # type: ignore[index]
+        for i, (_, kind) in enumerate(program.draws)
+    ]
+
+
 def scan(
     program: Program,
     inputs: Sequence[Tensor],
@@ -142,14 +151,10 @@ def scan(
 
     Returns the output [T, N] and the states before every step and after the last, T + 1 in all.
     """
-    lanes = torch.arange(inputs[0].shape[1], device=inputs[0].device)
     current, history, outputs = list(state), [list(state)], []
     for t in range(inputs[0].shape[0]):
-        draws = [
-            draw(kind, rng[0], rng[1] + t, lanes, i, inputs[0].dtype)  # type: ignore[index]
-            for i, (_, kind) in enumerate(program.draws)
-        ]
-        z, current = step(program, [x[t] for x in inputs], current, draws, params)
+        now = [x[t] for x in inputs]
+        z, current = step(program, now, current, step_draws(program, rng, t, now[0]), params)
         outputs.append(z)
         history.append(current)
     return torch.stack(outputs), history

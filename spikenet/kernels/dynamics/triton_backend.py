@@ -22,7 +22,7 @@ from spikenet.kernels.sources import load
 from spikenet.kernels.triton_device import interpreted, why_not_on
 
 STORAGE = (torch.float32, torch.float16, torch.bfloat16)
-_PRINTERS = ("trace.py", "derive.py", "triton_source.py", "triton_text.py")
+_PRINTERS = ("trace.py", "derive.py", "printer.py", "triton_source.py", "triton_text.py")
 
 
 def why_not(program: Program, inputs: Sequence[Tensor], *_: Any) -> str | None:

@@ -6,10 +6,8 @@ next one are already under way into registers: a scan over few lanes would else 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-
 from spikenet.kernels.dynamics.derive import derive
+from spikenet.kernels.dynamics.printer import Printer
 from spikenet.kernels.dynamics.trace import Phase, Program, Value
 from spikenet.kernels.dynamics.triton_text import PHILOX, PRELUDE, PRELUDE_INTERPRETED, Variant
 
@@ -40,33 +38,21 @@ def source(program: Program, direction: str, variant: Variant) -> str:
     return kernel.source()
 
 
-class _Source:
+class _Source(Printer):
     """A kernel in the making: its lines and constants, and what both directions share."""
 
     name: str
 
     def __init__(self, program: Program, variant: Variant) -> None:
+        super().__init__()
         self.program, self.variant = program, variant
-        self._lines: list[str] = []
-        self._depth = 1
-        self._constants: dict[str, str] = {}  # by how they are written: 0.0 is not -0.0
 
     # Writing.
-
-    def line(self, *lines: str) -> None:
-        self._lines += ["    " * self._depth + line for line in lines]
-
-    @contextmanager
-    def block(self, header: str) -> Iterator[None]:
-        self.line(header)
-        self._depth += 1
-        yield
-        self._depth -= 1
 
     def value(self, v: Value, names: dict[str, str]) -> str:
         if isinstance(v, str):
             return names.get(v, v)
-        return self._constants.setdefault(repr(v), f"k{len(self._constants)}")
+        return self.constant(v)
 
     def work(
         self,
@@ -111,9 +97,6 @@ class _Source:
     def sequences(self) -> list[str]:
         """The input sequences that come with strides of their own."""
         raise NotImplementedError
-
-    def numbered(self, letter: str, names: Sequence[str]) -> list[str]:
-        return [f"{letter}{k}" for k in range(len(names))]
 
     def _numbers(self) -> list[str]:
         """Integer arguments besides lanes and steps: how parameters are spread, and the sequences' strides."""
@@ -163,12 +146,18 @@ class _Source:
     def time(self, start: str, k: int) -> str:
         return f"({start} + {k})" if k else start
 
-    def load_chunk(self, sequence: str, into: str, start: str, mask: str) -> None:
-        """The rows of one chunk: `into` followed by the step's number."""
-        for k in range(self.variant.span):
-            t = self.time(start, k)
-            inside = mask if self.variant.full else f"{mask} & ({t} < steps)"
-            self.line(f"{into}{k} = tl.load({sequence} + {t} * time_{sequence} + at_{sequence}, {inside}, other=0.0)")
+    def load(self, prefix: str, start: str, mask: str) -> None:
+        """The rows of one chunk: step k of a sequence into `prefix`, the sequence's name and `_k`."""
+        for q in self.sequences():
+            for k in range(self.variant.span):
+                t = self.time(start, k)
+                inside = mask if self.variant.full else f"{mask} & ({t} < steps)"
+                self.line(f"{prefix}{q}_{k} = tl.load({q} + {t} * time_{q} + at_{q}, {inside}, other=0.0)")
+        self.line("tl.debug_barrier()")  # else the assembler moves each load down to its use, and waits there
+
+    def arrived(self) -> list[str]:
+        """What was loaded ahead becomes the chunk to be worked through."""
+        return [f"{q}_{k} = ahead_{q}_{k}" for q in self.sequences() for k in range(self.variant.span)]
 
     def charge(self, k: int, names: dict[str, str]) -> None:
         """Step k's charge. All that it leaves carries the step's number: the backward pass comes back to it."""
@@ -244,32 +233,27 @@ class _Forward(_Source):
             self.chunks()
         else:
             self.line("start = 0")
-            self.load_inputs("x{}_", "start", "mask")
+            self.load("", "start", "mask")
             self.start()
             self.steps()
         if v.final:
             self.line(*(f"tl.store(last{j} + lane, s_{n}, mask)" for j, n in enumerate(p.state)))
 
-    def load_inputs(self, into: str, start: str, mask: str) -> None:
-        for index, q in enumerate(self.sequences()):
-            self.load_chunk(q, into.format(index), start, mask)
-        self.line("tl.debug_barrier()")  # else the assembler moves each load down to its use, and waits there
-
     def chunks(self) -> None:
         v = self.variant
         self.line(f"chunks = (steps + {v.span - 1}) // {v.span}")
         if v.ahead:
-            self.load_inputs("next{}_", "0", "mask")
+            self.load("ahead_", "0", "mask")
         with self.block("for chunk in range(0, chunks):"):
             self.line(f"start = chunk * {v.span}")
             if v.keep:
                 self.save_checkpoint()
             if v.ahead:
                 self.line("ahead = mask & (chunk + 1 < chunks)")
-                self.line(*(f"x{i}_{k} = next{i}_{k}" for i in range(len(self.sequences())) for k in range(v.span)))
-                self.load_inputs("next{}_", f"(start + {v.span})", "ahead")
+                self.line(*self.arrived())
+                self.load("ahead_", f"(start + {v.span})", "ahead")
             else:
-                self.load_inputs("x{}_", "start", "mask")
+                self.load("", "start", "mask")
             self.steps()
 
     def save_checkpoint(self) -> None:
@@ -324,37 +308,28 @@ class _Backward(_Source):
             self.chunks()
         else:
             self.line("start = 0")
-            self.load_sequences("x{}_", "gz_all_", "start", "mask")
+            self.load("", "start", "mask")
             self.start()
             self.walk()
         if v.wants_state:
             self.line(*(f"tl.store(gs{j} + lane, lam_{n}, mask)" for j, n in enumerate(p.state)))
         self.store_params()
 
-    def loaded(self, inputs: str, gradient: str) -> list[tuple[str, str]]:
-        return [*((f"x{i}", inputs.format(i)) for i in range(len(self.program.inputs))), ("gz_all", gradient)]
-
-    def load_sequences(self, inputs: str, gradient: str, start: str, mask: str) -> None:
-        for q, into in self.loaded(inputs, gradient):
-            self.load_chunk(q, into, start, mask)
-        self.line("tl.debug_barrier()")  # else the assembler moves each load down to its use, and waits there
-
     def chunks(self) -> None:
         span, ahead = self.variant.span, self.variant.ahead
         self.line(f"last = (steps + {span - 1}) // {span} - 1")
         if ahead:
-            self.load_sequences("next{}_", "next_gz_", f"(last * {span})", "mask")
+            self.load("ahead_", f"(last * {span})", "mask")
             self.checkpoint("last", "mask")
         with self.block("for back in range(0, last + 1):"):
             self.line("chunk = last - back", f"start = chunk * {span}")
             if ahead:
                 self.line("ahead = mask & (chunk > 0)", *(f"s_{n} = next_{n}" for n in self.program.state))
-                moves = zip(self.loaded("x{}_", "gz_all_"), self.loaded("next{}_", "next_gz_"), strict=True)
-                self.line(*(f"{now}{k} = {then}{k}" for (_, now), (_, then) in moves for k in range(span)))
-                self.load_sequences("next{}_", "next_gz_", f"(start - {span})", "ahead")
+                self.line(*self.arrived())
+                self.load("ahead_", f"(start - {span})", "ahead")
                 self.checkpoint("(chunk - 1)", "ahead")
             else:
-                self.load_sequences("x{}_", "gz_all_", "start", "mask")
+                self.load("", "start", "mask")
                 self.checkpoint("chunk", "mask")
                 self.line(*(f"s_{n} = next_{n}" for n in self.program.state))
             self.walk()

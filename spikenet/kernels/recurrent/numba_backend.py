@@ -27,7 +27,7 @@ from spikenet.kernels.threads import over_lanes
 
 FEATURES = BLOCK // 2  # up to which one kernel goes through all steps
 _STORAGE = {torch.float32: "float32", torch.float64: "float64"}
-_PRINTERS = ("trace.py", "derive.py", "numba_source.py", "numba_text.py", "../recurrent/numba_source.py")
+_PRINTERS = ("trace.py", "derive.py", "printer.py", "numba_source.py", "numba_text.py", "../recurrent/numba_source.py")
 
 
 def _fused(weight: Tensor) -> bool:

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from spikenet.kernels.dynamics.lanes import lane_params, lane_sum
-from spikenet.kernels.dynamics.philox import draw
-from spikenet.kernels.dynamics.reference import step
+from spikenet.kernels.dynamics.reference import step, step_draws
 from spikenet.kernels.dynamics.trace import Program
 
 
@@ -34,7 +33,7 @@ def forward(
     for t in range(len(x)):
         totals.append((x[t].to(real) + z.to(real) @ weight.to(real).T).to(x.dtype))
         now = [(totals[-1] if k == into else i[t]).to(real).reshape(-1) for k, i in enumerate(inputs)]
-        row, current = step(program, now, current, _draws(program, rng, t, now[0]), lanes)
+        row, current = step(program, now, current, step_draws(program, rng, t, now[0]), lanes)
         z = row.to(x.dtype).view(z.shape)
         outputs.append(z)
         states.append(current)
@@ -100,16 +99,7 @@ def _again(
         if outputs:
             heard = (outputs[-1].view(shape) @ weight.T).reshape(-1)
             now[into] = now[into] + (heard - heard.detach())
-        z, state = step(program, now, state, _draws(program, rng, t, now[0]), params)
+        z, state = step(program, now, state, step_draws(program, rng, t, now[0]), params)
         outputs.append(z)
         states.append(state)
     return outputs, states
-
-
-def _draws(program: Program, rng: Tensor | None, t: int, like: Tensor) -> list[Tensor]:
-    """The random numbers of step t in lanes like those of `like`."""
-    lanes = torch.arange(like.numel(), device=like.device)
-    return [
-        draw(kind, rng[0], rng[1] + t, lanes, i, like.dtype)  # type: ignore[index]
-        for i, (_, kind) in enumerate(program.draws)
-    ]

@@ -9,7 +9,6 @@ fails and the next synchronising call raises.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -34,20 +33,16 @@ def _reference_unpack(words: Tensor, count: int, dtype: torch.dtype) -> Tensor:
     return bits.view(-1)[:count].to(dtype)
 
 
-def _triton_why_not(x: Tensor, *_: Any) -> str | None:
-    return why_not_on(x)
-
-
 # Each `pack` also returns [1], nonzero if every value was 0 or 1, left on the device.
 PACK = Operation(
     "pack",
-    Implementation("triton", _triton_why_not, lazily("spikenet.kernels.synapse.triton_pack", "pack")),
+    Implementation("triton", why_not_on, lazily("spikenet.kernels.synapse.triton_pack", "pack")),
     Implementation("numba", on_processor, lazily("spikenet.kernels.synapse.numba_pack", "pack")),
     Implementation("reference", anywhere, _reference_pack),
 )
 UNPACK = Operation(
     "unpack",
-    Implementation("triton", _triton_why_not, lazily("spikenet.kernels.synapse.triton_pack", "unpack")),
+    Implementation("triton", why_not_on, lazily("spikenet.kernels.synapse.triton_pack", "unpack")),
     Implementation("numba", on_processor, lazily("spikenet.kernels.synapse.numba_pack", "unpack")),
     Implementation("reference", anywhere, _reference_unpack),
 )
