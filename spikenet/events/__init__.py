@@ -6,10 +6,12 @@ from spikenet.events.augment import Augmentation, EventDrop, RandomShift, TimeJi
 from spikenet.events.binning import bin_by_count, bin_by_time
 from spikenet.events.camera import EventCamera
 from spikenet.events.encode import expand, latency, poisson
+from spikenet.events.files import FORMATS, open_recording, read, write
 from spikenet.events.stream import EventStream, Sensor
 from spikenet.events.tensor import EventTensor
 
 __all__ = [
+    "FORMATS",
     "Augmentation",
     "EventCamera",
     "EventDrop",
@@ -22,5 +24,8 @@ __all__ = [
     "bin_by_time",
     "expand",
     "latency",
+    "open_recording",
     "poisson",
+    "read",
+    "write",
 ]

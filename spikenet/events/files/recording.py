@@ -1,0 +1,176 @@
+"""What every event file has in common: a format gives raw columns, a `Recording` makes streams of them."""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import torch
+
+from spikenet.errors import ArgumentError, FormatError
+from spikenet.events.stream import EventStream, Sensor
+
+PIECE = 1 << 22  # bytes of a file that are decoded at a time where memory is bounded
+
+
+class Columns(NamedTuple):
+    """Events as a format stores them, in the dtypes of an `EventStream`: int64 ``t`` in microseconds, int32 ``x`` and
+    ``y``, int8 ``p``, each ``[E]``."""
+
+    t: np.ndarray
+    x: np.ndarray
+    y: np.ndarray
+    p: np.ndarray
+
+
+class Losses:
+    """What a pass over a file left out, by reason.
+
+    Args:
+        path: the file, for messages.
+        strict: whether damage is an error.
+    """
+
+    def __init__(self, path: Path, strict: bool) -> None:
+        self.path, self.strict = path, strict
+        self.skipped: Counter[str] = Counter()
+        self.damaged: Counter[str] = Counter()
+
+    def skip(self, reason: str, count: int = 1) -> None:
+        """Count what the format itself says is no event: a trigger, an event before the first time stamp."""
+        if count:
+            self.skipped[reason] += count
+
+    def refuse(self, reason: str, offset: int | None, count: int = 1) -> None:
+        """Count damage, ``count`` of what the reason names. Errors: FormatError for a strict reader."""
+        if self.strict:
+            raise FormatError(self.path, offset, reason)
+        self.damaged[reason] += count
+
+    def clear(self) -> None:
+        """Begin a new pass."""
+        self.skipped.clear()
+        self.damaged.clear()
+
+
+class Opening(NamedTuple):
+    """What a format is given to open a file: the caller's sensor is a hint for formats whose layout depends on it, and
+    ``index`` names one recording of a file that holds several."""
+
+    path: Path
+    losses: Losses
+    sensor: Sensor | None
+    index: int | None
+
+
+class Source(Protocol):
+    """An open file of one format. ``sensor`` is what the file itself says, None where it says nothing."""
+
+    header: Mapping[str, str]
+    sensor: Sensor | None
+
+    def pieces(self, size: int) -> Iterator[Columns]:
+        """Decode from the beginning, about ``size`` bytes of the file at a time; each call is a new pass."""
+
+
+class Format(NamedTuple):
+    """One file format; ``recognises`` sees the path and the first bytes of the file."""
+
+    name: str
+    extensions: tuple[str, ...]
+    recognises: Callable[[Path, bytes], bool]
+    open: Callable[[Opening], Source]
+    write: Callable[[EventStream, Path], None] | None = None
+
+
+class Recording:
+    """An open event file: read whole, in chunks, or a slice of its time.
+
+    Values are those that the file stores, unless a flip is asked for. Events keep their order, even where time steps
+    back (`EventStream.sorted` sorts).
+
+    Attributes:
+        header: what the file says of itself, in words.
+        sensor: the size of the sensor.
+    """
+
+    def __init__(self, source: Source, losses: Losses, sensor: Sensor | None, flips: tuple[bool, bool, bool]) -> None:
+        found = sensor or source.sensor
+        if found is None:
+            raise ArgumentError(
+                f"{losses.path} does not say how large its sensor is; sensor=Sensor(width, height, polarities) would work"
+            )
+        self.header, self.sensor = dict(source.header), found
+        self._source, self._losses, self._flips = source, losses, flips
+
+    @property
+    def dropped(self) -> dict[str, int]:
+        """What the last pass left out, by reason: events that the format marks as none, and damage if not strict."""
+        return dict(self._losses.skipped + self._losses.damaged)
+
+    def read(self) -> EventStream:
+        """All events. Errors: FormatError; a tolerant recording warns instead, with the count of what was left out."""
+        streams = list(self._streams(max(self._losses.path.stat().st_size, 1)))
+        if self._losses.damaged:
+            lost = ", ".join(f"{count} x {reason}" for reason, count in self._losses.damaged.items())
+            warnings.warn(f"{self._losses.path}: left out {lost}", stacklevel=3)
+        return streams[0] if len(streams) == 1 else EventStream.concat(streams or [self._stream(_none())])
+
+    def chunks(self, size: int = PIECE) -> Iterator[EventStream]:
+        """The events in file order, decoded from about ``size`` bytes at a time, so memory stays bounded."""
+        if size < 1:
+            raise ArgumentError(f"size wants 1 byte or more, received {size}")
+        return self._streams(size)
+
+    def slice(self, start: int, stop: int) -> EventStream:
+        """The events with ``start <= t < stop`` (microseconds), in bounded memory beside the result."""
+        kept = [chunk.slice(start, stop) for chunk in self.chunks()]
+        return EventStream.concat(kept or [self._stream(_none())])
+
+    def _streams(self, size: int) -> Iterator[EventStream]:
+        self._losses.clear()
+        seen = 0
+        for columns in self._source.pieces(size):
+            yield self._stream(self._on_sensor(columns, seen))
+            seen += len(columns.t)
+
+    def _stream(self, columns: Columns) -> EventStream:
+        t, x, y, p = (torch.from_numpy(column) for column in columns)
+        flip_x, flip_y, flip_p = self._flips
+        width, height, polarities = self.sensor
+        x = width - 1 - x if flip_x else x
+        y = height - 1 - y if flip_y else y
+        p = polarities - 1 - p if flip_p else p
+        return EventStream._trusted((t, x, y, p), self.sensor)
+
+    def _on_sensor(self, columns: Columns, seen: int) -> Columns:
+        """The events that lie on the sensor; ``seen`` events came before."""
+        limits = dict(zip("xyp", self.sensor, strict=True))
+        if all(_inside(getattr(columns, name), limit) for name, limit in limits.items()):
+            return columns
+        outside = np.zeros(len(columns.t), bool)
+        for name, limit in limits.items():
+            column = getattr(columns, name)
+            outside |= (column < 0) | (column >= limit)
+        first = int(outside.argmax())
+        x, y, p = (int(column[first]) for column in columns[1:])
+        width, height, polarities = self.sensor
+        self._losses.refuse(
+            f"event outside the {width} x {height} x {polarities} sensor, first number {seen + first}: "
+            f"column {x}, row {y}, polarity {p}",
+            None,
+            int(outside.sum()),
+        )
+        return Columns(*(column[~outside] for column in columns))
+
+
+def _inside(column: np.ndarray, limit: int) -> bool:
+    return not len(column) or (column.min() >= 0 and column.max() < limit)
+
+
+def _none() -> Columns:
+    return Columns(np.empty(0, np.int64), np.empty(0, np.int32), np.empty(0, np.int32), np.empty(0, np.int8))
