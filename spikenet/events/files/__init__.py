@@ -8,7 +8,8 @@ from spikenet.errors import ArgumentError, DataError, FormatError, UnknownNameEr
 from spikenet.events.files.recording import Format, Losses, Opening, Recording
 from spikenet.events.stream import EventStream, Sensor
 
-FORMATS: dict[str, Format] = {entry.name: entry for entry in ()}
+_ALL: tuple[Format, ...] = ()
+FORMATS = {entry.name: entry for entry in _ALL}
 
 _HEAD = 4096  # bytes that a format may recognise a file by
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -57,7 +58,8 @@ class Losses:
         self.damaged.clear()
 
 
-class Opening(NamedTuple):
+@dataclass(frozen=True)
+class Opening:
     """What a format is given to open a file: the caller's sensor is a hint for formats whose layout depends on it, and
     ``index`` names one recording of a file that holds several."""
 
@@ -102,7 +104,7 @@ class Recording:
         found = sensor or source.sensor
         if found is None:
             raise ArgumentError(
-                f"{losses.path} does not say how large its sensor is; sensor=Sensor(width, height, polarities) would work"
+                f"{losses.path} names no sensor size; sensor=Sensor(width, height, polarities) would work"
             )
         self.header, self.sensor = dict(source.header), found
         self._source, self._losses, self._flips = source, losses, flips
