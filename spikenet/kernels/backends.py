@@ -23,11 +23,12 @@ LARGE = 1 << 20  # elements from which the reference is worth a warning
 
 
 class Implementation(NamedTuple):
-    """One way to compute an operation."""
+    """One way to compute an operation. `bind`, where there is one, prepares many calls on alike inputs."""
 
     backend: str
     why_not: Callable[..., str | None]
     run: Callable[..., Any]
+    bind: Callable[..., Any] | None = None
 
 
 def anywhere(*_: Any) -> None:
@@ -114,6 +115,12 @@ class Operation:
                 return implementation.run(*inputs)
             reasons.append(f"{implementation.backend}: {reason}")
         raise BackendError(f"{self.name}: no backend can run. {'; '.join(reasons)}.")
+
+    def bind(self, *inputs: Any) -> Any:
+        """What the first implementation that can run on `inputs` binds to them; None if it has no such thing."""
+        able = (i for i in self.implementations if _Choice.forced in (None, i.backend) and i.why_not(*inputs) is None)
+        first = next(able, None)
+        return first.bind(*inputs) if first and first.bind else None
 
     def _run_forced(self, name: str, *inputs: Any) -> Any:
         for implementation in self.implementations:

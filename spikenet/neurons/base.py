@@ -19,7 +19,8 @@ from spikenet.errors import (
     StateError,
     UnknownNameError,
 )
-from spikenet.kernels.dynamics import ALPHA, Emit, register, scan, trace
+from spikenet.kernels.backends import forced
+from spikenet.kernels.dynamics import ALPHA, Bound, Emit, bind, may_be_bound, register, scan, trace
 from spikenet.neurons.carry import carrier
 from spikenet.neurons.constants import number, passing
 from spikenet.neurons.surrogate import Spike, Surrogate
@@ -33,6 +34,28 @@ class Param(NamedTuple):
     unit: str = "1"
     above: float = -math.inf
     below: float = math.inf
+
+
+Prepared = tuple[list[Tensor], list[int], list[Tensor]]  # flat kernel parameters, their spans, the initial state
+
+
+class _Kept:
+    """What was prepared for inputs of one kind, which holds as long as the declared parameters do not change."""
+
+    def __init__(self, inputs: Sequence[Tensor], declared: Mapping[str, Tensor], prepared: Prepared) -> None:
+        self.kinds = [(type(x), x.shape, x.dtype, x.device) for x in inputs]
+        self.stamps = [(v, v.data_ptr(), v._version) for v in declared.values()]
+        self.prepared = prepared
+        self.bound: dict[str | None, Bound | None] = {}  # by the backend that is forced
+
+    def fits(self, inputs: Sequence[Any], declared: Mapping[str, Tensor]) -> bool:
+        for x, (kind, shape, dtype, device) in zip(inputs, self.kinds, strict=True):
+            if type(x) is not kind or x.shape != shape or x.dtype != dtype or x.device != device:
+                return False
+        for v, (known, place, version) in zip(declared.values(), self.stamps, strict=True):
+            if v is not known or v.data_ptr() != place or v._version != version or v.requires_grad:
+                return False
+        return True
 
 
 class _Traced(type):
@@ -147,6 +170,9 @@ class Neuron(nn.Module, metaclass=_Traced):
         """Run whole sequences `[T, B, *features]` from the initial state; returns the output sequence."""
         running = carrier()
         if running is None:
+            bound = self._bound(inputs)
+            if bound is not None:
+                return bound(inputs)
             sequences, before = self._split(inputs, {})
             return self._scan(sequences, before)[0]
         key, state = running.take(self, inputs[0])
@@ -246,7 +272,7 @@ class Neuron(nn.Module, metaclass=_Traced):
         found = {name: buffers.get(name) for name in self.params}
         return {name: getattr(self, name) if v is None else v for name, v in found.items()}
 
-    def _prepared(self, inputs: list[Tensor]) -> tuple[list[Tensor], list[int], list[Tensor]]:
+    def _prepared(self, inputs: Sequence[Tensor]) -> Prepared:
         """Flat kernel parameters, their spans and the initial state for sequences like `inputs`, which it checks.
 
         Kept from call to call while no parameter is learned or has changed: at few time steps working them out takes
@@ -255,20 +281,34 @@ class Neuron(nn.Module, metaclass=_Traced):
         declared = self._declared()
         if passing(inputs[0]) or any(v.requires_grad or v.is_inference() for v in declared.values()):
             return self._prepare(self._checked(inputs), declared)
-        stamp = [(id(v), v.data_ptr(), v._version) for v in declared.values()]
-        key = [(type(x), x.shape, x.dtype, x.device) for x in inputs if isinstance(x, Tensor)]
-        kept = self.__dict__.get("_kept")
-        if kept is None or kept[0] != key or kept[1] != stamp:
+        return self._keep(inputs, declared).prepared
+
+    def _bound(self, inputs: Sequence[Tensor]) -> Bound | None:
+        """The short way to the output for sequences like `inputs`, where there is one."""
+        if self._draws or len(inputs) != len(self.inputs) or passing(inputs[0]):
+            return None
+        kept: _Kept | None = self.__dict__.get("_kept")
+        if kept is None or not kept.fits(inputs, self._declared()) or not may_be_bound(inputs):
+            return None  # it is kept from the second call on
+        backend = forced()
+        if backend not in kept.bound:
+            params, spans, state = kept.prepared
+            kept.bound[backend] = bind(self._program, inputs, state, params, spans) if inputs[0].numel() else None
+        return kept.bound[backend]
+
+    def _keep(self, inputs: Sequence[Tensor], declared: dict[str, Tensor]) -> _Kept:
+        kept: _Kept | None = self.__dict__.get("_kept")
+        if kept is None or not kept.fits(inputs, declared):
             x = self._checked(inputs)
             with torch.inference_mode(False), torch.no_grad():
-                kept = key, stamp, self._prepare(x, declared), declared  # held, so that no id is used again
-            self.__dict__["_kept"] = kept
-        return kept[2]
+                own = {name: v.clone() for name, v in declared.items()}  # a change does not reach what is kept
+                kept = self.__dict__["_kept"] = _Kept(inputs, declared, self._prepare(x, own))
+        return kept
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "_kept"}
 
-    def _prepare(self, x: Tensor, declared: dict[str, Tensor]) -> tuple[list[Tensor], list[int], list[Tensor]]:
+    def _prepare(self, x: Tensor, declared: dict[str, Tensor]) -> Prepared:
         for name, value in declared.items():
             self._fits(name, value, x)
         known = self._kernel_params(declared, _real(x.dtype))
@@ -276,7 +316,7 @@ class Neuron(nn.Module, metaclass=_Traced):
         alpha = number(self.emit.alpha, _real(x.dtype), x.device)
         return [*(f for f, _ in flat), alpha], [*(span for _, span in flat), 1], self._start(x, known)
 
-    def _checked(self, inputs: list[Tensor]) -> Tensor:
+    def _checked(self, inputs: Sequence[Tensor]) -> Tensor:
         name, x = type(self).__name__, inputs[0]
         if not isinstance(x, Tensor):
             raise DtypeError(

@@ -6,6 +6,7 @@ row-major order; parameters come flat, with the number of neighbouring lanes tha
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,11 +31,13 @@ def register(program: Program) -> str:
 
 
 def _operation(name: str, function: str) -> Operation:
-    kernels = (
-        Implementation(name, lazily(f"{_HERE}.{name}_backend", "why_not"), lazily(f"{_HERE}.{name}_backend", function))
-        for name in ("triton", "numba")
+    triton, numba = (functools.partial(lazily, f"{_HERE}.{backend}_backend") for backend in ("triton", "numba"))
+    return Operation(
+        name,
+        Implementation("triton", triton("why_not"), triton(function), triton("Bound")),
+        Implementation("numba", numba("why_not"), numba(function)),
+        Implementation("reference", anywhere, getattr(reference, function)),
     )
-    return Operation(name, *kernels, Implementation("reference", anywhere, getattr(reference, function)))
 
 
 FORWARD = _operation("dynamics", "forward")
@@ -157,8 +160,7 @@ class _Dynamics(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gz: Tensor | None, *rest: Tensor | None) -> Any:
-        if torch.is_grad_enabled():
-            raise BackendError("dynamics has no second derivative: call grad or backward without create_graph=True")
+        _refuse_second_derivative()
         call, (shape, dtype, n_after) = ctx.call, ctx.like
         if _versions(call) != call.versions:
             raise BackendError("a state, parameter or seed of dynamics was changed in place before its backward pass")
@@ -177,6 +179,68 @@ class _Dynamics(torch.autograd.Function):
             *(wanted, call.learned_state),
         )
         return None, *gx, *gs, *gp
+
+
+class Bound:
+    """A program with values that stay as they are, on inputs of one shape, dtype and device: the short way to the
+    output alone, past every lookup. At few time steps these take longer than the kernels.
+
+    Args:
+        program: its key from `register`; it draws nothing.
+        kernels: what the backend has bound.
+        state, params, spans: as `scan` takes them; nobody else may change them.
+    """
+
+    def __init__(self, program: str, kernels: Any, *values: Any) -> None:
+        self.program, self.kernels, self.values = program, kernels, values
+
+    def __call__(self, inputs: Sequence[Tensor]) -> Tensor:
+        if torch.is_grad_enabled():
+            for x in inputs:
+                if x.requires_grad:
+                    output: Tensor = _BoundDynamics.apply(self, *inputs)
+                    return output
+        return self.kernels.forward(inputs, False)[0]
+
+    def backward(self, inputs: Sequence[Tensor], checkpoints: Tensor | None, gz: Tensor) -> list[Tensor]:
+        if _plain(gz):
+            return self.kernels.backward(inputs, checkpoints, gz)
+        given = self.program, inputs, *self.values, None, checkpoints, gz
+        return torch.ops.spikenet.dynamics_backward(*given, [], [], [], False)[0]
+
+
+class _BoundDynamics(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, bound: Bound, *inputs: Tensor) -> Tensor:
+        z, checkpoints = bound.kernels.forward(inputs, True)
+        ctx.save_for_backward(checkpoints, *inputs)
+        ctx.bound = bound
+        ctx.set_materialize_grads(False)
+        return z
+
+    @staticmethod
+    def backward(ctx: Any, gz: Tensor | None) -> Any:
+        _refuse_second_derivative()
+        checkpoints, *inputs = ctx.saved_tensors
+        if gz is None:
+            return None, *[None for _ in inputs]
+        return None, *ctx.bound.backward(inputs, checkpoints, gz)
+
+
+def bind(program: str, inputs: Sequence[Tensor], *values: Any) -> Bound | None:
+    """A `Bound` for inputs like these, if the backend that takes them has one. `values`: state, parameters, spans."""
+    kernels = FORWARD.bind(registered(program), inputs, *values)
+    return None if kernels is None else Bound(program, kernels, *values)
+
+
+def may_be_bound(inputs: Sequence[Tensor]) -> bool:
+    """Whether nobody listens to what is done with `inputs`."""
+    return forward_ad._current_level < 0 and all(map(_plain, inputs))
+
+
+def _refuse_second_derivative() -> None:
+    if torch.is_grad_enabled():
+        raise BackendError("dynamics has no second derivative: call grad or backward without create_graph=True")
 
 
 def _versions(call: _Call) -> list[int]:

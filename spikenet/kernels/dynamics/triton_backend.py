@@ -85,7 +85,7 @@ def forward(
     z = _like(x)
     after = [x.new_empty(x.shape[1:], dtype=real) for _ in state] if final else []
     traced = [x.new_empty(x.shape, dtype=real) for _ in state] if trace else []
-    kept = [x.new_empty((plan.chunks - 1, len(state), plan.lanes), dtype=real)] if keep and plan.variant.loop else []
+    kept = plan.checkpoints(x) if keep else []
     plan.launch([*plan.sequences(inputs), *plan.states(state), *params, z, *after, *kept, *traced], rng)
     return z, after, traced, kept[0] if kept else None
 
@@ -122,6 +122,53 @@ def backward(
     if spread:
         return gx, gs, [lane_sum(g, params[m], spans[m]) for g, m in zip(gp[0], wanted, strict=True)]
     return gx, gs, [g.view(params[m].shape) for g, m in zip(gp[0].sum(0), wanted, strict=True)]
+
+
+class Bound:
+    """Both kernels with values that stay as they are, for the output and the gradients of the inputs alone.
+
+    Args:
+        program: draws nothing.
+        inputs: all that follow have their shape, dtype and device; the layout in memory may differ.
+        state, params, spans: as `ops.scan` takes them.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        inputs: Sequence[Tensor],
+        state: Sequence[Tensor],
+        params: Sequence[Tensor],
+        spans: Sequence[int],
+    ) -> None:
+        self._given = state, params, spans
+        self._program = program
+        self._plans: dict[tuple[Any, ...], tuple[_Plan, list[Tensor]]] = {}
+
+    def _at(self, direction: str, keep: bool, sequences: Sequence[Tensor]) -> tuple[_Plan, list[Tensor]]:
+        key = (direction, keep, *[(q.stride(), q.data_ptr() % 16) for q in sequences])
+        found = self._plans.get(key)
+        if found is None:
+            plan = _plan(self._program, direction, sequences, *self._given, (keep, False, False, False), ())
+            found = self._plans[key] = plan, [*plan.states(self._given[0]), *self._given[1]]
+        return found
+
+    def forward(self, inputs: Sequence[Tensor], keep: bool) -> tuple[Tensor, Tensor | None]:
+        """The output, and the checkpoints if `keep` and there are any."""
+        plan, values = self._at("forward", keep, inputs)
+        z = _like(inputs[0])
+        kept = plan.checkpoints(inputs[0]) if keep else []
+        plan.launch([*plan.sequences(inputs), *values, z, *kept], None)
+        return z, kept[0] if kept else None
+
+    def backward(self, inputs: Sequence[Tensor], checkpoints: Tensor | None, gz: Tensor) -> list[Tensor]:
+        """The gradients of the inputs."""
+        plan, values = self._at("backward", False, (*inputs, gz))
+        gx = [_like(x) for x in inputs]
+        *sequences, gz = plan.sequences((*inputs, gz))
+        kept = () if checkpoints is None else (checkpoints,)
+        plan.launch([*sequences, *values, *kept, gz, *gx], None)
+        return gx
 
 
 def _like(x: Tensor) -> Tensor:
@@ -190,7 +237,7 @@ class _Plan:
         tensors = [*(q.tensor for q in laid), *(() if self.uniform else state)]
         rowed = not strided and lanes % 16 == 0 and all(q.time % 16 == 0 for q in laid)
         aligned = rowed and not any(t.data_ptr() % 16 for t in tensors)
-        self.lanes, self.chunks = lanes, -(-steps // span)
+        self.lanes, self.chunks, self.n_states = lanes, -(-steps // span), len(state)
         spread = tuple(p.numel() > 1 for p in params)
         loop, full = self.chunks > 1, steps % span == 0
         self.block, warps, ahead = shape(direction, span, loop, lanes)
@@ -218,6 +265,11 @@ class _Plan:
 
     def states(self, given: Sequence[Tensor]) -> Sequence[Tensor]:
         return given if self.uniform else [s.contiguous() for s in given]
+
+    def checkpoints(self, x: Tensor) -> list[Tensor]:
+        """Room for the states between chunks, if there are any."""
+        shape = (self.chunks - 1, self.n_states, self.lanes)
+        return [x.new_empty(shape, dtype=torch.float32)] if self.variant.loop else []
 
     def launch(self, tensors: list[Tensor], rng: Tensor | None) -> None:
         if self.draws:
