@@ -51,7 +51,7 @@ def collect(row: Tensor, index: Tensor, values: Tensor, shape: Sequence[int], le
 
     Sums are made in the dtype of ``values`` and are exact for whole counts below 2^24.
     """
-    steps, batch, *features = _shape(*shape[:2], shape[2:])
+    steps, batch, *features = _shape(shape[0], shape[1], shape[2:])
     size = prod(features)
     key = row * size + index
     if steps * batch * size <= _INT32:

@@ -36,9 +36,7 @@ def pool(events: EventTensor, kernel: Sequence[int]) -> EventTensor:
     if min(sizes) < 1:
         raise ArgumentError(f"pool wants windows of 1 or more, received {tuple(kernel)}")
     features = [ceil(length / size) for length, size in zip(events.features, sizes, strict=True)]
-    position = [
-        place.div(size, rounding_mode="floor") for place, size in zip(coordinates(events), sizes, strict=True)
-    ]
+    position = [place.div(size, rounding_mode="floor") for place, size in zip(coordinates(events), sizes, strict=True)]
     shape = (*events.shape[:2], *features)
     return collect(rows(events), flat(position, features), events.values, shape, events.lengths)
 

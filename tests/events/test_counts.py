@@ -46,7 +46,9 @@ def test_drop_is_binomial_in_each_event():
 
 
 def test_stored_zeros_vanish():
-    events = EventTensor(torch.tensor([0, 2]), torch.tensor([0, 1], dtype=torch.int32), torch.tensor([0.0, 2]), (1, 1, 3))
+    events = EventTensor(
+        torch.tensor([0, 2]), torch.tensor([0, 1], dtype=torch.int32), torch.tensor([0.0, 2]), (1, 1, 3)
+    )
     assert_is(binarize(events), torch.tensor([[[0.0, 1, 0]]]), torch.tensor([1]))
 
 
@@ -55,7 +57,7 @@ def test_impossible_amounts_are_refused():
     for maximum in (0.0, -1.0, float("nan")):
         with pytest.raises(ArgumentError, match="a maximum above 0"):
             clamp(events, maximum)
-    with pytest.raises(ArgumentError, match="a probability of 0 to 1, received 1.5"):
+    with pytest.raises(ArgumentError, match="a probability of 0 to 1, received"):
         drop(events, 1.5)
     with pytest.raises(DataError, match="whole counts"):
         drop(events, 0.5)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -46,7 +48,7 @@ def test_concat_joins_what_slices_cut(drawn, data):
     dense, events = drawn
     cuts = sorted(data.draw(st.lists(st.integers(0, len(dense)), max_size=3)))
     bounds = [0, *cuts, len(dense)]
-    parts = [events[a:b] for a, b in zip(bounds, bounds[1:], strict=False)]
+    parts = [events[a:b] for a, b in pairwise(bounds)]
     assert_is(concat(parts), dense, events.lengths)
 
 
