@@ -1,4 +1,8 @@
-"""Events: raw streams, the batched tensor on a time grid, and what turns one into the other."""
+"""Events: raw streams, the batched tensor on a time grid, and what turns one into the other.
+
+What changes a stream or a tensor is a function that takes it first and returns a new one; what is drawn at random for
+training is an object with its amounts, called with the events and a generator.
+"""
 
 from __future__ import annotations
 

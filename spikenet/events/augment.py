@@ -80,8 +80,9 @@ class TimeDrop:
         if not len(stream):
             return stream
         span = stream.duration + 1  # the last event lasts a microsecond
-        begin = int(stream.t.min()) + generator.random() * (1 - self.fraction) * span
-        return stream.take((stream.t < begin) | (stream.t >= begin + self.fraction * span))
+        window = round(self.fraction * span)  # whole microseconds: a float would round late times
+        begin = int(stream.t.min()) + int(generator.integers(0, span - window + 1))
+        return stream.take((stream.t < begin) | (stream.t >= begin + window))
 
 
 @dataclass(frozen=True)

@@ -87,7 +87,7 @@ class EventMix:
         g = sum_n pi_n exp(-sum_axes (c - mu_n)^2 / (2 sigma_n^2)),    g > its (lam)-quantile over the grid,
 
     with ``lam``, ``pi_n`` and ``mu_n`` uniform (``mu_n`` on the grid) and ``sigma_n = max(U, 0.1) / 2`` of an axis, as
-    the authors draw them. The quantile is that of 4096 random grid points; the labels do not depend on it. A label
+    the authors' program draws them (with 2 to 4 components). The quantile is that of 4096 random grid points; the labels do not depend on it. A label
     weighs as much as the share of its entry's events that are in the mix (the paper's weight by event count): with
     ``k`` the share of its own events that an entry keeps and ``m`` the share of the other's that it gets, they weigh
     ``k / (k + m)`` and ``m / (k + m)``. Where nothing is left of either, the label stays.
@@ -141,8 +141,10 @@ class EventMix:
 
 def _height(place: Tensor, weight: Tensor, centre: Tensor, width: Tensor) -> Tensor:
     """The mixture of Gaussians at places ``[..., axes]``."""
-    distance = (place.unsqueeze(-2) - centre) / width
-    return (weight * (-distance.square().sum(-1) / 2).exp()).sum(-1)
+    square = weight.new_zeros(())
+    for axis in range(place.shape[-1]):  # several times faster than a sum over a last axis of three
+        square = square + ((place[..., axis, None] - centre[..., axis]) / width[..., axis]).square()
+    return (weight * (-square / 2).exp()).sum(-1)
 
 
 def _entry(events: EventTensor) -> Tensor:

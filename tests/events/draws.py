@@ -12,13 +12,14 @@ COCHLEA = [(7,), (1,), (12,)]
 
 
 @st.composite
-def pairs(draw, features=tuple(CAMERA + COCHLEA), full=False):
-    """``(dense, events)``: whole counts, some rows and some batches empty; lengths are T if ``full``, else drawn."""
+def pairs(draw, features=tuple(CAMERA + COCHLEA), full=False, least=0):
+    """``(dense, events)``: whole numbers from ``least`` to 4, some rows and some batches empty; lengths are drawn, or T
+    if ``full``."""
     steps, batch = draw(st.integers(0, 5)), draw(st.integers(0, 3))
     shape = (steps, batch, *draw(st.sampled_from(features)))
     lengths = torch.tensor([steps if full else draw(st.integers(0, steps)) for _ in range(batch)], dtype=torch.int64)
     generator = torch.Generator().manual_seed(draw(st.integers(0, 2**16)))
-    dense = torch.randint(-4, 5, shape, generator=generator).clamp(min=0).float()
+    dense = torch.randint(-4, 5, shape, generator=generator).clamp(min=least).float()
     dense[torch.rand(shape[:2], generator=generator) < 0.2] = 0
     dense[torch.arange(steps)[:, None] >= lengths] = 0
     return dense, EventTensor.from_dense(dense, lengths)

@@ -216,6 +216,14 @@ def test_time_drop_loses_one_window(stream):
     assert kstest(begins, "uniform").pvalue > 1e-3
 
 
+def test_time_drop_is_exact_at_late_times():
+    late = 10**15
+    stream = EventStream.from_numpy(late + np.arange(100), np.zeros(100, int), sensor=Sensor(1))
+    kept = TimeDrop(0.25)(stream, draws())
+    assert len(kept) == 75
+    assert (kept.t.diff() != 1).sum() <= 1
+
+
 def test_area_drop_loses_one_box():
     y, x = np.divmod(np.arange(200), 20)
     full = EventStream.from_numpy(np.arange(200), x, y, sensor=Sensor(20, 10, 1))

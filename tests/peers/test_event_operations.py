@@ -46,7 +46,7 @@ def same(stream, events):
 
 
 def test_tonic_refractory_period():
-    """Tonic lets dropped events restart the rest and wants more than the period, so short intervals never follow short."""
+    """Tonic lets dropped events restart the rest and wants more than the period, so no two short ones in a row."""
     tonic = tonic_functional()
     draw, columns = np.random.default_rng(0), []
     for pixel in range(12):
