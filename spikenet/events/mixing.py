@@ -12,6 +12,8 @@ from spikenet.errors import ArgumentError, ShapeError
 from spikenet.events.entries import collect, coordinates, rows
 from spikenet.events.tensor import EventTensor
 
+_POINTS = 1024
+
 
 class BatchAugmentation(Protocol):
     """Anything called as ``augmentation(events, labels, generator)``; every draw comes from the generator.
@@ -87,10 +89,11 @@ class EventMix:
         g = sum_n pi_n exp(-sum_axes (c - mu_n)^2 / (2 sigma_n^2)),    g > its (lam)-quantile over the grid,
 
     with ``lam``, ``pi_n`` and ``mu_n`` uniform (``mu_n`` on the grid) and ``sigma_n = max(U, 0.1) / 2`` of an axis, as
-    the authors' program draws them (with 2 to 4 components). The quantile is that of 4096 random grid points; the labels do not depend on it. A label
-    weighs as much as the share of its entry's events that are in the mix (the paper's weight by event count): with
-    ``k`` the share of its own events that an entry keeps and ``m`` the share of the other's that it gets, they weigh
-    ``k / (k + m)`` and ``m / (k + m)``. Where nothing is left of either, the label stays.
+    the authors' program draws them (with 2 to 4 components). The quantile is that of 1024 random grid points; the
+    labels do not depend on it. A label weighs as much as the share of its entry's events that are in the mix (the
+    paper's weight by event count): with ``k`` the share of its own events that an entry keeps and ``m`` the share of
+    the other's that it gets, they weigh ``k / (k + m)`` and ``m / (k + m)``. Where nothing is left of either, the label
+    stays.
 
     Args:
         classes: number of classes.
@@ -133,9 +136,9 @@ class EventMix:
         weight = torch.rand(shape[:2], generator=generator)
         centre = (torch.rand(shape, generator=generator) * size).floor()
         width = torch.rand(shape, generator=generator).clamp(min=0.1) * size / 2
-        points = (torch.rand(4096, 1, len(size), generator=generator) * size).floor()
+        points = (torch.rand(_POINTS, 1, len(size), generator=generator) * size).floor()
         heights = _height(points, weight, centre, width).sort(0).values
-        rank = (torch.rand(1, events.batch, generator=generator) * 4096).long()
+        rank = (torch.rand(1, events.batch, generator=generator) * _POINTS).long()
         return weight, centre, width, heights.gather(0, rank)[0]
 
 

@@ -25,7 +25,7 @@ def tagged(batch, steps, features):
     return EventTensor.from_dense(dense), torch.arange(batch)
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(drawn=pairs(), seed=st.integers(0, 999), mix=st.sampled_from(BOTH))
 def test_a_mix_is_valid_and_each_event_comes_from_its_place(drawn, seed, mix):
     dense, events = drawn
