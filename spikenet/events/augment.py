@@ -164,7 +164,7 @@ class ScaleTime:
     high: float
 
     def __post_init__(self) -> None:
-        _check(0 <= self.low <= self.high, self)
+        _check(0 <= self.low <= self.high, self, "0 <= low <= high")
 
     def __call__(self, stream: EventStream, generator: np.random.Generator) -> EventStream:
         t = (stream.t.double() * generator.uniform(self.low, self.high)).round_().long()
@@ -182,7 +182,7 @@ class RandomCrop:
     height: int = 1
 
     def __post_init__(self) -> None:
-        _check(min(self.width, self.height) >= 1, self)
+        _check(min(self.width, self.height) >= 1, self, "a window of 1 pixel or more each way")
 
     def __call__(self, stream: EventStream, generator: np.random.Generator) -> EventStream:
         full, size = stream.sensor, stream.sensor._replace(width=self.width, height=self.height)
@@ -205,15 +205,14 @@ class OneOf:
     augmentations: tuple[Augmentation, ...]
 
     def __post_init__(self) -> None:
-        _check(len(self.augmentations) > 0, self)
+        _check(len(self.augmentations) > 0, self, "one augmentation or more")
 
     def __call__(self, stream: EventStream, generator: np.random.Generator) -> EventStream:
         return self.augmentations[generator.integers(len(self.augmentations))](stream, generator)
 
 
-def _check(valid: bool, augmentation: object) -> None:
+def _check(
+    valid: bool, augmentation: object, wanted: str = "an amount of 0 or more (a fraction or probability: 0 to 1)"
+) -> None:
     if not valid:
-        raise ArgumentError(
-            f"amounts of 0 or more (probabilities and fractions: 0 to 1; sizes: 1 or more; low not above high) "
-            f"would work, received {augmentation}"
-        )
+        raise ArgumentError(f"{wanted} would work, received {augmentation}")

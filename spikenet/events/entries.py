@@ -53,17 +53,25 @@ def collect(row: Tensor, index: Tensor, values: Tensor, shape: Sequence[int], le
     """
     steps, batch, *features = _shape(shape[0], shape[1], shape[2:])
     size = prod(features)
-    key = row * size + index
-    if steps * batch * size <= _INT32:
+    distinct, sums = _sums(row * size + index, values, steps * batch * size)
+    begins = torch.arange(steps * batch + 1, device=row.device).mul_(size).to(distinct.dtype)
+    indptr = torch.searchsorted(distinct, begins)
+    index = distinct.remainder(size) if size else distinct
+    return EventTensor._trusted(indptr, index.int(), sums.float(), (steps, batch, *features), lengths)
+
+
+def _sums(key: Tensor, values: Tensor, keys: int) -> tuple[Tensor, Tensor]:
+    """The keys, 0 to ``keys - 1``, whose values do not add up to 0, ascending, and what they add up to."""
+    if keys <= 2 * len(key):  # few enough to have a place for each
+        every = values.new_zeros(keys).index_add_(0, key, values)
+        distinct = every.nonzero().squeeze(1)
+        return distinct, every[distinct]
+    if keys <= _INT32:
         key = key.int()  # sorts several times faster
     key, order = key.sort(stable=True)
     distinct, place = torch.unique_consecutive(key, return_inverse=True)
     sums = values.new_zeros(len(distinct)).index_add_(0, place, values[order])
-    distinct, sums = distinct[sums != 0], sums[sums != 0]
-    begins = torch.arange(steps * batch + 1, device=key.device).mul_(size).to(key.dtype)
-    indptr = torch.searchsorted(distinct, begins)
-    index = distinct.remainder(size) if size else distinct
-    return EventTensor._trusted(indptr, index.int(), sums.float(), (steps, batch, *features), lengths)
+    return distinct[sums != 0], sums[sums != 0]
 
 
 def _shape(steps: int, batch: int, features: Sequence[int]) -> tuple[int, ...]:

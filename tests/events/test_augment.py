@@ -130,21 +130,21 @@ def test_an_empty_recording_stays_empty(augmentation):
 
 
 @pytest.mark.parametrize(
-    "make",
+    ("make", "wanted"),
     [
-        lambda: RandomShift(-1),
-        lambda: TimeJitter(-1.0),
-        lambda: EventDrop(1.5),
-        lambda: TimeDrop(1.1),
-        lambda: AreaDrop(-0.1),
-        lambda: FlipX(2.0),
-        lambda: ScaleTime(2.0, 1.0),
-        lambda: RandomCrop(0, 3),
-        lambda: OneOf(()),
+        (lambda: RandomShift(-1), "amount of 0 or more"),
+        (lambda: TimeJitter(-1.0), "amount of 0 or more"),
+        (lambda: EventDrop(1.5), "probability: 0 to 1"),
+        (lambda: TimeDrop(1.1), "fraction or probability: 0 to 1"),
+        (lambda: AreaDrop(-0.1), "fraction or probability: 0 to 1"),
+        (lambda: FlipX(2.0), r"probability: 0 to 1\) would work, received FlipX\(probability=2.0\)"),
+        (lambda: ScaleTime(2.0, 1.0), "0 <= low <= high"),
+        (lambda: RandomCrop(0, 3), "1 pixel or more each way"),
+        (lambda: OneOf(()), "one augmentation or more"),
     ],
 )
-def test_impossible_amounts_are_refused(make):
-    with pytest.raises(ArgumentError, match="0 or more"):
+def test_impossible_amounts_are_refused(make, wanted):
+    with pytest.raises(ArgumentError, match=wanted):
         make()
 
 
