@@ -53,7 +53,7 @@ def open_recording(
     chosen = _recognised(path, head) if format is None else _named(format)
     losses = Losses(path, strict)
     source = chosen.open(Opening(path, losses, sensor, index, head, size))
-    return Recording(source, losses, sensor, (flip_x, flip_y, flip_p))
+    return Recording(source, losses, sensor, (flip_x, flip_y, flip_p), size)
 
 
 def read(

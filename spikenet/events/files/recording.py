@@ -40,8 +40,8 @@ class Measured(Columns):
 def blank(count: int) -> Columns:
     """Columns to be filled."""
     if count < buffers.SMALLEST // 8:
-        kinds = (np.int64, np.int32, np.int32, np.int8)
-        return Columns(*(np.empty(count, kind) for kind in kinds))
+        empty = np.empty
+        return Columns(empty(count, np.int64), empty(count, np.int32), empty(count, np.int32), empty(count, np.int8))
     kinds = (torch.int64, torch.int32, torch.int32, torch.int8)
     return Columns(*(buffers.empty((count,), kind).numpy() for kind in kinds))
 
@@ -95,7 +95,7 @@ class Opening:
         Errors: DataError where the file cannot be read any more.
         """
         if stop <= len(self.head):
-            whole = np.frombuffer(bytearray(self.head[start:stop]), np.uint8)
+            whole = np.array(np.frombuffer(self.head, np.uint8, stop - start, start))
             yield from (whole[first : first + size] for first in range(0, len(whole), size))
             return
         room = buffers.empty((min(size, stop - start),), torch.uint8).numpy()
@@ -141,14 +141,16 @@ class Recording:
         sensor: the size of the sensor.
     """
 
-    def __init__(self, source: Source, losses: Losses, sensor: Sensor | None, flips: tuple[bool, bool, bool]) -> None:
+    def __init__(
+        self, source: Source, losses: Losses, sensor: Sensor | None, flips: tuple[bool, bool, bool], size: int
+    ) -> None:
         found = sensor or source.sensor
         if found is None:
             raise ArgumentError(
                 f"{losses.path} names no sensor size; sensor=Sensor(width, height, polarities) would work"
             )
         self.header, self.sensor = dict(source.header), found
-        self._source, self._losses, self._flips = source, losses, flips
+        self._source, self._losses, self._flips, self._size = source, losses, flips, size
 
     @property
     def dropped(self) -> dict[str, int]:
@@ -157,7 +159,7 @@ class Recording:
 
     def read(self) -> EventStream:
         """All events. Errors: FormatError; a tolerant recording warns instead, with the count of what was left out."""
-        streams = list(self._streams(max(self._losses.path.stat().st_size, 1)))
+        streams = list(self._streams(max(self._size, 1)))
         if self._losses.damaged:
             lost = ", ".join(f"{count} x {reason}" for reason, count in self._losses.damaged.items())
             warnings.warn(f"{self._losses.path}: left out {lost}", stacklevel=3)
