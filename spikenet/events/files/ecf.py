@@ -232,7 +232,9 @@ def _create(group: Any, name: str, layout: np.dtype, rows: int, codec: int | Non
 
     plan = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     plan.set_chunk((_CHUNK,))
-    if codec is not None:
+    if codec is None:
+        plan.set_deflate(1)
+    else:
         plan.set_filter(codec, h5py.h5z.FLAG_OPTIONAL, ())
     space = h5py.h5s.create_simple((rows,), (h5py.h5s.UNLIMITED,))
     return h5py.Dataset(h5py.h5d.create(group.id, name.encode(), h5py.h5t.py_create(layout), space, plan))
