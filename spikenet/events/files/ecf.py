@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -117,7 +118,9 @@ def _plain(opening: Opening, events: Any, size: int) -> Iterator[Columns]:
             values = block[name]
             limits = np.iinfo(column.dtype)
             if len(values) and (values.min() < limits.min or values.max() > limits.max):
-                raise FormatError(opening.path, None, f"{name} wants values that fit {column.dtype}, found {values.max()}")
+                raise FormatError(
+                    opening.path, None, f"{name} wants values that fit {column.dtype}, found {values.max()}"
+                )
             column[:] = values
         yield columns
 
@@ -166,7 +169,9 @@ class _Chunks:
         return count if count <= min(_MOST, self.rows, SMALLEST * len(data)) else 0
 
     def _decoded(self, chunks: list[_Chunk]) -> Columns:
-        from spikenet.kernels.events.ecf import decode
+        from spikenet.kernels.events import ecf
+
+        decode: Any = ecf.decode
 
         columns = blank(sum(chunk.count for chunk in chunks))
         top = np.zeros(3, np.int64)
@@ -182,7 +187,8 @@ class _Chunks:
                 self.losses.refuse(reason, chunk.offset - 1 - fault)
             else:
                 at += chunk.wanted
-        return measured(columns, at, tuple(top.tolist()))
+        top_x, top_y, top_p = top.tolist()
+        return measured(columns, at, (top_x, top_y, top_p))
 
     def _copy(self, data: bytes, part: list[np.ndarray], top: np.ndarray) -> int:
         """Take a chunk that the codec left as it was."""
@@ -193,7 +199,8 @@ class _Chunks:
         return 0
 
 
-class _Chunk(NamedTuple):
+@dataclass(frozen=True)
+class _Chunk:
     """A stored chunk: its first event, its place in the file, its bytes, whether the codec packed them, how many events
     of it the data set has and how many there are in it (the last chunk may be filled up)."""
 

@@ -1,9 +1,9 @@
 """Prophesee EVT2.1 in RAW files: 64-bit words, each up to 32 events of one row, time and polarity.
 
-``t = high << 6 | low`` as in EVT2; a step back by the whole range of the high part is a wrap, any other is kept. Bit ``i``
-of a word's mask is the event at its column plus ``i``. Sensors of the IMX636 kind send the two 32-bit halves of a word
-in turned order, which the header calls ``endianness=legacy``; where it says nothing of the order, the one that has the
-first TIME_HIGH word within the file's first 64 KiB is taken. Words are written in the straight order.
+``t = high << 6 | low`` as in EVT2; a step back by the whole range of the high part is a wrap, any other is kept. Bit
+``i`` of a word's mask is the event at its column plus ``i``. Sensors of the IMX636 kind send the two 32-bit halves of a
+word in turned order, which the header calls ``endianness=legacy``; where it says nothing of the order, the one that has
+the first TIME_HIGH word within the file's first 64 KiB is taken. Words are written in the straight order.
 Source: Prophesee, EVT 2.1 format (docs.prophesee.ai); time and order as in OpenEB's evt21_decoder.h.
 """
 
@@ -52,7 +52,9 @@ def _turned(opening: Opening) -> bool:
         return said == "legacy"
     body = opening.head[start:]
     halves = np.frombuffer(body[: len(body) // 8 * 8], np.uint32).reshape(-1, 2)
-    low, high = (np.flatnonzero((this >> 28 == _TIME_HIGH) & (other == 0)) for this, other in (halves.T, halves.T[::-1]))
+    low, high = (
+        np.flatnonzero((this >> 28 == _TIME_HIGH) & (other == 0)) for this, other in (halves.T, halves.T[::-1])
+    )
     return bool(len(low)) and (not len(high) or bool(low[0] < high[0]))
 
 

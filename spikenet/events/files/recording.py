@@ -6,8 +6,8 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from operator import lt
 from io import FileIO
+from operator import lt
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -113,8 +113,11 @@ class Opening:
 class Source(Protocol):
     """An open file of one format. ``sensor`` is what the file itself says, None where it says nothing."""
 
-    header: Mapping[str, str]
-    sensor: Sensor | None
+    @property
+    def header(self) -> Mapping[str, str]: ...
+
+    @property
+    def sensor(self) -> Sensor | None: ...
 
     def pieces(self, size: int) -> Iterator[Columns]:
         """Decode from the beginning, about ``size`` bytes of the file at a time; each call is a new pass."""
@@ -217,7 +220,7 @@ class Recording:
 
 def _fill(file: FileIO, block: np.ndarray) -> None:
     """Read until ``block`` is full: one call need not bring all."""
-    view = memoryview(block)
+    view = memoryview(block)  # type: ignore[arg-type]
     while len(view):
         count = file.readinto(view)
         if not count:
@@ -227,5 +230,3 @@ def _fill(file: FileIO, block: np.ndarray) -> None:
 
 def _inside(column: np.ndarray, limit: int) -> bool:
     return not len(column) or (column.min() >= 0 and column.max() < limit)
-
-

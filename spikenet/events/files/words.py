@@ -56,8 +56,10 @@ class WordSource:
             yield decode(block.view(self._word))
 
 
-def open_raw(opening: Opening, version: str, word: type[np.unsignedinteger], decoder: Callable[[], Decoder]) -> WordSource:
-    """Open a RAW file of the word format ``version``. Errors: FormatError for a file without header or of another one."""
+def open_raw(
+    opening: Opening, version: str, word: type[np.unsignedinteger], decoder: Callable[[], Decoder]
+) -> WordSource:
+    """Open a RAW file of the word format ``version``. Errors: FormatError for one of another format or none."""
     fields, start = text_header.parse(opening)
     found = text_header.encoding(opening.head)
     if found not in (version, ""):
@@ -93,7 +95,7 @@ def columns_of(stream: EventStream) -> tuple[np.ndarray, np.ndarray, np.ndarray,
 def write_words(path: Path, header: bytes, words: np.ndarray) -> None:
     with path.open("wb") as file:
         file.write(header)
-        file.write(memoryview(words))
+        file.write(words.data)
 
 
 def measured(columns: Columns, count: int, top: tuple[int, int, int]) -> Columns:
@@ -149,6 +151,7 @@ def encoded(stream: EventStream, name: str, kernel: Any, word: type[np.unsignedi
         words = np.empty(count, word)
     if count < 0:
         raise ArgumentError(
-            f"{name} files cannot go back behind a wrap of their clock, event {-1 - count} does; stream.sorted() would work"
+            f"{name} files cannot go back behind a wrap of their clock, event {-1 - count} does; "
+            "stream.sorted() would work"
         )
     return words

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numba
 import numpy as np
 
@@ -13,7 +15,7 @@ def decode(
     x: np.ndarray,
     y: np.ndarray,
     p: np.ndarray,
-) -> tuple[int, int, int]:
+) -> tuple[Any, Any, Any]:
     """Fill the columns; returns the largest x, y and p."""
     top_x = top_y = top_p = np.int32(0)
     for i in range(t.size):

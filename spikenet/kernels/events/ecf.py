@@ -1,11 +1,13 @@
 """Chunks of Prophesee's ECF codec, in which Metavision keeps HDF5 files. Importing this module imports numba.
 
-A chunk is u32 ``events << 2 | style``, u64 first time, then runs. Times: a byte of step (high 4 bits) and count, count 15
-is followed by a 16-bit one; step 15 marks 4 bits of a longer step, lowest first. Then by style, see the readers below.
+A chunk is u32 ``events << 2 | style``, u64 first time, then runs. Times: a byte of step (high 4 bits) and count, count
+15 is followed by a 16-bit one; step 15 marks 4 bits of a longer step, lowest first. Then by style, see the readers.
 Source: github.com/prophesee-ai/hdf5_ecf, layout alone.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import numba
 import numpy as np
@@ -51,7 +53,7 @@ def decode(
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy", inline="always")
-def _u16(data: np.ndarray, at: int) -> int:
+def _u16(data: np.ndarray, at: int) -> Any:
     return np.int64(data[at]) | np.int64(data[at + 1]) << 8
 
 
@@ -59,7 +61,7 @@ def _u16(data: np.ndarray, at: int) -> int:
 def _times(data: np.ndarray, t: np.ndarray) -> int:
     if data.size < HEAD:
         return -1 - data.size
-    now = np.int64(0)
+    now: Any = np.int64(0)
     for k in range(8):
         now |= np.int64(data[4 + k]) << (8 * k)
     at, n = HEAD, 0
@@ -67,7 +69,8 @@ def _times(data: np.ndarray, t: np.ndarray) -> int:
     while n < t.size:
         if at >= data.size:
             return -1 - at
-        high, count = np.int64(data[at] >> 4), np.int64(data[at] & 15)
+        high = np.int64(data[at] >> 4)
+        count: Any = np.int64(data[at] & 15)
         at += 1
         if high == 15:
             if shift > 60:
@@ -115,8 +118,10 @@ def _rows(data: np.ndarray, at: int, y: np.ndarray) -> int:
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def _columns(data: np.ndarray, at: int, x: np.ndarray) -> int:
-    """16 bits of column and, in 5 bits, which of the next five columns follow. The last word's bits may name more events
-    than there are: the codec's own encoder leaves them."""
+    """16 bits of column and, in 5 bits, which of the next five columns follow.
+
+    The last word's bits may name more events than there are: the codec's own encoder leaves them.
+    """
     n = 0
     while n < x.size:
         if at + 2 > data.size:
@@ -140,7 +145,8 @@ def _signs(data: np.ndarray, at: int, p: np.ndarray) -> int:
     while n < p.size:
         if at >= data.size:
             return -1 - at
-        sign, count = np.int8(data[at] >> 7), np.int64(data[at] & 127)
+        sign = np.int8(data[at] >> 7)
+        count: Any = np.int64(data[at] & 127)
         at += 1
         if count == 127:
             if at + 2 > data.size:
@@ -211,7 +217,7 @@ def encode(
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
-def _put(data: np.ndarray, at: int, value: int, size: int) -> int:
+def _put(data: np.ndarray, at: int, value: Any, size: int) -> int:
     for k in range(size):
         data[at + k] = value >> (8 * k) & 0xFF
     return at + size

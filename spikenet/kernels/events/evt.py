@@ -20,8 +20,7 @@ ORPHAN = KINDS + 1  # where words of events without a row or a column are counte
 COUNTERS = KINDS + 2
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def lowest_bit(context: Any, bits: Any) -> Any:
+def _lowest_bit(context: Any, bits: Any) -> Any:
     """The number of the lowest bit that is set, int64; ``bits`` is an int64 that is not 0."""
 
     def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -30,14 +29,17 @@ def lowest_bit(context: Any, bits: Any) -> Any:
     return types.int64(types.int64), build
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def bits_set(context: Any, bits: Any) -> Any:
+def _bits_set(context: Any, bits: Any) -> Any:
     """How many bits of an int64 are set, int64."""
 
     def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return builder.ctpop(arguments[0])
 
     return types.int64(types.int64), build
+
+
+lowest_bit: Any = intrinsic(_lowest_bit)
+bits_set: Any = intrinsic(_bits_set)
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
@@ -58,7 +60,7 @@ def first_time_high(
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
-def next_high(at: int, goal: int, bits: int, drop: int) -> int:
+def next_high(at: Any, goal: Any, bits: int, drop: int) -> Any:
     """What an encoder's next TIME_HIGH brings a decoder to, on its way from ``at`` to ``goal`` (wraps included).
 
     ``at`` is -1 before the first. A wrap is a step back by ``drop`` or more, so longer ways back take several steps.

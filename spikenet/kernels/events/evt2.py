@@ -5,6 +5,8 @@ Kinds 0 and 1: an OFF or ON event (low time bits 22 to 27, column 11 to 21, row 
 
 from __future__ import annotations
 
+from typing import Any
+
 import numba
 import numpy as np
 
@@ -80,7 +82,8 @@ def encode(t: np.ndarray, x: np.ndarray, y: np.ndarray, p: np.ndarray, words: np
 
     Returns -1 - n where event n lies before a wrap that came before it.
     """
-    at, n = np.int64(-1), 0
+    at: Any = np.int64(-1)
+    n = 0
     for i in range(t.size):
         goal = t[i] >> 6
         while at != goal:

@@ -6,6 +6,8 @@ Kinds 0 and 1: OFF or ON events of one row and one time, a bit each in bits 0 to
 
 from __future__ import annotations
 
+from typing import Any
+
 import numba
 import numpy as np
 
@@ -96,7 +98,8 @@ def encode(t: np.ndarray, x: np.ndarray, y: np.ndarray, p: np.ndarray, words: np
 
     Returns -1 - n where event n lies before a wrap that came before it.
     """
-    at, n, i = np.int64(-1), 0, 0
+    at: Any = np.int64(-1)
+    n, i = 0, 0
     while i < t.size:
         goal = t[i] >> 6
         while at != goal:

@@ -7,6 +7,7 @@ Kind 0: row. Kind 2: an event (column, polarity bit 11). Kind 3: column and pola
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import numba
 import numpy as np
@@ -20,8 +21,8 @@ HIGH_BITS = 12
 VECTOR = 32  # columns of the group VECTOR_12, VECTOR_12, VECTOR_8, the only one that all decoders read
 KNOWN = np.isin(np.arange(16), [ROW, EVENT, BASE_X, VECTOR_12, VECTOR_8, TIME_LOW])
 
-# State: time of the last TIME_HIGH, wraps included, -1 before the first; low part of time; row and next vector's column,
-# -1 while unknown; the vector's polarity; largest x, y, p.
+# State: time of the last TIME_HIGH, wraps included, -1 before the first; low part of time; row and next vector's
+# column, -1 while unknown; the vector's polarity; largest x, y, p.
 TIME, LOW, Y, X, P, TOP_X, TOP_Y, TOP_P, STATE = 0, 1, 2, 3, 4, 5, 6, 7, 8
 
 
@@ -83,7 +84,7 @@ def decode(
             t[n], x[n], y[n], p[n] = now, column, row, polarity
             top_x, top_y, top_p = max(top_x, column), max(top_y, row), max(top_p, polarity)
             n += 1
-        elif kind == VECTOR_12 or kind == VECTOR_8:
+        elif kind in (VECTOR_12, VECTOR_8):
             mask = content if kind == VECTOR_12 else content & 0xFF
             if row < 0 or base < 0:
                 skipped[ORPHAN] += 1
@@ -122,7 +123,8 @@ def encode(t: np.ndarray, x: np.ndarray, y: np.ndarray, p: np.ndarray, words: np
 
     Returns -1 - n where event n lies before a wrap that came before it.
     """
-    at, low, row = np.int64(-1), np.int64(-1), np.int64(-1)
+    at: Any = np.int64(-1)
+    low, row = np.int64(-1), np.int64(-1)
     n, i = 0, 0
     while i < t.size:
         goal = t[i] >> 12
@@ -155,7 +157,7 @@ def encode(t: np.ndarray, x: np.ndarray, y: np.ndarray, p: np.ndarray, words: np
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
-def _put(words: np.ndarray, n: int, kind: int, content: int) -> int:
+def _put(words: np.ndarray, n: int, kind: int, content: Any) -> int:
     if n < words.size:
         words[n] = kind << SHIFT | content
     return n + 1

@@ -86,7 +86,9 @@ def test_other_records_are_refused(dat, kind):
         read(dat(kind=kind))
 
 
-@pytest.mark.parametrize("size", [b"% Width 0\n% Height 5\n", b"% Width x\n% Height 5\n", b"% Width 99999\n% Height 5\n"])
+@pytest.mark.parametrize(
+    "size", [b"% Width 0\n% Height 5\n", b"% Width x\n% Height 5\n", b"% Width 99999\n% Height 5\n"]
+)
 def test_impossible_size(dat, size):
     with pytest.raises(FormatError, match="sensor size"):
         read(dat(head=size))
@@ -136,7 +138,7 @@ def test_outside_the_sensor(dat, outside):
 
 
 def test_pieces_and_slices(dat):
-    
+
     path = dat(*((t, t % 304, t % 240, t % 2) for t in range(100)))
     assert_pieces_agree(path, range(1, 90))
     assert [row[0] for row in rows(open_recording(path).slice(10, 20))] == list(range(10, 20))
@@ -147,7 +149,9 @@ def test_there_and_back(tmp_path):
     for stream in (random_stream(0, 500, Sensor(640, 480, 2)), random_stream(1, 0, Sensor(1, 1, 2))):
         write(stream, path)
         assert_same(read(path), stream)
-    corners = EventStream.from_numpy([(1 << 32) - 1, 0], [16383, 0], [0, 16383], [1, 0], sensor=Sensor(1 << 14, 1 << 14, 2))
+    corners = EventStream.from_numpy(
+        [(1 << 32) - 1, 0], [16383, 0], [0, 16383], [1, 0], sensor=Sensor(1 << 14, 1 << 14, 2)
+    )
     write(corners, path)
     assert_same(read(path), corners)
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from spikenet.errors import ArgumentError, FormatError
-from spikenet.events import EventStream, Sensor, open_recording, read, write
+from spikenet.events import EventStream, Sensor, read, write
 from tests.events.files.prophesee_bytes import assert_pieces_agree, assert_same, random_stream, rows, sample
 
 VGA = Sensor(640, 480, 2)
@@ -78,7 +78,13 @@ def test_real_files_as_evlib_reads_them(version):
 def test_runs(metavision):
     """Steps of time 0, 2 and 0x1234 (four bits at a time, lowest first); runs of rows; columns by mask; polarities."""
     times = bytes([0x02, 0x21, 0xF4, 0xF3, 0xF2, 0xF1, 0x01])
-    chunk = head(4, RUNS, 100) + times + u16(7 << 5 | 3, 479 << 5 | 1) + u16(10 << 5 | 0b10001, 3 << 5) + bytes([0x83, 0x01])
+    chunk = (
+        head(4, RUNS, 100)
+        + times
+        + u16(7 << 5 | 3, 479 << 5 | 1)
+        + u16(10 << 5 | 0b10001, 3 << 5)
+        + bytes([0x83, 0x01])
+    )
     t = 102 + 0x1234
     assert rows(read(metavision(chunk, total=4))) == [(100, 10, 7, 1), (100, 11, 7, 1), (102, 15, 7, 1), (t, 3, 479, 0)]
 
@@ -203,7 +209,9 @@ def test_size_is_asked_for(metavision):
     assert len(read(path, sensor=VGA)) == 3
 
 
-@pytest.mark.parametrize("layout", [np.dtype("<i8"), np.dtype([("x", "<u2"), ("t", "<i8")]), np.dtype([(n, "<f4") for n in "xypt"])])
+@pytest.mark.parametrize(
+    "layout", [np.dtype("<i8"), np.dtype([("x", "<u2"), ("t", "<i8")]), np.dtype([(n, "<f4") for n in "xypt"])]
+)
 def test_other_rows_are_refused(tmp_path, layout):
     with h5py.File(tmp_path / "a.hdf5", "w") as file:
         file["CD/events"] = np.zeros(3, layout)
@@ -233,8 +241,12 @@ def test_there_and_back(tmp_path):
     sensor = Sensor(2048, 2048, 2)
     draw = np.random.default_rng(0)
     n = 40_000
-    scattered = EventStream.from_numpy(np.sort(draw.integers(0, 1 << 40, n)), *draw.integers(0, 2, (3, n)), sensor=sensor)
-    still = EventStream.from_numpy(np.zeros(n, int), np.arange(n) % 2048, np.zeros(n, int), np.ones(n, int), sensor=sensor)
+    scattered = EventStream.from_numpy(
+        np.sort(draw.integers(0, 1 << 40, n)), *draw.integers(0, 2, (3, n)), sensor=sensor
+    )
+    still = EventStream.from_numpy(
+        np.zeros(n, int), np.arange(n) % 2048, np.zeros(n, int), np.ones(n, int), sensor=sensor
+    )
     for stream in (random_stream(0, 20_000, sensor), random_stream(1, 0, sensor), scattered, still):
         write(stream, path, format="ecf")
         assert_same(read(path), stream)
@@ -277,7 +289,9 @@ def test_index(tmp_path):
         assert index["id"].tolist() == [0, 2, 3, 3, 3]
 
 
-@pytest.mark.parametrize(("t", "sensor"), [([5, 4], VGA), ([-1, 0], VGA), ([0, 0], Sensor(2049, 9, 2)), ([0, 0], Sensor(9, 9, 1))])
+@pytest.mark.parametrize(
+    ("t", "sensor"), [([5, 4], VGA), ([-1, 0], VGA), ([0, 0], Sensor(2049, 9, 2)), ([0, 0], Sensor(9, 9, 1))]
+)
 def test_what_cannot_be_written(tmp_path, t, sensor):
     with pytest.raises(ArgumentError, match="ECF"):
         write(EventStream.from_numpy(t, [0, 0], [0, 0], [0, 0], sensor=sensor), tmp_path / "a.hdf5", format="ecf")

@@ -70,7 +70,14 @@ def test_other_words_are_skipped_and_counted(tmp_path):
 
 
 def test_time_wraps_after_34_bits(tmp_path):
-    body = evt2(evt2_high(TOP), evt2_event(63, 1, 1, 0), evt2_high(0), evt2_event(0, 1, 1, 0), evt2_high(1), evt2_event(0, 1, 1, 0))
+    body = evt2(
+        evt2_high(TOP),
+        evt2_event(63, 1, 1, 0),
+        evt2_high(0),
+        evt2_event(0, 1, 1, 0),
+        evt2_high(1),
+        evt2_event(0, 1, 1, 0),
+    )
     body += evt2(evt2_high(TOP), evt2_high(0), evt2_event(1, 1, 1, 0))
     times = [row[0] for row in rows(read(raw(tmp_path / "a.raw", "2.0", body)))]
     assert times == [(1 << 34) - 1, 1 << 34, (1 << 34) + 64, (1 << 35) + 1]
@@ -112,7 +119,7 @@ def test_cut_word(tmp_path):
 
 def test_outside_the_sensor(tmp_path):
     path = raw(tmp_path / "a.raw", "2.0", evt2(evt2_high(0), evt2_event(0, 1, 480, 1), evt2_event(0, 1, 2, 1)))
-    with pytest.raises(FormatError, match="first number 0.*row 480"):
+    with pytest.raises(FormatError, match=r"first number 0.*row 480"):
         read(path)
     with pytest.warns(UserWarning, match="left out 1"):
         assert rows(read(path, strict=False)) == [(0, 1, 2, 1)]
@@ -120,7 +127,9 @@ def test_outside_the_sensor(tmp_path):
 
 def test_pieces(tmp_path):
     words = [evt2_event(1, 2, 3, 0), 0xA << 28, evt2_high(TOP), evt2_event(5, 1, 1, 1), evt2_high(0)]
-    words += [word for high in range(0, 90, 3) for word in (evt2_high(high), evt2_event(high % 64, high, high, high % 2))]
+    words += [
+        word for high in range(0, 90, 3) for word in (evt2_high(high), evt2_event(high % 64, high, high, high % 2))
+    ]
     assert_pieces_agree(raw(tmp_path / "a.raw", "2.0", evt2(*words)), range(1, 4 * len(words) + 9, 3))
 
 
@@ -151,9 +160,8 @@ def test_written_words_are_few(tmp_path):
     """One word an event and one a step of the high part of time."""
     stream = EventStream.from_numpy([64, 65, 127, 128], [1, 2, 3, 4], [0] * 4, [1, 0, 1, 0], sensor=VGA)
     write(stream, tmp_path / "a.raw", format="evt2")
-    body = evt2(
-        evt2_high(1), evt2_event(0, 1, 0, 1), evt2_event(1, 2, 0, 0), evt2_event(63, 3, 0, 1), evt2_high(2), evt2_event(0, 4, 0, 0)
-    )  # fmt: skip
+    body = evt2(evt2_high(1), evt2_event(0, 1, 0, 1), evt2_event(1, 2, 0, 0), evt2_event(63, 3, 0, 1))
+    body += evt2(evt2_high(2), evt2_event(0, 4, 0, 0))
     assert (tmp_path / "a.raw").read_bytes().partition(b"% end\n")[2] == body
 
 

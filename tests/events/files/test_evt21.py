@@ -21,7 +21,11 @@ from tests.events.files.prophesee_bytes import (
 
 VGA = Sensor(640, 480, 2)
 TOP = (1 << 28) - 1
-WORDS = [evt21_high(2), evt21_events(5, 600, 7, 1, 0b1000_0000_0000_0000_0000_0000_0000_0011), evt21_events(63, 0, 479, 0, 1)]
+WORDS = [
+    evt21_high(2),
+    evt21_events(5, 600, 7, 1, 0b1000_0000_0000_0000_0000_0000_0000_0011),
+    evt21_events(63, 0, 479, 0, 1),
+]
 EVENTS = [(133, 600, 7, 1), (133, 601, 7, 1), (133, 631, 7, 1), (191, 0, 479, 0)]
 
 
@@ -99,7 +103,11 @@ def test_outside_the_sensor(tmp_path):
 @pytest.mark.parametrize("pack", [evt21, turned])
 def test_pieces(tmp_path, pack):
     words = [evt21_events(0, 0, 0, 0, 7), 0xA << 60]
-    words += [w for high in range(9) for w in (evt21_high(high), evt21_events(high, 32 * high, high, high % 2, 0x10101 * high))]
+    words += [
+        w
+        for high in range(9)
+        for w in (evt21_high(high), evt21_events(high, 32 * high, high, high % 2, 0x10101 * high))
+    ]
     path = raw(tmp_path / "a.raw", "2.1", pack(*words))
     assert_pieces_agree(path, range(1, 8 * len(words) + 9, 5))
 
@@ -112,7 +120,9 @@ def test_there_and_back(tmp_path):
         assert_same(read(path), stream)
 
 
-@pytest.mark.parametrize("t", [[(1 << 34) - 1, 1 << 34], [5, (1 << 36) + 7], [(1 << 34) - 1, 0], [(1 << 35) - 70, (1 << 34) + 3]])
+@pytest.mark.parametrize(
+    "t", [[(1 << 34) - 1, 1 << 34], [5, (1 << 36) + 7], [(1 << 34) - 1, 0], [(1 << 35) - 70, (1 << 34) + 3]]
+)
 def test_times_there_and_back(tmp_path, t):
     stream = EventStream.from_numpy(t, [3] * len(t), [4] * len(t), [1] * len(t), sensor=VGA)
     write(stream, tmp_path / "a.raw", format="evt21")

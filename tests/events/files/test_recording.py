@@ -26,12 +26,16 @@ def test_content_is_recognised_whatever_the_name(tmp_path, name):
     stream = random_stream(0, 50, VGA)
     write(stream, tmp_path / "noname", format=name)
     assert_same(read(tmp_path / "noname"), stream)
-    assert [entry.name for entry in FORMATS.values() if entry.recognises(tmp_path / "noname", (tmp_path / "noname").read_bytes())] == [name]
+    assert [
+        entry.name
+        for entry in FORMATS.values()
+        if entry.recognises(tmp_path / "noname", (tmp_path / "noname").read_bytes())
+    ] == [name]
 
 
 def test_unknown_content(tmp_path):
     (tmp_path / "a.raw").write_bytes(b"neither of them")
-    with pytest.raises(FormatError, match="no known format.*neither"):
+    with pytest.raises(FormatError, match=r"no known format.*neither"):
         read(tmp_path / "a.raw")
 
 
@@ -106,7 +110,9 @@ def test_chunks_can_be_asked_for_again(three):
 
 
 def test_losses_are_those_of_the_last_pass(tmp_path):
-    path = raw(tmp_path / "a.raw", "2.0", evt2(evt2_high(0), 0xA << 28, evt2_event(1, 640, 0, 0), evt2_event(1, 1, 0, 0)))
+    path = raw(
+        tmp_path / "a.raw", "2.0", evt2(evt2_high(0), 0xA << 28, evt2_event(1, 640, 0, 0), evt2_event(1, 1, 0, 0))
+    )
     recording = open_recording(path, strict=False)
     for _ in range(2):
         with pytest.warns(UserWarning, match="left out 1"):
@@ -116,7 +122,9 @@ def test_losses_are_those_of_the_last_pass(tmp_path):
 
 @pytest.mark.parametrize("measured", [True, False])
 def test_columns_are_looked_at_unless_their_decoder_has_measured_them(tmp_path, measured):
-    columns = Columns(np.zeros(3, np.int64), np.array([1, 2, -1], np.int32), np.zeros(3, np.int32), np.zeros(3, np.int8))
+    columns = Columns(
+        np.zeros(3, np.int64), np.array([1, 2, -1], np.int32), np.zeros(3, np.int32), np.zeros(3, np.int8)
+    )
     if measured:
         columns = Measured(*columns)
         columns.top = (2, 0, 2)
