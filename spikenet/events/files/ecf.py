@@ -8,6 +8,7 @@ github.com/prophesee-ai/hdf5_ecf for the chunks' layout.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -37,80 +38,102 @@ _BROKEN = (OSError, RuntimeError, KeyError, ValueError, TypeError)  # what h5py 
 def _recognises(path: Path, head: bytes) -> bool:
     if not head.startswith(_MAGIC):
         return False
-    import h5py
-
     try:
-        with h5py.File(path) as file:
-            return _EVENTS in file
+        links = _file(path).links
+        return bool(links.exists(b"CD") and links.exists(_EVENTS.encode()))
     except _BROKEN:
         return path.suffix == ".hdf5"  # so that opening it says what is broken
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[Any]:
-    """The open file. Errors: FormatError for what HDF5 cannot make sense of."""
+def _file(path: Path) -> Any:
+    """The open file, closed when the last reference to it goes; `h5py.File` would take twice as long."""
     import h5py
 
     try:
-        with h5py.File(path) as file:
-            yield file
+        return h5py.h5f.open(os.fsencode(path), h5py.h5f.ACC_RDONLY)
+    except OSError:  # damaged, or open already, in h5py's own way: nobody may open it in another
+        return h5py.File(path).id
+
+
+@contextmanager
+def _sound(path: Path) -> Iterator[None]:
+    """Errors: FormatError for what HDF5 cannot make sense of."""
+    try:
+        yield
+    except FormatError:
+        raise
     except _BROKEN as error:
-        if isinstance(error, FormatError):
-            raise
         raise FormatError(path, None, f"HDF5 finds it broken: {error}") from error
 
 
 class _Source:
-    """An open Metavision file; it is opened anew for every pass."""
+    """An open Metavision file."""
 
     def __init__(self, opening: Opening) -> None:
         self._opening = opening
-        with _opened(opening.path) as file:
-            self.header = {key: _text(value) for key, value in file.attrs.items()}
-            _dataset(opening, file)
+        with _sound(opening.path):
+            self._file = _file(opening.path)
+            self.header = _attributes(self._file)
+            self._events = _dataset(opening, self._file)
         width, _, height = self.header.get("geometry", "").partition("x")
         self.sensor = text_header.sensor(opening, self.header, width or None, height or None)
 
     def pieces(self, size: int) -> Iterator[Columns]:
         opening = self._opening
-        with _opened(opening.path) as file:
-            events = _dataset(opening, file)
-            filters = _filters(events)
+        with _sound(opening.path):
+            plan = self._events.get_create_plist()
+            filters = _filters(plan)
             if filters == [FILTER]:
-                yield from _Chunks(opening.losses, events, opening.size).pieces(size)
+                yield from _Chunks(opening, self._events, plan.get_chunk()[0]).pieces(size)
             elif FILTER in filters:
                 raise FormatError(opening.path, None, f"{_EVENTS} adds other filters to ECF: {filters}")
             else:
-                yield from _plain(opening, events, size)
+                yield from _plain(opening, self._events, size)
 
 
-def _text(value: Any) -> str:
-    return value.decode("latin-1") if isinstance(value, bytes) else str(value)
+def _attributes(file: Any) -> dict[str, str]:
+    from h5py import h5a
+
+    found = {}
+    for number in range(h5a.get_num_attrs(file)):
+        attribute = h5a.open(file, index=number)
+        value = np.empty(attribute.shape, attribute.dtype)
+        attribute.read(value)
+        text = value[()]
+        found[attribute.name.decode()] = text.decode("latin-1") if isinstance(text, bytes) else str(text)
+    return found
 
 
 def _dataset(opening: Opening, file: Any) -> Any:
     """The data set of events, its form checked."""
-    import h5py
+    from h5py import h5d
 
-    events = file.get(_EVENTS)
-    if not isinstance(events, h5py.Dataset):
-        raise FormatError(opening.path, None, f"a data set {_EVENTS} is wanted, found {events!r}")
-    names = events.dtype.names or ()
-    whole = {name for name in names if events.dtype[name].kind in "iu"}
-    if events.ndim != 1 or not {"x", "y", "p", "t"} <= whole:
-        reason = f"{_EVENTS} wants rows of whole numbers x, y, p and t, found {events.dtype} of shape {events.shape}"
+    try:
+        events = h5d.open(file, _EVENTS.encode())
+    except KeyError as error:
+        raise FormatError(opening.path, None, f"a data set {_EVENTS} is wanted: {error}") from error
+    layout, shape = events.dtype, events.shape
+    whole = {name for name in layout.names or () if layout[name].kind in "iu"}
+    if len(shape) != 1 or not {"x", "y", "p", "t"} <= whole:
+        reason = f"{_EVENTS} wants rows of whole numbers x, y, p and t, found {layout} of shape {shape}"
         raise FormatError(opening.path, None, reason)
     return events
 
 
-def _filters(events: Any) -> list[int]:
-    plan = events.id.get_create_plist()
+def _filters(plan: Any) -> list[int]:
     return [plan.get_filter(number)[0] for number in range(plan.get_nfilters())]
 
 
-def _plain(opening: Opening, events: Any, size: int) -> Iterator[Columns]:
-    """What HDF5 reads by itself. A file may claim more than it holds, so no step is larger than the file."""
-    rows = max(min(size, opening.size, 1 << 26) // events.dtype.itemsize, 1)
+def _plain(opening: Opening, plain: Any, size: int) -> Iterator[Columns]:
+    """What HDF5 reads by itself. Rows that a file claims and does not hold would be read as zeros: they are refused."""
+    import h5py
+
+    events = h5py.Dataset(plain)
+    stored = events.id.get_storage_size()
+    held = events.id.get_num_chunks() * events.chunks[0] if events.chunks else stored // events.dtype.itemsize
+    if held < len(events):
+        raise FormatError(opening.path, None, f"{_EVENTS} claims {len(events)} events, room for {held} is in the file")
+    rows = max(size // events.dtype.itemsize, 1)
     for first in range(0, len(events), rows):
         block = events[first : first + rows]
         columns = blank(len(block))
@@ -128,24 +151,25 @@ def _plain(opening: Opening, events: Any, size: int) -> Iterator[Columns]:
 class _Chunks:
     """The ECF chunks of a data set."""
 
-    def __init__(self, losses: Losses, events: Any, file_size: int) -> None:
-        self.losses, self.events = losses, events
-        self.rows, self.total = events.chunks[0], len(events)
+    def __init__(self, opening: Opening, events: Any, rows: int) -> None:
+        self.losses: Losses = opening.losses
+        self.events, self.layout = events, events.dtype
+        self.rows, self.total = rows, events.shape[0]
         found: list[Any] = []
-        events.id.chunk_iter(found.append)
+        events.chunk_iter(found.append)
         self.places = sorted((info.chunk_offset[0], info.byte_offset, info.size) for info in found)
-        if any(offset is None or offset + size > file_size for _, offset, size in self.places):
-            raise FormatError(losses.path, None, f"{_EVENTS} has chunks behind the end of the file")
+        if any(offset is None or offset + size > opening.size for _, offset, size in self.places):
+            raise FormatError(opening.path, None, f"{_EVENTS} has chunks behind the end of the file")
         stored = {row for row, _, _ in self.places}
         missing = -(-self.total // self.rows) - len(stored)
-        losses.refuse(f"chunk of {self.rows} events that is not in the file", None, missing) if missing else None
+        self.losses.refuse(f"chunk of {self.rows} events that is not in the file", None, missing) if missing else None
         self.places = [place for place in self.places if place[0] < self.total]
 
     def pieces(self, size: int) -> Iterator[Columns]:
         held: list[_Chunk] = []
         length = 0
         for row, offset, stored in self.places:
-            mask, data = self.events.id.read_direct_chunk((row,))
+            mask, data = self.events.read_direct_chunk((row,))
             wanted = min(self.rows, self.total - row)
             chunk = _Chunk(row, offset, data, not mask, wanted, self._count(data, not mask))
             if chunk.count < wanted:
@@ -164,7 +188,7 @@ class _Chunks:
         from spikenet.kernels.events.ecf import SMALLEST
 
         if not packed:
-            return len(data) // int(self.events.dtype.itemsize)
+            return len(data) // self.layout.itemsize
         count = int.from_bytes(data[:4], "little") >> 2
         return count if count <= min(_MOST, self.rows, SMALLEST * len(data)) else 0
 
@@ -192,7 +216,7 @@ class _Chunks:
 
     def _copy(self, data: bytes, part: list[np.ndarray], top: np.ndarray) -> int:
         """Take a chunk that the codec left as it was."""
-        rows = np.frombuffer(data, self.events.dtype, len(part[0]))
+        rows = np.frombuffer(data, self.layout, len(part[0]))
         for name, column in zip("txyp", part, strict=True):
             column[:] = rows[name]
         top[:] = np.iinfo(np.int64).max  # not looked at here, so that the reader does

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from spikenet.errors import ArgumentError, FormatError
-from spikenet.events import EventStream, Sensor, read, write
+from spikenet.events import EventStream, Sensor, open_recording, read, write
 from tests.events.files.prophesee_bytes import assert_pieces_agree, assert_same, random_stream, rows, sample
 
 VGA = Sensor(640, 480, 2)
@@ -181,6 +181,16 @@ def test_a_claim_of_many_events_allocates_nothing(metavision):
         read(metavision(GOOD, total=1 << 40, rows=3))
 
 
+@pytest.mark.parametrize("options", [{"chunks": (7,), "compression": "gzip"}, {}])
+def test_a_claim_of_many_plain_events(tmp_path, options):
+    """HDF5 would read what was never written as zeros."""
+    with h5py.File(tmp_path / "a.hdf5", "w") as file:
+        file.attrs["geometry"] = "640x480"
+        file.create_dataset("CD/events", (1 << 40,), LAYOUT, **options)
+    with pytest.raises(FormatError, match="claims 1099511627776"):
+        read(tmp_path / "a.hdf5")
+
+
 def test_outside_the_sensor(metavision):
     chunk = head(3, RUNS, 5) + bytes([0x03]) + u16(1 << 5 | 3) + u16(638 << 5 | 0b11000) + bytes([0x83])
     with pytest.raises(FormatError, match="column 640"):
@@ -224,6 +234,16 @@ def test_not_events(tmp_path):
         file["other"] = 1
     with pytest.raises(FormatError, match="CD/events"):
         read(tmp_path / "a.hdf5", format="ecf")
+
+
+def test_file_that_is_open_already(metavision):
+    path = metavision(GOOD, total=3, rows=3)
+    with h5py.File(path) as theirs:
+        recording = open_recording(path)
+        assert len(recording.read()) == len(read(path)) == 3
+    assert len(recording.read()) == 3
+    with h5py.File(path) as theirs:
+        assert len(theirs["CD/events"]) == 3
 
 
 def test_cut_file(tmp_path):
