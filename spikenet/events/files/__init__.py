@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from spikenet.errors import ArgumentError, DataError, FormatError, UnknownNameError
+from spikenet.events.files import dat, ecf, evt2, evt3, evt21
 from spikenet.events.files.recording import Format, Losses, Opening, Recording
 from spikenet.events.stream import EventStream, Sensor
 
-_ALL: tuple[Format, ...] = ()
+_ALL: tuple[Format, ...] = (
+    dat.FORMAT,
+    ecf.FORMAT,
+    evt2.FORMAT,
+    evt21.FORMAT,
+    evt3.FORMAT,
+)
 FORMATS = {entry.name: entry for entry in _ALL}
 
-_HEAD = 4096  # bytes that a format may recognise a file by
+_HEAD = 1 << 16  # bytes that a format may recognise a file by; a file that is no longer is not read again
 
 
 def open_recording(
@@ -41,11 +49,11 @@ def open_recording(
     UnknownNameError for a format's name, ArgumentError where the sensor or the index is missing.
     """
     path = Path(path)
-    head = _head(path)
+    head, size = _head(path)
     chosen = _recognised(path, head) if format is None else _named(format)
     losses = Losses(path, strict)
-    source = chosen.open(Opening(path, losses, sensor, index))
-    return Recording(source, losses, sensor, (flip_x, flip_y, flip_p))
+    source = chosen.open(Opening(path, losses, sensor, index, head, size))
+    return Recording(source, losses, sensor, (flip_x, flip_y, flip_p), size)
 
 
 def read(
@@ -91,10 +99,11 @@ def write(stream: EventStream, path: str | Path, *, format: str | None = None) -
         unfinished.unlink(missing_ok=True)
 
 
-def _head(path: Path) -> bytes:
+def _head(path: Path) -> tuple[bytes, int]:
+    """The file's first bytes and its size."""
     try:
-        with path.open("rb") as file:
-            return file.read(_HEAD)
+        with path.open("rb", buffering=0) as file:
+            return file.read(_HEAD), os.fstat(file.fileno()).st_size
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
 
