@@ -5,10 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 from spikenet.errors import ArgumentError, DataError, FormatError, UnknownNameError
+from spikenet.events.files.aedat2 import AEDAT2
+from spikenet.events.files.aedat3 import AEDAT3
+from spikenet.events.files.aedat4 import AEDAT4
+from spikenet.events.files.bin import BIN, BS1, BS3
 from spikenet.events.files.recording import Format, Losses, Opening, Recording
+from spikenet.events.files.text import TEXT
 from spikenet.events.stream import EventStream, Sensor
 
-_ALL: tuple[Format, ...] = ()
+_ALL: tuple[Format, ...] = (AEDAT2, AEDAT3, AEDAT4, BIN, BS1, BS3, TEXT)
 FORMATS = {entry.name: entry for entry in _ALL}
 
 _HEAD = 4096  # bytes that a format may recognise a file by

@@ -9,13 +9,19 @@ from spikenet.kernels.events.words import word
 
 HEADER, EVENT = 28, 8  # bytes
 
-# What stopped `decode_packets`: the end of the data, or a packet header that cannot be.
+# What is wrong with a packet header, in ``state[FAULT]``.
 GOOD, NEGATIVE, CAPACITY, SIZE, PAST_END = range(5)
+FAULTS = {
+    NEGATIVE: "a negative kind, size, number or overflow count",
+    CAPACITY: "a capacity that is not its number of events",
+    SIZE: "polarity events of another size than 8 bytes",
+}
 
 # Places in the state that goes from one piece to the next, int64: bytes left of the packet at hand, whether it holds
 # events that are wanted, what to add to their times, the source of the first polarity packet (-1: none yet), events
-# marked invalid, events with a negative time, events of other packets, events that a cut packet lacks.
-LEFT, WANTED, EPOCH, SOURCE, INVALID, BACKWARD, OTHER, MISSING = range(8)
+# marked invalid, events of other packets, events with a negative time and where the first is in the data; then a
+# header's fault, where it is in the data, and how many events the file lacks for it.
+LEFT, WANTED, EPOCH, SOURCE, INVALID, OTHER, NEGATIVE_TIME, NEGATIVE_AT, FAULT, FAULT_AT, MISSING = range(11)
 
 _POLARITY = 1
 
@@ -65,42 +71,35 @@ def decode_packets(
     x: np.ndarray,
     y: np.ndarray,
     p: np.ndarray,
-) -> tuple[int, int, int]:
-    """Decode as many whole packet headers and events as there are.
+) -> tuple[int, int]:
+    """Decode as many whole packet headers and events as there are, up to the first header that cannot be.
 
     Args:
         data: uint8, read only: part of a file, from where the last call stopped.
         behind: bytes of the file that follow ``data``.
-        state: int64 ``[8]``, see above.
+        state: int64 ``[11]``, see above.
         t, x, y, p: the columns, with room for an event every 8 bytes.
 
     Returns:
-        What stopped it, bytes used and number of events. After PAST_END the next call goes on with what is there.
+        Bytes used and number of events.
     """
     size, place, count = len(data), 0, 0
     while True:
         if state[LEFT] == 0:
-            if place + HEADER > size:
-                return GOOD, place, count
-            fault = _begin(data, place, size - place - HEADER + behind, state)
-            if fault and fault != PAST_END:
-                return fault, place, count
+            if state[FAULT] or place + HEADER > size:
+                return place, count
+            state[FAULT] = _begin(data, place, size - place - HEADER + behind, state)
+            state[FAULT_AT] = place
             place += HEADER
-            if fault:
-                return fault, place, count
-        elif state[WANTED]:
-            stop = place + min(state[LEFT], (size - place) // EVENT * EVENT)
+        else:
+            unit = EVENT if state[WANTED] else 1
+            stop = place + min(state[LEFT], (size - place) // unit * unit)
             state[LEFT] -= stop - place
-            count = _events(data, place, stop, state, t, x, y, p, count)
+            if state[WANTED]:
+                count = _events(data, place, stop, state, t, x, y, p, count)
             place = stop
             if state[LEFT]:
-                return GOOD, place, count
-        else:
-            step = min(state[LEFT], size - place)
-            state[LEFT] -= step
-            place += step
-            if state[LEFT]:
-                return GOOD, place, count
+                return place, count
 
 
 @numba.njit(cache=True)
@@ -117,11 +116,13 @@ def _events(
 ) -> int:
     epoch = state[EPOCH]
     for i in range(place, stop, EVENT):
-        bits, time = np.int64(word(data, i)), np.int64(word(data, i + 4))
+        bits, time = word(data, i), word(data, i + 4)
         if not bits & 1:
             state[INVALID] += 1
         elif time >> 31:
-            state[BACKWARD] += 1
+            if not state[NEGATIVE_TIME]:
+                state[NEGATIVE_AT] = i
+            state[NEGATIVE_TIME] += 1
         else:
             t[count] = epoch | time
             x[count], y[count], p[count] = bits >> 17, bits >> 2 & 0x7FFF, bits >> 1 & 1

@@ -23,26 +23,26 @@ def find_events(packet: np.ndarray, size: int) -> tuple[int, int]:
     """
     if size < 12 or word(packet, 0) + 4 > size:
         return -1, 0
-    end = 4 + np.int64(word(packet, 0))
-    table = 4 + np.int64(word(packet, 4))
+    end = 4 + word(packet, 0)
+    table = 4 + word(packet, 4)
     if table + 4 > end:
         return -5, 0
     about = table - np.int64(np.int32(word(packet, table)))  # the vtable: its size, the table's, the fields' places
     if about < 4 or about + 4 > end:
         return -1 - table, 0
-    known = np.int64(word(packet, about)) & 0xFFFF
+    known = word(packet, about) & 0xFFFF
     if known < 4 or about + known > end:
         return -1 - about, 0
-    field = np.int64(word(packet, about + 2)) >> 16 if known >= 6 else 0
+    field = word(packet, about + 2) >> 16 if known >= 6 else 0
     if field == 0:
         return 0, 0  # a packet without its vector
     field += table
     if field + 4 > end:
         return -1 - about, 0
-    vector = field + np.int64(word(packet, field))
+    vector = field + word(packet, field)
     if vector + 4 > end:
         return -1 - field, 0
-    count = np.int64(word(packet, vector))
+    count = word(packet, vector)
     if count * EVENT > end - vector - 4:
         return -1 - vector, 0
     return vector + 4, count
@@ -62,7 +62,7 @@ def split_events(
     """Write ``count`` events that begin at ``packet[place]`` to the columns, from row ``to`` on."""
     for k in range(count):
         i = place + EVENT * k
-        t[to + k] = np.int64(word(packet, i) | word(packet, i + 4) << np.uint64(32))
+        t[to + k] = word(packet, i) | word(packet, i + 4) << 32
         address = word(packet, i + 8)
-        x[to + k], y[to + k] = np.int16(address & np.uint64(0xFFFF)), np.int16(address >> np.uint64(16))
+        x[to + k], y[to + k] = np.int16(address & 0xFFFF), np.int16(address >> 16)
         p[to + k] = packet[i + 12]

@@ -33,23 +33,23 @@ _HASH_BITS = 12
 
 @numba.njit(cache=True)
 def _rotated(value: int, bits: int) -> int:
-    return ((value << np.uint64(bits)) | (value >> np.uint64(32 - bits))) & np.uint64(_LOW)
+    return ((value << bits) | (value >> (32 - bits))) & _LOW
 
 
 @numba.njit(cache=True)
 def _round(lane: int, value: int) -> int:
-    mixed = (lane + value * np.uint64(_P2)) & np.uint64(_LOW)
-    return (_rotated(mixed, 13) * np.uint64(_P1)) & np.uint64(_LOW)
+    mixed = (lane + value * _P2) & _LOW
+    return (_rotated(mixed, 13) * _P1) & _LOW
 
 
 @numba.njit(cache=True)
 def xxh32(data: np.ndarray, start: int, stop: int) -> int:
     """The 32-bit xxHash, seed 0, of ``data[start:stop]`` (uint8)."""
-    low = np.uint64(_LOW)
+    low = _LOW
     place = start
     if stop - start >= 16:
-        a, b = np.uint64((_P1 + _P2) & _LOW), np.uint64(_P2)
-        c, d = np.uint64(0), np.uint64((-_P1) & _LOW)
+        a, b = ((_P1 + _P2) & _LOW), _P2
+        c, d = 0, ((-_P1) & _LOW)
         while place + 16 <= stop:
             a = _round(a, word(data, place))
             b = _round(b, word(data, place + 4))
@@ -58,25 +58,19 @@ def xxh32(data: np.ndarray, start: int, stop: int) -> int:
             place += 16
         total = _rotated(a, 1) + _rotated(b, 7) + _rotated(c, 12) + _rotated(d, 18)
     else:
-        total = np.uint64(_P5)
-    total = (total + np.uint64(stop - start)) & low
+        total = _P5
+    total = (total + (stop - start)) & low
     while place + 4 <= stop:
-        total = (total + word(data, place) * np.uint64(_P3)) & low
-        total = (_rotated(total, 17) * np.uint64(_P4)) & low
+        total = (total + word(data, place) * _P3) & low
+        total = (_rotated(total, 17) * _P4) & low
         place += 4
     while place < stop:
-        total = (total + np.uint64(data[place]) * np.uint64(_P5)) & low
-        total = (_rotated(total, 11) * np.uint64(_P1)) & low
+        total = (total + data[place] * _P5) & low
+        total = (_rotated(total, 11) * _P1) & low
         place += 1
-    total = ((total ^ (total >> np.uint64(15))) * np.uint64(_P2)) & low
-    total = ((total ^ (total >> np.uint64(13))) * np.uint64(_P3)) & low
-    return np.int64(total ^ (total >> np.uint64(16)))
-
-
-@numba.njit(cache=True)
-def _u32(data: np.ndarray, place: int) -> int:
-    """A little-endian number, checked by the caller."""
-    return np.int64(word(data, place))
+    total = ((total ^ (total >> 15)) * _P2) & low
+    total = ((total ^ (total >> 13)) * _P3) & low
+    return np.int64(total ^ (total >> 16))
 
 
 @numba.njit(cache=True)
@@ -87,13 +81,13 @@ def _header(frame: np.ndarray) -> tuple[int, int, int, int, int]:
         return CUT, 0, 0, 0, 0
     flags, limits = np.int64(frame[4]), np.int64(frame[5])
     block = limits >> 4
-    if _u32(frame, 0) != _MAGIC or flags >> 6 != 1 or flags & 3 or limits & 0x8F or block < 4:
+    if word(frame, 0) != _MAGIC or flags >> 6 != 1 or flags & 3 or limits & 0x8F or block < 4:
         return NO_FRAME, 0, 0, 0, 0
     place, content = 6, np.int64(-1)
     if flags & 8:
         if size < 15:
             return CUT, 0, 0, 0, 0
-        content = _u32(frame, 6) | _u32(frame, 10) << 32
+        content = word(frame, 6) | word(frame, 10) << 32
         place = 14
     if (xxh32(frame, 4, place) >> 8) & 0xFF != frame[place]:
         return HEADER_SUM, 0, 0, 0, 0
@@ -106,7 +100,7 @@ def unpacked_bound(frame: np.ndarray) -> int:
     fault, flags, largest, _, place = _header(frame)
     bound = 0
     while fault == GOOD and place + 4 <= len(frame):
-        size = _u32(frame, place)
+        size = word(frame, place)
         packed = size & 0x7FFFFFFF
         place += 4 + packed + (4 if flags & 16 else 0)
         if not size or place > len(frame):
@@ -133,14 +127,14 @@ def unpack_frame(frame: np.ndarray, out: np.ndarray) -> tuple[int, int]:
     while True:
         if place + 4 > len(frame):
             return CUT, filled
-        size = _u32(frame, place)
+        size = word(frame, place)
         place += 4
         if not size:
             break
         stored, size = size >> 31, size & 0x7FFFFFFF
         if place + size + (4 if flags & 16 else 0) > len(frame):
             return CUT, filled
-        if flags & 16 and xxh32(frame, place, place + size) != _u32(frame, place + size):
+        if flags & 16 and xxh32(frame, place, place + size) != word(frame, place + size):
             return BLOCK_SUM, filled
         stop = min(filled + largest, room)
         if stored:
@@ -154,7 +148,7 @@ def unpack_frame(frame: np.ndarray, out: np.ndarray) -> tuple[int, int]:
     if flags & 4:
         if place + 4 > len(frame):
             return CUT, filled
-        if xxh32(out, 0, filled) != _u32(frame, place):
+        if xxh32(out, 0, filled) != word(frame, place):
             return CONTENT_SUM, filled
         place += 4
     if content >= 0 and content != filled:
@@ -280,7 +274,7 @@ def _pack_block(data: np.ndarray, start: int, stop: int, out: np.ndarray, to: in
     anchor = place = start
     while place + _LAST_MATCH < stop:
         four = word(data, place)
-        key = np.int64((four * np.uint64(_P1) & np.uint64(_LOW)) >> np.uint64(32 - _HASH_BITS))
+        key = np.int64((four * _P1 & _LOW) >> (32 - _HASH_BITS))
         found = seen[key]
         seen[key] = place
         if found < 0 or place - found > 0xFFFF or word(data, found) != four:

@@ -6,6 +6,7 @@ import numba
 import numpy as np
 
 _NEWLINE, _RETURN, _SPACE, _TAB, _POINT, _MINUS, _ZERO = 10, 13, 32, 9, 46, 45, 48
+LONGEST_LINE = 1 << 12  # bytes
 _WHOLE = 12  # digits of whole seconds, so that microseconds fit int64
 
 
@@ -66,7 +67,7 @@ def _blank_then(text: np.ndarray, i: int) -> int:
 def decode_lines(
     text: np.ndarray, t: np.ndarray, x: np.ndarray, y: np.ndarray, p: np.ndarray
 ) -> tuple[int, int, int]:
-    """Decode whole lines; blank ones are passed over.
+    """Decode whole lines; blank ones are passed over, those of more than `LONGEST_LINE` bytes refused.
 
     Args:
         text: uint8, read only.
@@ -75,7 +76,7 @@ def decode_lines(
     Returns:
         The number of events, of lines that break the format, and where the first of those begins.
     """
-    i, count, bad, first = 0, 0, 0, -1
+    i, line, count, bad, first = 0, 0, 0, 0, -1
     size = len(text)
     while True:
         i = _skip_blanks(text, i)
@@ -83,8 +84,8 @@ def decode_lines(
             return count, bad, first
         if text[i] == _NEWLINE:
             i += 1
+            line = i
             continue
-        begin = i
         time, i = _seconds(text, i)
         i = _blank_then(text, i)
         column = row = polarity = 0
@@ -98,14 +99,14 @@ def decode_lines(
             polarity, i = _whole(text, i, 2)
         if i >= 0:
             i = _skip_blanks(text, i)
-            if i < size and text[i] != _NEWLINE:
+            if (i < size and text[i] != _NEWLINE) or i - line > LONGEST_LINE:
                 i = -1
         if i >= 0:
             t[count], x[count], y[count], p[count] = time, column, row, polarity
             count += 1
             continue
         bad += 1
-        first = begin if first < 0 else first
-        i = begin
+        first = line if first < 0 else first
+        i = line
         while i < size and text[i] != _NEWLINE:
             i += 1

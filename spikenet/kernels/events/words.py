@@ -33,10 +33,10 @@ def copy16(_typing: Any, target: Any, to: Any, source: Any, origin: Any) -> Any:
 
 @intrinsic
 def word(_typing: Any, source: Any, place: Any) -> Any:
-    """The 4 bytes at a place as a little-endian number, uint64."""
+    """The 4 bytes at a place as a little-endian number, int64, not negative."""
 
     def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         value = builder.load(_at(context, builder, signature.args[0], args[0], args[1], ir.IntType(32)), align=1)
         return builder.zext(value, ir.IntType(64))
 
-    return types.uint64(source, types.int64), build
+    return types.int64(source, types.int64), build
