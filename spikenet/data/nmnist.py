@@ -95,9 +95,7 @@ class NMNIST(EventDataModule):
             test = Selection(train, held)
         kept, val = hold_out(train.labels[rest], round(self.val_fraction * len(rest)), _VALIDATION_SEED)
         classes = tuple("0123456789")
-        return EventData(
-            "N-MNIST", classes, _SENSOR, Selection(train, rest[kept]), Selection(train, rest[val]), test
-        )
+        return EventData("N-MNIST", classes, _SENSOR, Selection(train, rest[kept]), Selection(train, rest[val]), test)
 
 
 def _read_part(root: Path, part: str) -> BinRecordings | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 from itertools import islice
 from typing import Any
@@ -77,7 +78,7 @@ def _zstd_library() -> tuple[Callable[[bytes], bytes], type[Exception]]:
             library = import_module(name)
         except ImportError:
             continue
-        return lambda content, read=read: read(library, content), library.ZstdError  # type: ignore[misc]
+        return partial(read, library), library.ZstdError
     raise DataError("these packets are compressed with zstd: Python 3.14 reads them, or `pip install zstandard`")
 
 

@@ -22,14 +22,15 @@ from typing import BinaryIO
 
 import numpy as np
 
-from spikenet.errors import ArgumentError
+from spikenet.errors import ArgumentError, FormatError
 from spikenet.events.files._chips import CHIPS, chip, chip_of_size, sizes
 from spikenet.events.files._records import RecordSource
 from spikenet.events.files.recording import Format, Opening
-from spikenet.events.stream import EventStream, Sensor
+from spikenet.events.stream import EventStream
 
 _SPECIAL = "special event, frame or IMU sample"
 _MARK = b"#!AER-DAT"
+_VERSIONS = {b"1.0": 1, b"2.0": 2}
 _END = b"#End Of ASCII Header"
 _LINE = re.compile(rb"(#[\t -~\x80-\xff]*)(\r?\n)")
 _LONGEST_LINE = 1 << 16
@@ -37,7 +38,7 @@ _LONGEST_LINE = 1 << 16
 
 def _recognises(path: Path, head: bytes) -> bool:
     if head.startswith(_MARK):
-        return head.startswith((_MARK + b"2.0", _MARK + b"1.0"))
+        return head[len(_MARK) :].startswith(tuple(_VERSIONS))
     return path.name.endswith(".aedat")
 
 
@@ -45,7 +46,7 @@ def _open(opening: Opening) -> RecordSource:
     from spikenet.kernels.events import records
 
     with opening.path.open("rb") as file:
-        version, header = _header(file)
+        version, header = _header(opening.path, file)
         start = file.tell()
     name = _chip(opening, header)
     if version == 1:
@@ -55,15 +56,18 @@ def _open(opening: Opening) -> RecordSource:
     return RecordSource(opening.path, opening.losses, start, record, decode, header, CHIPS[name], _SPECIAL)
 
 
-def _header(file: BinaryIO) -> tuple[int, dict[str, str]]:
+def _header(path: Path, file: BinaryIO) -> tuple[int, dict[str, str]]:
     """Version and values; the file is left where the records begin."""
-    version, header, end = 1, {}, None
+    version, end = 1, None
+    header: dict[str, str] = {}
     while match := _LINE.fullmatch(line := file.readline(_LONGEST_LINE)):
         if end not in (None, match[2]):
             break
         end = match[2]
         if match[1].startswith(_MARK):
-            version = int(match[1][len(_MARK) : len(_MARK) + 1])
+            version = _VERSIONS.get(match[1][len(_MARK) :], 0)
+            if not version:
+                raise FormatError(path, 0, f"AEDAT 1.0 and 2.0 can be read, this is {match[1].decode('latin-1')}")
         if match[1] == _END:
             return version, header
         key, colon, value = match[1].decode("latin-1").lstrip("#! ").partition(": ")
@@ -89,9 +93,7 @@ def _write(stream: EventStream, path: Path) -> None:
     t, x, y, p = (column.numpy().astype(np.int64) for column in (stream.t, stream.x, stream.y, stream.p))
     name = chip_of_size(stream.sensor)
     if name is None or (t != t.astype(np.int32)).any():
-        raise ArgumentError(
-            f"AEDAT 2.0 holds events of {sizes()} and times of 32 bits with sign, received {stream}"
-        )
+        raise ArgumentError(f"AEDAT 2.0 holds events of {sizes()} and times of 32 bits with sign, received {stream}")
     address = y << 8 | x << 1 | p if name == "DVS128" else y << 22 | x << 12 | p << 11
     header = f"#!AER-DAT2.0\r\n# AEChip: {name}\r\n".encode() + _END + b"\r\n"
     path.write_bytes(header + np.stack([address, t], axis=1).astype(">i4").tobytes())

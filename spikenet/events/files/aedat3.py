@@ -12,7 +12,7 @@ A packet with room for more events than it has is damage: readers do not agree o
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
@@ -42,7 +42,7 @@ class _Source:
             lines = _header(self._path, file)
             self._start = file.tell()
         parts = [line.lstrip("#!-").partition(": ") for line in lines]
-        self.header = {key.strip(): value.strip() for key, colon, value in parts if colon}
+        self.header: Mapping[str, str] = {key.strip(): value.strip() for key, colon, value in parts if colon}
         names = [chip(match[1]) for line in lines if (match := _SOURCE.match(line))]
         self.sensor: Sensor | None = next((CHIPS[name] for name in names if name), None)
 
@@ -118,15 +118,15 @@ def _checked(path: Path, lines: list[str]) -> list[str]:
 def _write(stream: EventStream, path: Path) -> None:
     from spikenet.kernels.events import aedat3 as kernel
 
-    columns = [column.numpy() for column in (stream.t, stream.x, stream.y, stream.p)]
-    name, t = chip_of_size(stream.sensor), columns[0]
+    t, x, y, p = (column.numpy() for column in (stream.t, stream.x, stream.y, stream.p))
+    name = chip_of_size(stream.sensor)
     if name is None or (t >> 62).any():
         raise ArgumentError(
             f"AEDAT 3.1 holds events of {sizes()} and times of 0 or more below 2^62 us, received {stream}"
         )
     packets = len(t) // _PACKET + 1 + int(np.count_nonzero(np.diff(t >> 31)))
     out = np.empty(packets * kernel.HEADER // 4 + 2 * len(t), np.int32)
-    filled = kernel.encode_packets(*columns, _PACKET, out)
+    filled = kernel.encode_packets(t, x, y, p, _PACKET, out)
     header = f"#!AER-DAT3.1\r\n#Format: RAW\r\n#Source 1: {name}\r\n{_END}\r\n"
     path.write_bytes(header.encode() + out[:filled].astype("<i4").tobytes())
 

@@ -12,7 +12,7 @@ Where a file has several, ``index`` chooses by the order of their numbers.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 from xml.etree import ElementTree
@@ -59,7 +59,7 @@ class _Source:
         streams = _streams(self._losses, self._head.xml)
         self._kinds = {stream.number: stream.kind for stream in streams}
         chosen = _chosen(self._path, [stream for stream in streams if stream.kind == _EVENTS], opening.index)
-        self.header = {"source": chosen.source, "stream": str(chosen.number)} if chosen else {}
+        self.header: Mapping[str, str] = {"source": chosen.source, "stream": str(chosen.number)} if chosen else {}
         self.sensor = chosen.sensor if chosen else None
         self._number = chosen.number if chosen else None
         self._unpack = unpacker(self._head.compression)
@@ -138,7 +138,9 @@ def _head(losses: Losses, file: BinaryIO) -> _Head:
     try:
         compression, position, xml = _fields(table)
     except (struct.error, IndexError) as error:
-        raise FormatError(losses.path, len(_MARK), f"an offset in the flatbuffer IOHE leads outside: {error}") from error
+        raise FormatError(
+            losses.path, len(_MARK), f"an offset in the flatbuffer IOHE leads outside: {error}"
+        ) from error
     if compression not in range(ZSTD_HIGH + 1):
         raise FormatError(losses.path, len(_MARK), f"compression {compression} is not known; 0 to {ZSTD_HIGH} are")
     start, end = file.tell(), file.seek(0, 2)
@@ -196,8 +198,8 @@ def _streams(losses: Losses, xml: bytes) -> list[_Stream]:
 def _stream(number: int, node: ElementTree.Element) -> _Stream:
     info = {attribute.get("key"): attribute.text or "" for attribute in node.iterfind("node[@name='info']/attr")}
     about = {attribute.get("key"): attribute.text or "" for attribute in node.iterfind("attr")}
-    sizes = [int(info.get(key) or 0) for key in ("sizeX", "sizeY")]
-    sensor = Sensor(*sizes, 2) if min(sizes) > 0 else None
+    width, height = (int(info.get(key) or 0) for key in ("sizeX", "sizeY"))
+    sensor = Sensor(width, height, 2) if min(width, height) > 0 else None
     return _Stream(number, about.get("typeIdentifier", _EVENTS), sensor, info.get("source", ""))
 
 

@@ -8,14 +8,14 @@ size; digits beyond are lost, so a file with nanoseconds does not come back from
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 
 from spikenet.events.files._records import cut, room
 from spikenet.events.files.recording import Columns, Format, Opening
-from spikenet.events.stream import EventStream
+from spikenet.events.stream import EventStream, Sensor
 
 _LINE = re.compile(rb"\s*-?\d+(\.\d*)?[ \t]+\d+[ \t]+\d+[ \t]+\d+\s*$")
 _BLOCK = 1 << 16  # events that the writer formats at a time
@@ -26,10 +26,10 @@ def _recognises(path: Path, head: bytes) -> bool:
 
 
 class _Source:
-    sensor = None
+    sensor: Sensor | None = None
 
     def __init__(self, opening: Opening) -> None:
-        self.header: dict[str, str] = {}
+        self.header: Mapping[str, str] = {}
         self._path, self._losses = opening.path, opening.losses
 
     def pieces(self, size: int) -> Iterator[Columns]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from spikenet.kernels.events.words import word
+from spikenet.kernels.events.words import signed_word, word
 
 HEADER, EVENT = 28, 8  # bytes
 
@@ -27,21 +27,16 @@ _POLARITY = 1
 
 
 @numba.njit(cache=True)
-def _i32(data: np.ndarray, place: int) -> int:
-    return np.int64(np.int32(word(data, place)))
-
-
-@numba.njit(cache=True)
 def _begin(data: np.ndarray, place: int, remaining: int, state: np.ndarray) -> int:
     """Read the packet header at ``data[place]``; ``remaining`` bytes of the file lie behind it."""
-    kind = _i32(data, place) & 0xFFFF
-    size, overflow = _i32(data, place + 4), _i32(data, place + 12)
-    capacity, number = _i32(data, place + 16), _i32(data, place + 20)
+    kind = signed_word(data, place) & 0xFFFF
+    size, overflow = signed_word(data, place + 4), signed_word(data, place + 12)
+    capacity, number = signed_word(data, place + 16), signed_word(data, place + 20)
     if kind >> 15 or size < 0 or number < 0 or overflow < 0:
         return NEGATIVE
     if capacity != number:
         return CAPACITY
-    source = _i32(data, place) >> 16
+    source = signed_word(data, place) >> 16
     if kind == _POLARITY and number:
         if size != EVENT:
             return SIZE
@@ -131,9 +126,7 @@ def _events(
 
 
 @numba.njit(cache=True)
-def encode_packets(
-    t: np.ndarray, x: np.ndarray, y: np.ndarray, p: np.ndarray, longest: int, out: np.ndarray
-) -> int:
+def encode_packets(t: np.ndarray, x: np.ndarray, y: np.ndarray, p: np.ndarray, longest: int, out: np.ndarray) -> int:
     """Write polarity packets of at most ``longest`` events that share an overflow count.
 
     Args:

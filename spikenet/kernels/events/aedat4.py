@@ -5,7 +5,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from spikenet.kernels.events.words import word
+from spikenet.kernels.events.words import signed_word, word
 
 EVENT = 16  # bytes
 
@@ -27,7 +27,7 @@ def find_events(packet: np.ndarray, size: int) -> tuple[int, int]:
     table = 4 + word(packet, 4)
     if table + 4 > end:
         return -5, 0
-    about = table - np.int64(np.int32(word(packet, table)))  # the vtable: its size, the table's, the fields' places
+    about = table - signed_word(packet, table)  # the vtable: its size, the table's, the fields' places
     if about < 4 or about + 4 > end:
         return -1 - table, 0
     known = word(packet, about) & 0xFFFF

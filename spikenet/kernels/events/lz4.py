@@ -6,7 +6,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from spikenet.kernels.events.words import copy16, word
+from spikenet.kernels.events.words import byte, copy16, word
 
 SLACK = 16  # bytes that the output needs beyond its bound, for copies are made 16 bytes at a time
 
@@ -70,7 +70,7 @@ def xxh32(data: np.ndarray, start: int, stop: int) -> int:
         place += 1
     total = ((total ^ (total >> 15)) * _P2) & low
     total = ((total ^ (total >> 13)) * _P3) & low
-    return np.int64(total ^ (total >> 16))
+    return total ^ (total >> 16)
 
 
 @numba.njit(cache=True)
@@ -79,11 +79,11 @@ def _header(frame: np.ndarray) -> tuple[int, int, int, int, int]:
     size = len(frame)
     if size < 7:
         return CUT, 0, 0, 0, 0
-    flags, limits = np.int64(frame[4]), np.int64(frame[5])
+    flags, limits = byte(frame, 4), byte(frame, 5)
     block = limits >> 4
     if word(frame, 0) != _MAGIC or flags >> 6 != 1 or flags & 3 or limits & 0x8F or block < 4:
         return NO_FRAME, 0, 0, 0, 0
-    place, content = 6, np.int64(-1)
+    place, content = 6, -1
     if flags & 8:
         if size < 15:
             return CUT, 0, 0, 0, 0
@@ -173,10 +173,10 @@ def _longer(block: np.ndarray, place: int, end: int) -> tuple[int, int]:
     """The rest of a length that began with 15, and where it ends; -1 where the block ends first."""
     length = 15
     while place < end:
-        byte = np.int64(block[place])
+        more = byte(block, place)
         place += 1
-        length += byte
-        if byte != 255:
+        length += more
+        if more != 255:
             return length, place
     return -1, place
 
@@ -186,7 +186,7 @@ def _unpack_block(block: np.ndarray, place: int, end: int, out: np.ndarray, to: 
     """Unpack ``block[place:end]`` to ``out[to:stop]``; matches reach back to ``out[first]``. Returns where the output
     ends, -1 for a block that breaks the format."""
     while place < end:
-        token = np.int64(block[place])
+        token = byte(block, place)
         place += 1
         length = token >> 4
         if length == 15:
@@ -203,7 +203,7 @@ def _unpack_block(block: np.ndarray, place: int, end: int, out: np.ndarray, to: 
             return to
         if place + 2 > end:
             return -1
-        back = np.int64(block[place]) | np.int64(block[place + 1]) << 8
+        back = byte(block, place) | byte(block, place + 1) << 8
         place += 2
         length = token & 15
         if length == 15:
@@ -274,7 +274,7 @@ def _pack_block(data: np.ndarray, start: int, stop: int, out: np.ndarray, to: in
     anchor = place = start
     while place + _LAST_MATCH < stop:
         four = word(data, place)
-        key = np.int64((four * _P1 & _LOW) >> (32 - _HASH_BITS))
+        key = (four * _P1 & _LOW) >> (32 - _HASH_BITS)
         found = seen[key]
         seen[key] = place
         if found < 0 or place - found > 0xFFFF or word(data, found) != four:

@@ -6,15 +6,18 @@ room for an event a record, and returns the number of events and the microsecond
 
 from __future__ import annotations
 
+from typing import cast
+
 import numba
 import numpy as np
 
-from spikenet.kernels.events.words import word
+from spikenet.kernels.events.words import byte, word
 
 _MARKER_ROW, _MARKER_US = 240, 8192
 
 
-_NONE, _ONE = np.uint64(0), np.uint64(1)  # an unsigned index needs no look whether it counts from the end
+# An unsigned index needs no look whether it counts from the end.
+_NONE, _ONE = cast(int, np.uint64(0)), cast(int, np.uint64(1))
 
 
 @numba.njit(cache=True)
@@ -37,9 +40,9 @@ def decode_bin(
             shift += _MARKER_US
             continue
         t[count] = (bits & 0x7FFFFF) + shift
-        x[count], y[count], p[count] = records[i], row, bits >> 23 & 1
+        x[count], y[count], p[count] = byte(records, i), row, bits >> 23 & 1
         count += _ONE
-    return np.int64(count), shift
+    return count, shift
 
 
 @numba.njit(cache=True)
@@ -52,8 +55,8 @@ def decode_bs1(
         i = 5 * k
         bits = _big(records, i + 1)
         t[k] = (bits & 0x7FFFFF) + shift
-        x[k], y[k], p[k] = np.int64(records[i]) << 8 | bits >> 24, 0, bits >> 23 & 1
-    return np.int64(count), shift
+        x[k], y[k], p[k] = byte(records, i) << 8 | bits >> 24, 0, bits >> 23 & 1
+    return count, shift
 
 
 @numba.njit(cache=True)
@@ -67,7 +70,7 @@ def decode_bs3(
         address, time = _big(records, i), _big(records, i + 3)
         t[k] = (time & 0xFFFFFF) + shift
         x[k], y[k], p[k] = address >> 20, address >> 8 & 0xFFF, time >> 24
-    return np.int64(count), shift
+    return count, shift
 
 
 @numba.njit(cache=True)
@@ -83,7 +86,7 @@ def decode_aedat1(
         t[count] = _big(records, i + 2) + shift
         x[count], y[count], p[count] = address >> 1 & 0x7F, address >> 8, address & 1
         count += _ONE
-    return np.int64(count), shift
+    return count, shift
 
 
 @numba.njit(cache=True)
@@ -99,7 +102,7 @@ def decode_dvs128(
         t[count] = np.int32(_big(records, i + 4)) + shift
         x[count], y[count], p[count] = address >> 1 & 0x7F, address >> 8 & 0x7F, address & 1
         count += _ONE
-    return np.int64(count), shift
+    return count, shift
 
 
 @numba.njit(cache=True)
@@ -115,4 +118,4 @@ def decode_davis(
         t[count] = np.int32(_big(records, i + 4)) + shift
         x[count], y[count], p[count] = address >> 12 & 0x3FF, address >> 22 & 0x1FF, address >> 11 & 1
         count += _ONE
-    return np.int64(count), shift
+    return count, shift

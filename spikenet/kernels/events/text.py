@@ -5,6 +5,8 @@ from __future__ import annotations
 import numba
 import numpy as np
 
+from spikenet.kernels.events.words import byte
+
 _NEWLINE, _RETURN, _SPACE, _TAB, _POINT, _MINUS, _ZERO = 10, 13, 32, 9, 46, 45, 48
 LONGEST_LINE = 1 << 12  # bytes
 _WHOLE = 12  # digits of whole seconds, so that microseconds fit int64
@@ -22,7 +24,7 @@ def _whole(text: np.ndarray, i: int, most: int) -> tuple[int, int]:
     """A number of 1 to ``most`` digits and the place behind it; the place is -1 where there is none."""
     value, begin = 0, i
     while i < len(text):
-        digit = np.int64(text[i]) - _ZERO
+        digit = byte(text, i) - _ZERO
         if digit < 0 or digit > 9:
             break
         value = 10 * value + digit
@@ -44,7 +46,7 @@ def _seconds(text: np.ndarray, i: int) -> tuple[int, int]:
         i += 1
         unit, first = 100_000, i
         while i < len(text):
-            digit = np.int64(text[i]) - _ZERO
+            digit = byte(text, i) - _ZERO
             if digit < 0 or digit > 9:
                 break
             value += digit * unit
@@ -64,9 +66,7 @@ def _blank_then(text: np.ndarray, i: int) -> int:
 
 
 @numba.njit(cache=True)
-def decode_lines(
-    text: np.ndarray, t: np.ndarray, x: np.ndarray, y: np.ndarray, p: np.ndarray
-) -> tuple[int, int, int]:
+def decode_lines(text: np.ndarray, t: np.ndarray, x: np.ndarray, y: np.ndarray, p: np.ndarray) -> tuple[int, int, int]:
     """Decode whole lines; blank ones are passed over, those of more than `LONGEST_LINE` bytes refused.
 
     Args:

@@ -5,8 +5,10 @@ Nothing here checks a bound: the caller has.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, cast
 
+import numpy as np
 from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
@@ -19,8 +21,7 @@ def _at(context: Any, builder: Any, kind: Any, array: Any, place: Any, form: Any
 
 
 @intrinsic
-def copy16(_typing: Any, target: Any, to: Any, source: Any, origin: Any) -> Any:
-    """Copy 16 bytes: both places must have them."""
+def _copy16(_typing: Any, target: Any, to: Any, source: Any, origin: Any) -> Any:
 
     def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         form = ir.VectorType(ir.IntType(8), 16)
@@ -31,12 +32,23 @@ def copy16(_typing: Any, target: Any, to: Any, source: Any, origin: Any) -> Any:
     return types.void(target, types.int64, source, types.int64), build
 
 
-@intrinsic
-def word(_typing: Any, source: Any, place: Any) -> Any:
-    """The 4 bytes at a place as a little-endian number, int64, not negative."""
+def _loader(bits: int, signed: bool) -> Callable[[np.ndarray, int], int]:
+    """What loads a little-endian number at a byte of an array as int64."""
 
-    def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        value = builder.load(_at(context, builder, signature.args[0], args[0], args[1], ir.IntType(32)), align=1)
-        return builder.zext(value, ir.IntType(64))
+    def load(_typing: Any, source: Any, place: Any) -> Any:
+        def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            place = _at(context, builder, signature.args[0], args[0], args[1], ir.IntType(bits))
+            value = builder.load(place, align=1)
+            return (builder.sext if signed else builder.zext)(value, ir.IntType(64))
 
-    return types.int64(source, types.int64), build
+        return types.int64(source, types.int64), build
+
+    return cast(Any, intrinsic(load))
+
+
+byte = _loader(8, signed=False)
+word = _loader(32, signed=False)
+signed_word = _loader(32, signed=True)
+
+copy16: Callable[[np.ndarray, int, np.ndarray, int], None] = cast(Any, _copy16)
+"""Copy 16 bytes to a place of an array from a place of another: both must have them."""
