@@ -6,9 +6,11 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from spikenet.events.files.recording import Columns, Losses
 from spikenet.events.stream import Sensor
+from spikenet.kernels import buffers
 
 Decoder = Callable[..., tuple[int, int]]
 """A kernel of `spikenet.kernels.events.records`: records, time to add, t, x, y, p -> number of events, time to add."""
@@ -16,8 +18,13 @@ Decoder = Callable[..., tuple[int, int]]
 
 def room(capacity: int) -> Columns:
     """Columns that nobody has written yet."""
-    dtypes = (np.int64, np.int32, np.int32, np.int8)
-    return Columns(*(np.empty(capacity, dtype) for dtype in dtypes))
+    if capacity < buffers.SMALLEST // 8:
+        empty = np.empty
+        return Columns(
+            empty(capacity, np.int64), empty(capacity, np.int32), empty(capacity, np.int32), empty(capacity, np.int8)
+        )
+    dtypes = (torch.int64, torch.int32, torch.int32, torch.int8)
+    return Columns(*(buffers.empty((capacity,), dtype).numpy() for dtype in dtypes))
 
 
 def cut(columns: Columns, count: int) -> Columns:
