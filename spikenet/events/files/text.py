@@ -13,11 +13,13 @@ from pathlib import Path
 
 import numpy as np
 
+from spikenet.errors import ArgumentError
 from spikenet.events.files._records import cut, room
 from spikenet.events.files.recording import Columns, Format, Opening
 from spikenet.events.stream import EventStream, Sensor
 
 _LINE = re.compile(rb"\s*-?\d+(\.\d*)?[ \t]+\d+[ \t]+\d+[ \t]+\d+\s*$")
+_MOST, _MOST_TIME = Sensor(10**9, 10**9, 100), 10**18  # us: what the reader surely takes
 _BLOCK = 1 << 16  # events that the writer formats at a time
 
 
@@ -62,6 +64,12 @@ class _Source:
 
 
 def _write(stream: EventStream, path: Path) -> None:
+    late = (stream.t >= _MOST_TIME) | (stream.t <= -_MOST_TIME)
+    if any(size > limit for size, limit in zip(stream.sensor, _MOST, strict=True)) or late.any():
+        raise ArgumentError(
+            f"text holds events of {_MOST.width} x {_MOST.height} x {_MOST.polarities} addresses and times below "
+            f"10^12 s, received {stream}"
+        )
     with path.open("w", newline="\n") as file:
         for start in range(0, len(stream), _BLOCK):
             part = slice(start, start + _BLOCK)

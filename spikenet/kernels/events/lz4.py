@@ -11,7 +11,7 @@ from spikenet.kernels.events.words import byte, copy16, word
 SLACK = 16  # bytes that the output needs beyond its bound, for copies are made 16 bytes at a time
 
 # What `unpack_frame` found; above 0 is damage.
-GOOD, CUT, NO_FRAME, HEADER_SUM, BLOCK_SUM, CONTENT_SUM, CONTENT_SIZE, BAD_BLOCK, TRAILING, TOO_LARGE = range(10)
+GOOD, CUT, NO_FRAME, HEADER_SUM, BLOCK_SUM, CONTENT_SUM, CONTENT_SIZE, BAD_BLOCK, TRAILING = range(9)
 FAULTS = {
     CUT: "the LZ4 frame is cut short",
     NO_FRAME: "no LZ4 frame of version 1 without a dictionary",
@@ -19,9 +19,8 @@ FAULTS = {
     BLOCK_SUM: "the checksum of an LZ4 block differs",
     CONTENT_SUM: "the checksum of the LZ4 frame's content differs",
     CONTENT_SIZE: "the LZ4 frame holds another number of bytes than it says",
-    BAD_BLOCK: "an LZ4 block breaks its format",
+    BAD_BLOCK: "an LZ4 block breaks its format or unpacks to more than it may",
     TRAILING: "bytes follow the LZ4 frame",
-    TOO_LARGE: "the LZ4 frame unpacks to more than a packet may hold",
 }
 
 _MAGIC = 0x184D2204
@@ -142,7 +141,7 @@ def unpack_frame(frame: np.ndarray, out: np.ndarray) -> tuple[int, int]:
         else:
             after = _unpack_block(frame, place, place + size, out, filled, stop, filled if flags & 32 else 0)
         if after < 0:
-            return TOO_LARGE if stop == room < filled + largest else BAD_BLOCK, filled
+            return BAD_BLOCK, filled
         filled = after
         place += size + (4 if flags & 16 else 0)
     if flags & 4:

@@ -13,9 +13,7 @@ _DIGITS = (12, 9, 9, 2)  # of whole seconds, column, row and polarity: what sure
 
 
 @numba.njit(cache=True)
-def decode_lines(
-    text: np.ndarray, t: np.ndarray, x: np.ndarray, y: np.ndarray, p: np.ndarray
-) -> tuple[int, int, int]:
+def decode_lines(text: np.ndarray, t: np.ndarray, x: np.ndarray, y: np.ndarray, p: np.ndarray) -> tuple[int, int, int]:
     """Decode whole lines; blank ones are passed over, those of more than `LONGEST_LINE` bytes refused.
 
     Args:
@@ -32,7 +30,7 @@ def decode_lines(
         line, words = i, 0
         while words >= 0:
             code = byte(text, i) if i < size else _NEWLINE
-            while code == _SPACE or code == _TAB or code == _RETURN:
+            while code in (_SPACE, _TAB, _RETURN):
                 i += 1
                 code = byte(text, i) if i < size else _NEWLINE
             if code == _NEWLINE:
@@ -62,7 +60,7 @@ def decode_lines(
                 value += up
                 value = -value if negative else value
             code = byte(text, i) if i < size else _NEWLINE
-            if code != _SPACE and code != _TAB and code != _RETURN and code != _NEWLINE:
+            if code not in (_SPACE, _TAB, _RETURN, _NEWLINE):
                 words = -1
                 break
             values[words] = value

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import struct
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -219,5 +217,3 @@ def test_written_bytes(tmp_path):
 def test_what_it_cannot_hold(t, sensor, tmp_path):
     with pytest.raises(ArgumentError, match=r"AEDAT 3.1 holds events of 128 x 128 x 2, .* received"):
         write(EventStream.from_numpy([t], [0], sensor=sensor), tmp_path / "a", format="aedat3")
-
-

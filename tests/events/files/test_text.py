@@ -55,7 +55,17 @@ def test_decimal_seconds(seconds, microseconds, tmp_path):
 
 @pytest.mark.parametrize(
     "line",
-    [b"1 2 3", b"1 2 3 1 5", b"x", b"1 2 3 1.0", b"1 -2 3 1", b"1 2 3 -1", b"1 2 3 x", b"1 2 1234567890 1", b"1 2 3 100"],
+    [
+        b"1 2 3",
+        b"1 2 3 1 5",
+        b"x",
+        b"1 2 3 1.0",
+        b"1 -2 3 1",
+        b"1 2 3 -1",
+        b"1 2 3 x",
+        b"1 2 1234567890 1",
+        b"1 2 3 100",
+    ],
 )
 def test_lines_that_are_no_events(line, tmp_path):
     good = b"1 2 3 1\n"
@@ -123,3 +133,9 @@ def test_written_lines(tmp_path):
     write(stream, tmp_path / "a.txt")
     assert (tmp_path / "a.txt").read_text() == "0.003811 1 4 0\n-0.000005 2 5 1\n12.000000 3 6 1\n"
     assert rows(read(tmp_path / "a.txt", sensor=DAVIS)) == rows(stream)
+
+
+@pytest.mark.parametrize(("t", "sensor"), [(10**18, DAVIS), (-(2**63), DAVIS), (0, Sensor(9, 9, 101))])
+def test_what_it_cannot_hold(t, sensor, tmp_path):
+    with pytest.raises(ArgumentError, match=r"text holds events of .* received"):
+        write(EventStream.from_numpy([t], [0], sensor=sensor), tmp_path / "a.txt")
