@@ -44,11 +44,13 @@ def _stored(content: bytes) -> Unpacked:
 
 class _Lz4:
     def __init__(self) -> None:
+        from spikenet.kernels.events import lz4
+
+        self._kernels = lz4
         self._scratch = np.empty(0, np.uint8)
 
     def __call__(self, content: bytes) -> Unpacked:
-        from spikenet.kernels.events import lz4
-
+        lz4 = self._kernels
         frame = np.frombuffer(content, np.uint8)
         wanted = min(lz4.unpacked_bound(frame), MOST) + lz4.SLACK
         if wanted > len(self._scratch):

@@ -26,7 +26,7 @@ from spikenet.events.files.recording import Columns, Format, Losses, Opening
 from spikenet.events.stream import EventStream, Sensor
 
 _MARK = b"#!AER-DAT4.0\r\n"
-_EVENTS = "EVTS"
+_EVENTS, _NAME = "EVTS", b"EVTS"
 _LARGEST_HEADER = 1 << 24  # bytes
 _TYPICAL = 4  # bytes of a file that an event takes at least, as a rule: the first guess of the room
 _PACKET = 8192  # events that the writer puts in one
@@ -53,6 +53,9 @@ class _Stream(NamedTuple):
 
 class _Source:
     def __init__(self, opening: Opening) -> None:
+        from spikenet.kernels.events import aedat4
+
+        self._kernels = aedat4
         self._path, self._losses = opening.path, opening.losses
         with self._path.open("rb") as file:
             self._head = _head(self._losses, file)
@@ -66,8 +69,6 @@ class _Source:
 
     def pieces(self, size: int) -> Iterator[Columns]:
         """See `Source`. A packet is never cut, so a piece is as large as a packet at least."""
-        from spikenet.kernels.events.aedat4 import split_events
-
         number = self._number
         columns, count, begin = room(0), 0, self._head.start
         for place, stream, content in self._packets():
@@ -82,7 +83,7 @@ class _Source:
                 continue
             guess = min(size, self._head.stop - begin) // _TYPICAL
             columns = grown(columns, count, count + events, guess)
-            split_events(packet, first, events, *columns, count)
+            self._kernels.split_events(packet, first, events, *columns, count)
             count += events
         yield cut(columns, count)
 
@@ -98,31 +99,24 @@ class _Source:
                     self._losses.refuse(reason, place, stop - place)
                     return
                 kind = self._kinds.get(stream, _EVENTS)
-                if kind == _EVENTS:
+                if kind == _EVENTS and self._number in (stream, None):
                     yield place, stream, file.read(size)
                 else:
-                    self._losses.skip(f"packet of {kind}")
+                    self._losses.skip("packet of another event stream" if kind == _EVENTS else f"packet of {kind}")
                     file.seek(size, 1)
                 place += 8 + size
 
     def _events(self, place: int, content: bytes) -> tuple[np.ndarray, int, int]:
         """The unpacked packet, where its events begin and how many there are."""
-        from spikenet.kernels.events.aedat4 import find_events
-
         packet, size, fault = self._unpack(content)
-        kind = packet[8 : min(size, 12)].tobytes()
-        first = events = 0
-        if not fault and kind != _EVENTS.encode():
-            if len(kind) == 4 and kind.isalnum():
-                self._losses.skip("packet of another kind")
-                return packet, 0, 0
-            fault = "it is no flatbuffer with a name"
-        if not fault:
-            first, events = find_events(packet, size)
-            fault = "an offset or a length in its flatbuffer leads outside" if first < 0 else ""
-        if fault:
-            self._losses.refuse(f"packet that cannot be read: {fault}", place)
-            events = 0
+        name = packet[8 : min(size, 12)].tobytes()
+        if name != _NAME and len(name) == 4 and name.isalnum() and not fault:
+            self._losses.skip("packet of another kind")
+            return packet, 0, 0
+        first, events = self._kernels.find_events(packet, size) if name == _NAME and not fault else (-1, 0)
+        if first < 0:
+            reason = fault or "it is no flatbuffer of events, or an offset or a length in it leads outside"
+            self._losses.refuse(f"packet that cannot be read: {reason}", place)
         return packet, first, events
 
 
@@ -246,7 +240,7 @@ def _packet(stream: EventStream, part: slice) -> np.ndarray:
     # Prefix, root, name; vtable: its size, the table's, place of the field; table: vtable, vector; the vector's length.
     form = "<II4s2x3HiII"
     size = struct.calcsize(form) + events.nbytes - 4
-    head = struct.pack(form, size, 16, _EVENTS.encode(), 6, 8, 4, 6, 4, len(events))
+    head = struct.pack(form, size, 16, _NAME, 6, 8, 4, 6, 4, len(events))
     return np.frombuffer(head + events.tobytes(), np.uint8)
 
 

@@ -19,32 +19,31 @@ def find_events(packet: np.ndarray, size: int) -> tuple[int, int]:
         size: bytes of the packet.
 
     Returns:
-        Place and number; a place below 0 is that of damage, as ``-1 - place``.
+        Place and number; a place below 0 means damage.
     """
     if size < 12 or word(packet, 0) + 4 > size:
         return -1, 0
-    end = 4 + word(packet, 0)
-    table = 4 + word(packet, 4)
+    end, table = 4 + word(packet, 0), 4 + word(packet, 4)
     if table + 4 > end:
-        return -5, 0
+        return -1, 0
     about = table - signed_word(packet, table)  # the vtable: its size, the table's, the fields' places
     if about < 4 or about + 4 > end:
-        return -1 - table, 0
+        return -1, 0
     known = word(packet, about) & 0xFFFF
     if known < 4 or about + known > end:
-        return -1 - about, 0
+        return -1, 0
     field = word(packet, about + 2) >> 16 if known >= 6 else 0
     if field == 0:
         return 0, 0  # a packet without its vector
     field += table
     if field + 4 > end:
-        return -1 - about, 0
+        return -1, 0
     vector = field + word(packet, field)
     if vector + 4 > end:
-        return -1 - field, 0
+        return -1, 0
     count = word(packet, vector)
     if count * EVENT > end - vector - 4:
-        return -1 - vector, 0
+        return -1, 0
     return vector + 4, count
 
 
