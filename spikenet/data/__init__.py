@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from spikenet.data.base import EpochSampler, EventDataModule, EventDataset
-from spikenet.data.bin_format import read_bin
 from spikenet.data.digits_dvs import DigitsDVS
 from spikenet.data.nmnist import NMNIST
 from spikenet.data.recordings import EventData, Recordings
@@ -22,6 +21,5 @@ __all__ = [
     "EventDataModule",
     "EventDataset",
     "Recordings",
-    "read_bin",
     "read_spikes",
 ]

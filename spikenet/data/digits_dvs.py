@@ -12,9 +12,9 @@ import torch
 
 from spikenet.cache import cache_dir, write_atomically
 from spikenet.data.base import EventDataModule
-from spikenet.data.bin_format import encode_bin
 from spikenet.data.recordings import BinRecordings, EventData, Selection, hold_out
 from spikenet.events import EventCamera, Sensor
+from spikenet.events.files.bin import encode_bin
 
 SENSOR = Sensor(24, 24, 2)
 EVENTS_SHA256 = (

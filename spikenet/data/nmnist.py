@@ -12,10 +12,12 @@ from pathlib import Path
 import numpy as np
 
 from spikenet.data.base import EventDataModule
-from spikenet.data.bin_format import NMNIST_SENSOR, decode_bin
 from spikenet.data.recordings import BinRecordings, EventData, Recordings, Selection, hold_out
 from spikenet.errors import ArgumentError, DataError, FormatError
+from spikenet.events import Sensor
+from spikenet.events.files.bin import decode_bin
 
+_SENSOR = Sensor(34, 34, 2)
 _TEST_SEED, _VALIDATION_SEED = 1, 2
 _LARGEST_FILE = 1 << 24  # bytes; a recording has some 20 000
 _LAYOUT = (
@@ -93,9 +95,7 @@ class NMNIST(EventDataModule):
             test = Selection(train, held)
         kept, val = hold_out(train.labels[rest], round(self.val_fraction * len(rest)), _VALIDATION_SEED)
         classes = tuple("0123456789")
-        return EventData(
-            "N-MNIST", classes, NMNIST_SENSOR, Selection(train, rest[kept]), Selection(train, rest[val]), test
-        )
+        return EventData("N-MNIST", classes, _SENSOR, Selection(train, rest[kept]), Selection(train, rest[val]), test)
 
 
 def _read_part(root: Path, part: str) -> BinRecordings | None:
@@ -107,7 +107,7 @@ def _read_part(root: Path, part: str) -> BinRecordings | None:
         return None
     _, labels, contents = zip(*found, strict=True)
     records = np.frombuffer(b"".join(contents), np.uint8)
-    return BinRecordings(records, [len(content) for content in contents], labels)
+    return BinRecordings(records, [len(content) for content in contents], labels, _SENSOR)
 
 
 def _in_folder(root: Path, part: str) -> Iterator[tuple[int, int, bytes]]:
@@ -118,7 +118,7 @@ def _in_folder(root: Path, part: str) -> Iterator[tuple[int, int, bytes]]:
                 content = path.read_bytes()
             except OSError as error:
                 raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
-            decode_bin(content, path)
+            decode_bin(content, path, _SENSOR)
             yield *place, content
 
 
@@ -129,7 +129,7 @@ def _in_archive(archive: Path, part: str) -> Iterator[tuple[int, int, bytes]]:
             for member in file.infolist():
                 if place := _place(member.filename, part):
                     content = _member(file, member, archive)
-                    decode_bin(content, archive / member.filename)
+                    decode_bin(content, archive / member.filename, _SENSOR)
                     yield *place, content
     except FormatError:
         raise

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from spikenet.data.bin_format import NMNIST_SENSOR, decode_bin
 from spikenet.errors import ArgumentError, DataError
 from spikenet.events import EventStream, Sensor
+from spikenet.events.files.bin import decode_bin
 
 
 class Recordings(ABC):
@@ -58,9 +58,7 @@ class BinRecordings(Recordings):
         sensor: every event lies on it.
     """
 
-    def __init__(
-        self, records: np.ndarray, sizes: ArrayLike, labels: ArrayLike, sensor: Sensor = NMNIST_SENSOR
-    ) -> None:
+    def __init__(self, records: np.ndarray, sizes: ArrayLike, labels: ArrayLike, sensor: Sensor) -> None:
         self.records, self.sensor = records, sensor
         self.labels = np.asarray(labels, np.int64)
         self.starts = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])

@@ -281,4 +281,4 @@ def _packed(t: np.ndarray, x: np.ndarray, y: np.ndarray, p: np.ndarray) -> bytes
     return data[: encode(t, x, y, p, style, data)].tobytes()
 
 
-FORMAT = Format("ecf", (".hdf5",), _recognises, _Source, _write)
+ECF = Format("ecf", (".hdf5",), _recognises, _Source, _write)
