@@ -7,6 +7,7 @@ from spikenet.events.binning import bin_by_count, bin_by_time
 from spikenet.events.camera import EventCamera
 from spikenet.events.encode import expand, latency, poisson
 from spikenet.events.files import FORMATS, open_recording, read, write
+from spikenet.events.files.own import read_tensor, write_tensor
 from spikenet.events.stream import EventStream, Sensor
 from spikenet.events.tensor import EventTensor
 
@@ -27,5 +28,7 @@ __all__ = [
     "open_recording",
     "poisson",
     "read",
+    "read_tensor",
     "write",
+    "write_tensor",
 ]

@@ -5,10 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 from spikenet.errors import ArgumentError, DataError, FormatError, UnknownNameError
+from spikenet.events.files.asldvs import ASLDVS
+from spikenet.events.files.npy import NPY, NPZ
+from spikenet.events.files.ntidigits import NTIDIGITS
+from spikenet.events.files.own import SPIKENET
 from spikenet.events.files.recording import Format, Losses, Opening, Recording
+from spikenet.events.files.shd import SHD
+from spikenet.events.files.stmnist import STMNIST
 from spikenet.events.stream import EventStream, Sensor
 
-_ALL: tuple[Format, ...] = ()
+_ALL: tuple[Format, ...] = (SHD, NTIDIGITS, STMNIST, ASLDVS, NPY, NPZ, SPIKENET)
 FORMATS = {entry.name: entry for entry in _ALL}
 
 _HEAD = 4096  # bytes that a format may recognise a file by

@@ -1,0 +1,180 @@
+"""HDF5 files as data from strangers: every size is checked before memory is taken, nothing outside is followed."""
+
+from __future__ import annotations
+
+import io
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from math import prod
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from spikenet.errors import FormatError, SpikenetError
+from spikenet.events.files.bounds import check_claim, gunzip, inflate
+
+MAGIC = b"\x89HDF\r\n\x1a\n"
+_BROKEN = (OSError, EOFError, zlib.error, KeyError, RuntimeError, TypeError, ValueError, OverflowError, MemoryError)
+_DEFLATE, _SHUFFLE, _CHECKSUM = 1, 2, 3
+
+
+@contextmanager
+def open_hdf5(path: Path) -> Iterator[Hdf5]:
+    """Open a ``.h5`` file, or a ``.h5.gz``. Errors: FormatError for every way in which the file can be broken."""
+    import h5py
+
+    try:
+        packed = path.suffix == ".gz"
+        content = io.BytesIO(gunzip(path)) if packed else path.open("rb")
+        with content, h5py.File(content if packed else path, "r") as file:
+            yield Hdf5(path, file, content)
+    except SpikenetError:
+        raise
+    except _BROKEN as error:
+        raise FormatError(path, None, f"not a readable HDF5 file: {error}") from error
+
+
+def members(path: Path, head: bytes) -> set[str]:
+    """The names at the top of an HDF5 file; none for any other file and for one that does not open."""
+    import h5py
+
+    if not head.startswith(MAGIC):
+        return set()
+    try:
+        with h5py.File(path, "r") as file:
+            return set(file)
+    except _BROKEN:
+        return set()
+
+
+class Hdf5:
+    """An open HDF5 file.
+
+    Args:
+        path: the file, for messages and for its size.
+        file: the same, opened by h5py.
+        content: its bytes, unpacked.
+    """
+
+    def __init__(self, path: Path, file: Any, content: BinaryIO) -> None:
+        self.path, self.file, self._content = path, file, content
+        self._bytes = content.seek(0, io.SEEK_END)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.file
+
+    def array(self, name: str, kinds: str) -> np.ndarray:
+        """A data set of plain numbers, read whole."""
+        data = self._dataset(name)
+        if data.dtype.kind not in kinds or data.dtype.itemsize > 8:
+            raise FormatError(self.path, None, f"{name} wants {_words(kinds)}, received {data.dtype}")
+        return _native(np.asarray(data[()]))
+
+    def strings(self, name: str) -> list[str]:
+        """A data set of text ``[N]``, of fixed or of any length."""
+        import h5py
+
+        data = self._dataset(name)
+        if h5py.check_string_dtype(data.dtype) is None or data.ndim != 1:
+            raise FormatError(self.path, None, f"{name} wants a list of names, received {data.dtype} {data.shape}")
+        if data.dtype.kind == "O":
+            self._sizes(name, data)
+        return [item.decode("utf-8") for item in data[:].tolist()]
+
+    def count(self, name: str) -> int:
+        """The length of a data set with one dimension."""
+        data = self._dataset(name)
+        if data.ndim != 1:
+            raise FormatError(self.path, None, f"{name} wants one dimension, received shape {data.shape}")
+        return int(data.shape[0])
+
+    def ragged(self, name: str, kinds: str, rows: slice) -> np.ndarray:
+        """Rows of a data set that holds an array of its own length in each: an object array of arrays."""
+        import h5py
+
+        data = self._dataset(name)
+        inner = h5py.check_vlen_dtype(data.dtype)
+        if inner is None or inner.kind not in kinds or inner.itemsize > 8:
+            raise FormatError(
+                self.path, None, f"{name} wants arrays of {_words(kinds)}, received {inner or data.dtype}"
+            )
+        self.count(name)
+        claimed = int(self._sizes(name, data)[rows].sum()) * inner.itemsize
+        if claimed > self._bytes:
+            raise FormatError(self.path, None, f"{name} claims {claimed} bytes in a file of {self._bytes}")
+        parts = data[rows]
+        if not inner.isnative:
+            parts[:] = [_native(part) for part in parts]
+        return parts
+
+    def _dataset(self, name: str) -> Any:
+        """A data set of this file, of a size that the file may claim, stored where it says."""
+        import h5py
+
+        group, *rest = self.file, *name.split("/")
+        for part in rest:
+            if not isinstance(group, h5py.Group) or not isinstance(group.get(part, getlink=True), h5py.HardLink):
+                raise FormatError(self.path, None, f"lacks the data set {name}; it holds {sorted(self.file)}")
+            group = group[part]
+        if not isinstance(group, h5py.Dataset) or group.external or group.is_virtual:
+            raise FormatError(self.path, None, f"lacks the data set {name} (a group or a reference to other files)")
+        for shape in filter(None, (group.shape, group.chunks)):
+            check_claim(self.path, None, name, prod(shape) * max(group.dtype.itemsize, 16))
+        return group
+
+    def _sizes(self, name: str, data: Any) -> np.ndarray:
+        """How long each array of a ragged data set claims to be, uint32 ``[N]``: the library would take that much
+        memory at once, so this reads the references (length, address, index) themselves."""
+        address = self.file.id.get_create_plist().get_sizes()[0]
+        reference = np.dtype([("size", "<u4"), ("address", f"V{address}"), ("index", "<u4")])
+        sizes = np.zeros(data.shape, np.uint32)
+        for start, offset, packed, filters in self._stored(name, data):
+            length = data.chunks[0] if data.chunks else len(data)
+            raw = self._read(offset, packed) if not filters else self._unpack(name, data, offset, packed, filters)
+            if len(raw) < length * reference.itemsize:
+                raise FormatError(self.path, offset, f"{name}: the references end early")
+            part = np.frombuffer(raw, reference, length)["size"]
+            sizes[start : start + length] = part[: len(sizes) - start]
+        return sizes
+
+    def _stored(self, name: str, data: Any) -> Iterator[tuple[int, int, int, list[int]]]:
+        """Where the pieces of a data set lie: first row, offset, bytes, filters to undo."""
+        plist = data.id.get_create_plist()
+        if data.chunks is None:
+            if data.id.get_offset() is not None:
+                yield 0, data.id.get_offset(), data.id.get_storage_size(), []
+            elif data.id.get_storage_size():
+                raise FormatError(self.path, None, f"{name}: its storage layout cannot be checked; chunks would work")
+            return
+        filters = [plist.get_filter(i)[0] for i in range(plist.get_nfilters())]
+        for number in range(data.id.get_num_chunks()):
+            chunk = data.id.get_chunk_info(number)
+            used = [each for i, each in enumerate(filters) if not chunk.filter_mask >> i & 1]
+            yield int(chunk.chunk_offset[0]), int(chunk.byte_offset), int(chunk.size), used
+
+    def _unpack(self, name: str, data: Any, offset: int, packed: int, filters: list[int]) -> bytes:
+        raw, whole = self._read(offset, packed), data.chunks[0] * data.id.get_type().get_size()
+        for each in reversed(filters):
+            if each == _DEFLATE:
+                raw = inflate(raw, whole + 4)
+            elif each == _SHUFFLE:
+                raw = np.frombuffer(raw, np.uint8).reshape(-1, data.chunks[0]).T.tobytes()
+            elif each == _CHECKSUM:
+                raw = raw[:-4]
+            else:
+                raise FormatError(self.path, offset, f"{name} is packed by filter {each}; deflate would work")
+        return raw
+
+    def _read(self, offset: int, size: int) -> bytes:
+        self._content.seek(offset)
+        return self._content.read(min(size, self._bytes))
+
+
+def _native(array: np.ndarray) -> np.ndarray:
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+
+def _words(kinds: str) -> str:
+    return "floats" if kinds == "f" else "integers" if kinds == "iu" else "numbers"
