@@ -149,7 +149,7 @@ def test_truncated_files(write_spikes, tmp_path, name):
     path = tmp_path / f"cut_{name}"
     for size in [*range(0, len(content), 101), len(content) - 1]:
         path.write_bytes(content[:size])
-        with pytest.raises(FormatError, match="not a readable (HDF5|gzip) file"):
+        with pytest.raises(FormatError, match=r"not a readable (HDF5|gzip) file"):
             read_spikes(path)
 
 

@@ -42,7 +42,7 @@ def read_mat(path: Path, wanted: Iterable[str]) -> dict[str, np.ndarray]:
         if name in wanted:
             try:
                 found[name] = _numbers(path, offset, matrix)
-            except (_Broken, zlib.error, struct.error) as error:
+            except _BROKEN as error:
                 raise FormatError(path, offset, f"{name}: {error}") from error
     if missing := [name for name in wanted if name not in found]:
         raise FormatError(path, None, f"lacks the arrays {missing}")
@@ -57,6 +57,9 @@ def names(path: Path, head: bytes) -> set[str]:
         return {name for _, name, _ in _matrices(path, _content(path))}
     except DataError:
         return set()
+
+
+_BROKEN = (_Broken, zlib.error, struct.error, ValueError)
 
 
 class _Matrix:
@@ -102,7 +105,7 @@ def _matrices(path: Path, content: memoryview) -> Iterator[tuple[int, str, _Matr
             matrix = _Matrix(content[offset:], order)
             if matrix.kind == _MATRIX:
                 yield offset, _name(matrix), matrix
-        except (_Broken, zlib.error, struct.error) as error:
+        except _BROKEN as error:
             raise FormatError(path, offset, f"broken element: {error}") from error
         offset += 8 + (length if kind == _PACKED else _filled(length))
 

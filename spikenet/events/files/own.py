@@ -7,7 +7,7 @@ Any safetensors library reads it. The metadata entry ``spikenet.events`` is JSON
 - an event tensor, ``{"kind": "tensor", "version": 1, "shape": [T, B, ...]}``: ``indptr`` int64, ``indices`` int32,
   ``values`` float32, ``lengths`` int64, with the meaning they have in `EventTensor`.
 
-Recordings are read through a memory mapping, so that pieces and slices of time take only what they return.
+Recordings are read through a memory mapping: pieces and slices of time need memory only for what they return.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class _Mapped:
         with _opened(self._path, "np") as file:
             slices = [file.get_slice(name) for name in _STREAM]
             for start in range(0, self._length, count):
-                t, x, y, p = (column[start : start + count] for column in slices)
+                t, x, y, p = (column[start : min(start + count, self._length)] for column in slices)
                 yield Columns(t, x.astype(np.int32, copy=False), y.astype(np.int32, copy=False), p)
 
 
@@ -122,8 +122,8 @@ def _header(path: Path, file: Any, kind: str) -> dict[str, Any]:
     if version != _VERSION:
         raise FormatError(path, None, f"is of version {version}; {_VERSION} can be read")
     if found != kind:
-        how = {"stream": "read", "tensor": "read_tensor"}.get(found, "nothing here")
-        raise FormatError(path, None, f"holds a {found}, not a {kind}; {how} would work")
+        others = {"stream": "read_tensor", "tensor": "read"}
+        raise FormatError(path, None, f"holds a {found}, not a {kind}; {others[kind]} may read it")
     return dict(header)
 
 
