@@ -19,7 +19,10 @@ _RANGES = {"t": (0, _LATEST), "x": (-(1 << 31), (1 << 31) - 1), "y": (-(1 << 31)
 
 
 class Raw(NamedTuple):
-    """Events as a file holds them, of any numeric dtype; times in whole microseconds, or in seconds (any float)."""
+    """Events as a file holds them, of any numeric dtype; times in whole microseconds, or in seconds (any float).
+
+    Arrays that may be written to become the stream's own, so those that are to be read again are read-only.
+    """
 
     t: np.ndarray
     x: np.ndarray
@@ -64,8 +67,14 @@ def to_columns(raw: Raw, losses: Losses, first: int, seconds: bool) -> Columns:
             bad |= wrong
     if bad.any():
         raw = Raw(*(array[~bad] for array in raw))
-    t = microseconds(raw.t) if seconds else raw.t.astype(np.int64)
-    return Columns(t, raw.x.astype(np.int32), raw.y.astype(np.int32), raw.p.astype(np.int8))
+    t, x, y, p = raw
+    t = microseconds(t) if seconds else t
+    return Columns(_column(t, np.int64), _column(x, np.int32), _column(y, np.int32), _column(p, np.int8))
+
+
+def _column(values: np.ndarray, dtype: type) -> np.ndarray:
+    """The values as a stream's column; without a copy where they are that already and may be changed."""
+    return np.require(values, dtype, ["C", "W"])
 
 
 def microseconds(seconds: np.ndarray) -> np.ndarray:
@@ -92,7 +101,7 @@ def _wrong_seconds(seconds: np.ndarray) -> np.ndarray | None:
 
 def _wrong_whole(values: np.ndarray, low: int, high: int) -> np.ndarray | None:
     """Which values are not whole or out of range, None if all are well; integers are judged by their extremes."""
-    if not values.size:
+    if not values.size or (values.dtype.kind in "iub" and _holds_none_outside(values.dtype, low, high)):
         return None
     if values.dtype.kind != "f":
         if low <= int(values.min()) and int(values.max()) <= high:
@@ -100,6 +109,14 @@ def _wrong_whole(values: np.ndarray, low: int, high: int) -> np.ndarray | None:
         return (values < low) | (values > high)
     wrong: np.ndarray = ~((values >= low) & (values <= high) & (values == np.rint(values)))
     return wrong if wrong.any() else None
+
+
+def _holds_none_outside(dtype: np.dtype, low: int, high: int) -> bool:
+    """Whether a dtype of integers has no value out of range."""
+    if dtype.kind == "b":
+        return True
+    limits = np.iinfo(dtype)
+    return low <= limits.min and limits.max <= high
 
 
 def check_lengths(opening: Opening, **lengths: int) -> None:

@@ -30,6 +30,7 @@ from spikenet.events.stream import EventStream, Sensor
 _MAGIC = b"\x93NUMPY"
 _ZIP = b"PK\x03\x04"
 _NAMES = ("t", "x", "y", "p")
+_STEP = 1 << 18
 _LIP = np.dtype([("t", "<i4"), ("x", "i1"), ("y", "i1"), ("p", "i1")])
 _LIP_SENSOR = Sensor(128, 128, 2)
 # What numpy's header parser and zipfile raise for broken files.
@@ -124,7 +125,7 @@ class _Archive:
             for first in range(0, length, count):
                 part = min(count, length - first)
                 pairs = zip(files, self._arrays.values(), strict=True)
-                raw = Raw(*(np.frombuffer(file.read(part * a.dtype.itemsize), a.dtype, part) for file, a in pairs))
+                raw = Raw(*(_numbers(file, array.dtype, part) for file, array in pairs))
                 yield to_columns(raw, self._losses, first, seconds=False)
 
     def _member(self, archive: zipfile.ZipFile, name: str) -> _Array:
@@ -146,6 +147,15 @@ class _Archive:
             raise FormatError(self._path, None, f"sensor wants 3 integers, received {array.length} of {array.dtype}")
         sizes = np.frombuffer(archive.read("sensor.npy")[array.start :], array.dtype).tolist()
         return sensor_of(self._path, sizes)
+
+
+def _numbers(file: IO[bytes], dtype: np.dtype, count: int) -> np.ndarray:
+    """The next numbers of a member, unpacked by small pieces: large ones take the memory several times."""
+    numbers, step = np.empty(count, dtype), max(_STEP // dtype.itemsize, 1)
+    for start in range(0, count, step):
+        size = min(step, count - start)
+        numbers[start : start + size] = np.frombuffer(file.read(size * dtype.itemsize), dtype, size)
+    return numbers
 
 
 @contextmanager
