@@ -7,7 +7,7 @@ Any safetensors library reads it. The metadata entry ``spikenet.events`` is JSON
 - an event tensor, ``{"kind": "tensor", "version": 1, "shape": [T, B, ...]}``: ``indptr`` int64, ``indices`` int32,
   ``values`` float32, ``lengths`` int64, with the meaning they have in `EventTensor`.
 
-Recordings are read through a memory mapping: pieces and slices of time need memory only for what they return.
+Recordings are read piece by piece: chunks and slices of time need memory only for what they return.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -32,6 +32,12 @@ _VERSION = 1
 _STREAM = {"t": ("I64",), "x": ("U16", "I32"), "y": ("U16", "I32"), "p": ("I8",)}
 _TENSOR = {"indptr": ("I64",), "indices": ("I32",), "values": ("F32",), "lengths": ("I64",)}
 _NARROW = 1 << 16
+_DTYPES: dict[str, np.dtype] = {
+    "I64": np.dtype("<i8"),
+    "I32": np.dtype("<i4"),
+    "U16": np.dtype("<u2"),
+    "I8": np.dtype("i1"),
+}
 
 
 def write_tensor(events: EventTensor, path: str | Path) -> None:
@@ -63,8 +69,8 @@ def read_tensor(path: str | Path) -> EventTensor:
         raise FormatError(path, None, f"does not hold an EventTensor: {error}") from error
 
 
-class _Mapped:
-    """A recording in a file that is mapped, not loaded."""
+class _Stored:
+    """A recording, of which no more is read at a time than is asked for."""
 
     def __init__(self, opening: Opening) -> None:
         chosen(opening, 1)
@@ -76,15 +82,35 @@ class _Mapped:
         check_lengths(opening, **lengths)
         self.sensor = sensor_of(self._path, header.get("sensor"))
         self.header: Mapping[str, str] = {"version": str(_VERSION), "events": str(lengths["t"])}
-        self._length = lengths["t"]
+        self._length, self._places = lengths["t"], _places(self._path)
 
     def pieces(self, size: int) -> Iterator[Columns]:
         count = max(self._length * size // self._path.stat().st_size, 1)
-        with _opened(self._path, "np") as file:
-            slices = [file.get_slice(name) for name in _STREAM]
+        with self._path.open("rb") as file:
             for start in range(0, self._length, count):
-                t, x, y, p = (column[start : min(start + count, self._length)] for column in slices)
+                part = min(count, self._length - start)
+                t, x, y, p = (self._read(file, name, start, part) for name in _STREAM)
                 yield Columns(t, x.astype(np.int32, copy=False), y.astype(np.int32, copy=False), p)
+
+    def _read(self, file: BinaryIO, name: str, start: int, count: int) -> np.ndarray:
+        offset, dtype = self._places[name]
+        file.seek(offset + start * dtype.itemsize)
+        values = np.fromfile(file, dtype, count)
+        if len(values) < count:
+            raise FormatError(self._path, file.tell(), f"{name} ends early; the file was changed while it was read")
+        return values
+
+
+def _places(path: Path) -> dict[str, tuple[int, np.dtype]]:
+    """Where each column of a file that safetensors found valid begins, and its dtype.
+
+    The library maps a file, and what was once read stays in memory with the mapping; plain reads do not.
+    """
+    with path.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        table = json.loads(file.read(size))
+    begin = {name: 8 + size + table[name]["data_offsets"][0] for name in _STREAM}
+    return {name: (begin[name], _DTYPES[table[name]["dtype"]]) for name in _STREAM}
 
 
 def _write(stream: EventStream, path: Path) -> None:
@@ -141,4 +167,4 @@ def _recognises(path: Path, head: bytes) -> bool:
     return head[8:9] == b"{" and f'"{_ENTRY}"'.encode() in head
 
 
-SPIKENET = Format("spikenet", (".spikenet",), _recognises, _Mapped, _write)
+SPIKENET = Format("spikenet", (".spikenet",), _recognises, _Stored, _write)
