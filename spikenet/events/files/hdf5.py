@@ -36,17 +36,17 @@ def open_hdf5(path: Path) -> Iterator[Hdf5]:
         raise FormatError(path, None, f"not a readable HDF5 file: {error}") from error
 
 
-def members(path: Path, head: bytes) -> set[str]:
-    """The names at the top of an HDF5 file; none for any other file and for one that does not open."""
+def holds(path: Path, head: bytes, names: set[str], broken: bool = False) -> bool:
+    """Whether a file is HDF5 and has one of these names at its top; ``broken`` if it is HDF5 and does not open."""
+    if not head.startswith(MAGIC):
+        return False
     import h5py
 
-    if not head.startswith(MAGIC):
-        return set()
     try:
         with h5py.File(path, "r") as file:
-            return set(file)
+            return not names.isdisjoint(file)
     except _BROKEN:
-        return set()
+        return broken
 
 
 class Hdf5:
@@ -80,7 +80,7 @@ class Hdf5:
         if h5py.check_string_dtype(data.dtype) is None or data.ndim != 1:
             raise FormatError(self.path, None, f"{name} wants a list of names, received {data.dtype} {data.shape}")
         if data.dtype.kind == "O":
-            self._sizes(name, data)
+            self._check_claims(name, data, slice(None), 1)
         return [item.decode("utf-8") for item in data[:].tolist()]
 
     def count(self, name: str) -> int:
@@ -103,11 +103,17 @@ class Hdf5:
         if not inner.isnative:  # h5py 3.16 loses the byte order of such arrays without a word
             raise FormatError(self.path, None, f"{name} has arrays of the other byte order ({inner.str}), not readable")
         self.count(name)
-        claimed = int(self._sizes(name, data)[rows].sum()) * inner.itemsize
-        if claimed > self._bytes:
-            raise FormatError(self.path, None, f"{name} claims {claimed} bytes in a file of {self._bytes}")
+        self._check_claims(name, data, rows, inner.itemsize)
         parts: np.ndarray = data[rows]
         return parts
+
+    def _check_claims(self, name: str, data: Any, rows: slice, itemsize: int) -> None:
+        """Raise FormatError where arrays of any length claim more than the file has; they are never packed."""
+        if len(data) > self._bytes:
+            raise FormatError(self.path, None, f"{name} claims {len(data)} arrays in a file of {self._bytes} bytes")
+        claimed = int(self._sizes(name, data)[rows].sum()) * itemsize
+        if claimed > self._bytes:
+            raise FormatError(self.path, None, f"{name} claims {claimed} bytes in a file of {self._bytes}")
 
     def _dataset(self, name: str) -> Any:
         """A data set of this file, of a size that the file may claim, stored where it says."""
@@ -121,7 +127,7 @@ class Hdf5:
         if not isinstance(group, h5py.Dataset) or group.external or group.is_virtual:
             raise FormatError(self.path, None, f"lacks the data set {name} (a group or a reference to other files)")
         for shape in filter(None, (group.shape, group.chunks)):
-            check_claim(self.path, None, name, prod(shape) * max(group.dtype.itemsize, 16))
+            check_claim(self.path, None, name, prod(shape) * group.id.get_type().get_size())
         return group
 
     def _sizes(self, name: str, data: Any) -> np.ndarray:

@@ -15,7 +15,7 @@ import numpy as np
 from spikenet.errors import FormatError
 from spikenet.events.files.arrays import LONGEST, ArraySource, Raw, check_holds, check_lengths, chosen
 from spikenet.events.files.bounds import length_of
-from spikenet.events.files.hdf5 import members, open_hdf5
+from spikenet.events.files.hdf5 import holds, open_hdf5
 from spikenet.events.files.recording import Format, Opening
 from spikenet.events.stream import EventStream, Sensor
 
@@ -58,7 +58,7 @@ def _write(stream: EventStream, path: Path) -> None:
 
 
 def _recognises(path: Path, head: bytes) -> bool:
-    return not members(path, head).isdisjoint(f"{part}_labels" for part in _PARTS)
+    return holds(path, head, {f"{part}_labels" for part in _PARTS})
 
 
-NTIDIGITS = Format("ntidigits", (".hdf5",), _recognises, _open, _write)
+NTIDIGITS = Format("ntidigits", (), _recognises, _open, _write)  # to write one, name the format: .hdf5 says too little

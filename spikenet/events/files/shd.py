@@ -14,7 +14,7 @@ import numpy as np
 
 from spikenet.errors import ArgumentError, DataError, FormatError
 from spikenet.events.files.arrays import LONGEST, ArraySource, Raw, check_holds, chosen, in_time
-from spikenet.events.files.hdf5 import Hdf5, members, open_hdf5
+from spikenet.events.files.hdf5 import Hdf5, holds, open_hdf5
 from spikenet.events.files.recording import Format, Opening
 from spikenet.events.stream import EventStream, Sensor
 
@@ -183,7 +183,8 @@ def _write(stream: EventStream, path: Path) -> None:
 
 
 def _recognises(path: Path, head: bytes) -> bool:
-    return path.name.endswith(".h5.gz") or "spikes" in members(path, head)
+    # A broken file, so that opening it says what is broken.
+    return path.name.endswith(".h5.gz") or holds(path, head, {"spikes"}, broken=path.suffix == ".h5")
 
 
 SHD = Format("shd", (".h5",), _recognises, _open, _write)
