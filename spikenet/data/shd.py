@@ -8,9 +8,8 @@ import numpy as np
 
 from spikenet.data.base import EventDataModule
 from spikenet.data.recordings import EventData, Selection, hold_out
-from spikenet.data.spikes_h5 import SpikeRecordings
+from spikenet.data.spikes_h5 import SpikeFile, SpikeRecordings, read_spikes
 from spikenet.errors import ArgumentError, DataError, FormatError
-from spikenet.events.files.shd import SpikeFile, read_spikes
 
 _CHANNELS = 700
 _VALIDATION_SEED = 2

@@ -7,7 +7,9 @@ import numpy as np
 from spikenet.data.recordings import Recordings
 from spikenet.events import EventStream, Sensor
 from spikenet.events.files.arrays import microseconds
-from spikenet.events.files.shd import SpikeFile
+from spikenet.events.files.shd import SpikeFile, read_spikes, write_spikes
+
+__all__ = ["SpikeFile", "SpikeRecordings", "read_spikes", "write_spikes"]
 
 
 class SpikeRecordings(Recordings):

@@ -72,16 +72,16 @@ class Hdf5:
             raise FormatError(self.path, None, f"{name} wants {_words(kinds)}, received {data.dtype}")
         return _native(np.asarray(data[()]))
 
-    def strings(self, name: str) -> list[str]:
-        """A data set of text ``[N]``, of fixed or of any length."""
+    def strings(self, name: str, rows: slice = slice(None)) -> list[str]:
+        """Rows of a data set of text ``[N]``, of fixed or of any length."""
         import h5py
 
         data = self._dataset(name)
         if h5py.check_string_dtype(data.dtype) is None or data.ndim != 1:
             raise FormatError(self.path, None, f"{name} wants a list of names, received {data.dtype} {data.shape}")
         if data.dtype.kind == "O":
-            self._check_claims(name, data, slice(None), 1)
-        return [item.decode("utf-8") for item in data[:].tolist()]
+            self._check_claims(name, data, rows, 1)
+        return [item.decode("utf-8") for item in data[rows].tolist()]
 
     def count(self, name: str) -> int:
         """The length of a data set with one dimension."""

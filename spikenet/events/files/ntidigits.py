@@ -27,19 +27,20 @@ _UNNAMED = "unlabelled"
 def _open(opening: Opening) -> ArraySource:
     path = opening.path
     with open_hdf5(path) as file:
-        present = [part for part in _PARTS if f"{part}_labels" in file]
-        if not present:
+        counts = {part: file.count(f"{part}_labels") for part in _PARTS if f"{part}_labels" in file}
+        if not counts:
             raise FormatError(path, None, "lacks train_labels and test_labels")
-        names = [(part, name) for part in present for name in file.strings(f"{part}_labels")]
-        number = chosen(opening, len(names))
-        part, name = names[number]
+        number = chosen(opening, sum(counts.values()))
+        train = counts.get("train", 0)
+        part, row = ("train", number) if number < train else ("test", number - train)
+        (name,) = file.strings(f"{part}_labels", slice(row, row + 1))
         if "/" in name or not name.strip("."):
             raise FormatError(path, number, f"{name!r} cannot be the name of a recording")
         units = file.array(f"{part}_addresses/{name}", "iu")
         times = file.array(f"{part}_timestamps/{name}", "f")
     lengths = (length_of(path, "addresses", units.shape), length_of(path, "timestamps", times.shape))
     check_lengths(opening, addresses=lengths[0], timestamps=lengths[1])
-    header = {"recordings": str(len(names)), "index": str(number), "part": part, "name": name}
+    header = {"recordings": str(sum(counts.values())), "index": str(number), "part": part, "name": name}
     header["label"] = name.rpartition("-")[2]
     none = np.zeros(lengths[0], np.int8)
     raw = Raw(times.reshape(-1), units.reshape(-1), none, none)
