@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -85,6 +86,19 @@ def test_pieces_are_the_whole(tmp_path):
     assert torch.equal(EventStream.concat(chunks).t, torch.from_numpy(t))
     assert recording.slice(998, 1002).y.tolist() == [38, 39, 40, 41]
     assert recording.header == {"version": "1", "events": "10000"}
+
+
+def test_a_slice_takes_no_more_memory_than_a_piece(tmp_path):
+    t = np.arange(2_000_000)
+    write(EventStream.from_numpy(t, t % 640, t % 480, t % 2, sensor=Sensor(640, 480, 2)), tmp_path / "a.spikenet")
+    tracemalloc.start()
+    try:
+        kept = open_recording(tmp_path / "a.spikenet").slice(1_999_990, 3_000_000)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert kept.t.tolist() == t[-10:].tolist()
+    assert peak < 16e6 < (tmp_path / "a.spikenet").stat().st_size
 
 
 def test_what_is_read_is_ones_own(written):
