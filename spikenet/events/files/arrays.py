@@ -107,6 +107,7 @@ def _wrong_whole(values: np.ndarray, low: int, high: int) -> np.ndarray | None:
         if low <= int(values.min()) and int(values.max()) <= high:
             return None
         return (values < low) | (values > high)
+    values = values.astype(np.float64)  # where the limits are exact
     wrong: np.ndarray = ~((values >= low) & (values <= high) & (values == np.rint(values)))
     return wrong if wrong.any() else None
 

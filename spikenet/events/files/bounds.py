@@ -56,8 +56,8 @@ def inflate(packed: Buffer, most: int) -> bytes:
 
 
 def length_of(path: Path, name: str, shape: Iterable[int]) -> int:
-    """The number of values in an array that is to be one column or one row. Errors: FormatError for any other shape."""
+    """The number of values in an array that is to be one column, one row or empty. Errors: FormatError otherwise."""
     shape = tuple(shape)
-    if sum(size != 1 for size in shape) > 1 or min(shape, default=1) < 0:
+    if (sum(size != 1 for size in shape) > 1 and 0 not in shape) or min(shape, default=1) < 0:
         raise FormatError(path, None, f"{name} wants one dimension, received shape {shape}")
     return prod(shape)

@@ -36,7 +36,7 @@ def _open(opening: Opening) -> ArraySource:
         (name,) = file.strings(f"{part}_labels", slice(row, row + 1))
         if "/" in name or not name.strip("."):
             raise FormatError(path, number, f"{name!r} cannot be the name of a recording")
-        units = file.array(f"{part}_addresses/{name}", "iu")
+        units = file.array(f"{part}_addresses/{name}", "iuf")
         times = file.array(f"{part}_timestamps/{name}", "f")
     lengths = (length_of(path, "addresses", units.shape), length_of(path, "timestamps", times.shape))
     check_lengths(opening, addresses=lengths[0], timestamps=lengths[1])

@@ -87,6 +87,11 @@ def test_by_scipy(tmp_path, compressed, shape):
     assert flipped.y.tolist() == [179, 0, 176]
 
 
+def test_no_events(tmp_path):
+    savemat(tmp_path / "a.mat", {name: np.zeros((0, 0)) for name in EVENTS})
+    assert len(read(tmp_path / "a.mat")) == 0
+
+
 def test_pieces_are_the_whole(tmp_path):
     arrays = {"ts": np.arange(1000), "x": np.arange(1000) % 240, "y": np.arange(1000) % 180, "pol": np.arange(1000) % 2}
     savemat(tmp_path / "a.mat", arrays)

@@ -158,6 +158,7 @@ def test_other_arrays(written, descr, shape, message):
         (2, 2.0**60, "t wants whole numbers from 0"),
         (2, 0.5, "t wants whole numbers from 0"),
         (0, 1e12, "x wants whole numbers"),
+        (0, 2.0**31, "x wants whole numbers"),
         (0, 128.0, "column 128, row 2"),
         (1, -1.0, "row -1"),
         (3, 2.0, "polarity 2"),

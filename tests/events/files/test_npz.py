@@ -93,6 +93,8 @@ def test_missing_and_unequal(archive):
         ({"t": np.array([1.0, np.nan, 3.0])}, "t wants whole numbers from 0 .* nan at event 1"),
         ({"t": np.array([1, 2, 2**63], np.uint64)}, "t wants whole numbers from 0 .* at event 2"),
         ({"x": np.array([0, 2**33, 0])}, "x wants whole numbers .* at event 1"),
+        ({"x": np.array([0, np.inf, 0], np.float16)}, "x wants whole numbers .* inf at event 1"),
+        ({"x": np.array([0, 2**31, 0], np.float32)}, "x wants whole numbers .* at event 1"),
         ({"p": np.array([1, -1, 1])}, "first number 1: column 0, row 259, polarity -1"),
         ({"p": np.array(["a", "b", "c"])}, "p wants numbers"),
         ({"x": np.array([None, 1, 2])}, "pickled objects"),

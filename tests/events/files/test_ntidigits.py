@@ -40,6 +40,14 @@ def test_recordings_of_both_parts(tmp_path):
         read(path)
 
 
+def test_channels_as_floats(tmp_path):
+    path = make(tmp_path / "a.hdf5")
+    with h5py.File(path, "r+") as file:
+        del file["train_addresses/man-ae-5"]
+        file["train_addresses/man-ae-5"] = np.array([5.0])
+    assert read(path, index=1).x.tolist() == [5]
+
+
 def test_one_part_alone_and_names_of_any_length(tmp_path):
     path = make(tmp_path / "a.hdf5", names={"test": NAMES["test"]})
     with h5py.File(path, "r+") as file:
