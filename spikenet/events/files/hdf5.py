@@ -18,6 +18,7 @@ from spikenet.events.files.bounds import check_claim, gunzip, inflate
 MAGIC = b"\x89HDF\r\n\x1a\n"
 _BROKEN = (OSError, EOFError, zlib.error, KeyError, RuntimeError, TypeError, ValueError, OverflowError, MemoryError)
 _DEFLATE, _SHUFFLE = 1, 2
+_CHECKSUM_BYTES = 4
 
 
 @contextmanager
@@ -128,13 +129,24 @@ class Hdf5:
             raise FormatError(self.path, None, f"lacks the data set {name} (a group or a reference to other files)")
         for shape in filter(None, (group.shape, group.chunks)):
             check_claim(self.path, None, name, prod(shape) * group.id.get_type().get_size())
+        self._check_chunks(name, group)
         return group
+
+    def _check_chunks(self, name: str, data: Any) -> None:
+        """Raise FormatError for a packed chunk that unpacks to more than a chunk: the library would follow it."""
+        for _, offset, packed, filters in self._stored(name, data):
+            if _DEFLATE in filters:
+                whole = prod(data.chunks) * data.id.get_type().get_size() + _CHECKSUM_BYTES
+                if len(inflate(self._read(offset, packed), whole + 1)) > whole:
+                    raise FormatError(self.path, offset, f"{name}: a chunk of {whole} bytes unpacks to more")
 
     def _sizes(self, name: str, data: Any) -> np.ndarray:
         """How long each array of a ragged data set claims to be, uint32 ``[N]``: the library would take that much
         memory at once, so this reads the references (length, address, index) themselves."""
         address = self.file.id.get_create_plist().get_sizes()[0]
         reference = np.dtype([("size", "<u4"), ("address", f"V{address}"), ("index", "<u4")])
+        if data.chunks is None and data.id.get_offset() is None and data.id.get_storage_size():
+            raise FormatError(self.path, None, f"{name}: its storage layout cannot be checked; chunks would work")
         sizes = np.zeros(data.shape, np.uint32)
         for start, offset, packed, filters in self._stored(name, data):
             length = data.chunks[0] if data.chunks else len(data)
@@ -151,8 +163,6 @@ class Hdf5:
         if data.chunks is None:
             if data.id.get_offset() is not None:
                 yield 0, data.id.get_offset(), data.id.get_storage_size(), []
-            elif data.id.get_storage_size():
-                raise FormatError(self.path, None, f"{name}: its storage layout cannot be checked; chunks would work")
             return
         filters = [plist.get_filter(i)[0] for i in range(plist.get_nfilters())]
         for number in range(data.id.get_num_chunks()):

@@ -8,7 +8,7 @@ import zlib
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.io import loadmat, savemat
 
@@ -175,6 +175,7 @@ def test_every_flipped_byte_ends_well(written, pack):
             continue
 
 
+@settings(max_examples=40)
 @given(
     st.lists(st.tuples(st.integers(0, 2**53), st.integers(0, 239), st.integers(0, 179), st.integers(0, 1)), max_size=20)
 )

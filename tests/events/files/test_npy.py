@@ -9,7 +9,7 @@ import tracemalloc
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spikenet.errors import ArgumentError, FormatError
@@ -175,6 +175,7 @@ def test_bad_values(written, field, wrong, message):
         assert len(read(path, sensor=LIP_SENSOR, strict=False)) == 3
 
 
+@settings(max_examples=40)
 @given(
     st.lists(
         st.tuples(st.integers(0, 2**31 - 1), st.integers(0, 127), st.integers(0, 127), st.integers(0, 1)), max_size=20

@@ -8,7 +8,7 @@ import zipfile
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spikenet.errors import ArgumentError, FormatError
@@ -148,6 +148,7 @@ def test_a_changed_number_fails_its_checksum(archive):
         read(path, sensor=HARDVS)
 
 
+@settings(max_examples=40)
 @given(
     st.lists(
         st.tuples(st.integers(0, 2**53), st.integers(0, 70_000), st.integers(0, 259), st.integers(0, 3)), max_size=20

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import zlib
+
 import h5py
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spikenet.errors import ArgumentError, FormatError
@@ -82,6 +84,27 @@ def test_broken_content(tmp_path):
         read(outside, index=1)
 
 
+def test_a_chunk_that_is_a_bomb(tmp_path):
+    path = make(tmp_path / "a.hdf5")
+    with h5py.File(path, "r+") as file:
+        del file["train_addresses/man-ae-5"]
+        data = file.create_dataset("train_addresses/man-ae-5", data=np.array([5], np.uint8), chunks=(1,), compression=9)
+        data.id.write_direct_chunk((0,), zlib.compress(bytes(10_000_000)))
+    with pytest.raises(FormatError, match="a chunk of 5 bytes unpacks to more"):
+        read(path, index=1)
+
+
+@pytest.mark.parametrize("packed", [{"compression": 9}, {"compression": 9, "shuffle": True, "fletcher32": True}])
+def test_packed_arrays(tmp_path, packed):
+    path = make(tmp_path / "a.hdf5")
+    with h5py.File(path, "r+") as file:
+        for kind in ("addresses", "timestamps"):
+            values = file[f"train_{kind}/man-ae-o1z"][:]
+            del file[f"train_{kind}/man-ae-o1z"]
+            file.create_dataset(f"train_{kind}/man-ae-o1z", data=values, chunks=(2,), **packed)
+    assert read(path, index=0).t.tolist() == [0, 1, 1_234_567]
+
+
 def test_names_that_lead_elsewhere(tmp_path):
     path = make(tmp_path / "a.hdf5")
     for name in (b"../labels", b"/spikes", b"."):
@@ -101,6 +124,7 @@ def test_truncated(tmp_path):
             read(path, index=0)
 
 
+@settings(max_examples=40)
 @given(st.lists(st.tuples(st.integers(0, 6 * 10**10), st.integers(0, 63)), max_size=20))
 def test_written_and_read(tmp_path_factory, events):
     path = tmp_path_factory.mktemp("ntidigits") / "a.hdf5"

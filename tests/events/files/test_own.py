@@ -9,7 +9,7 @@ import tracemalloc
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
@@ -108,6 +108,7 @@ def test_what_is_read_is_ones_own(written):
     assert recording.read().t.tolist() == STREAM["t"][2]
 
 
+@settings(max_examples=40)
 @given(
     st.lists(
         st.tuples(
@@ -135,6 +136,7 @@ def test_small_sensors_take_13_bytes_an_event(tmp_path):
     assert 13_000 < (tmp_path / "a.spikenet").stat().st_size < 13_500
 
 
+@settings(max_examples=40)
 @given(st.integers(1, 4), st.integers(0, 3), st.data())
 def test_every_event_tensor_comes_back(tmp_path_factory, steps, batch, data):
     lengths = data.draw(st.lists(st.integers(0, steps), min_size=batch, max_size=batch))

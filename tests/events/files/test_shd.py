@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spikenet.data import read_spikes, write_spikes
@@ -203,6 +203,7 @@ def test_truncated_or_flipped(tmp_path):
             continue
 
 
+@settings(max_examples=40)
 @given(st.lists(st.tuples(st.integers(0, 6 * 10**10), st.integers(0, 699)), max_size=20))
 def test_written_and_read(tmp_path_factory, events):
     path = tmp_path_factory.mktemp("shd") / "a.h5"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.io import loadmat, savemat
 
@@ -104,6 +104,7 @@ def test_truncated(save, tmp_path):
             read(path, format="stmnist")
 
 
+@settings(max_examples=40)
 @given(st.lists(st.tuples(st.integers(0, 6 * 10**10), st.integers(0, 9), st.integers(0, 9), st.integers(0, 1))))
 def test_written_and_read(tmp_path_factory, events):
     """Events of one moment, repeated ones and such that step back in time, too."""
