@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import io
+import mmap
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from math import prod
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
 from spikenet.errors import FormatError, SpikenetError
 from spikenet.events.files.bounds import check_claim, gunzip, inflate
+from spikenet.events.files.hdf5_heap import REFERENCE, Heap
 
 MAGIC = b"\x89HDF\r\n\x1a\n"
 _BROKEN = (OSError, EOFError, zlib.error, KeyError, RuntimeError, TypeError, ValueError, OverflowError, MemoryError)
@@ -27,10 +29,9 @@ def open_hdf5(path: Path) -> Iterator[Hdf5]:
     import h5py
 
     try:
-        packed = path.suffix == ".gz"
-        content = io.BytesIO(gunzip(path)) if packed else path.open("rb")
-        with content, h5py.File(content if packed else path, "r") as file:
-            yield Hdf5(path, file, content)
+        unpacked = gunzip(path) if path.suffix == ".gz" else None
+        with h5py.File(path if unpacked is None else io.BytesIO(unpacked), "r") as file:
+            yield Hdf5(path, file, memoryview(_mapped(path) if unpacked is None else unpacked))
     except SpikenetError:
         raise
     except _BROKEN as error:
@@ -50,6 +51,11 @@ def holds(path: Path, head: bytes, names: set[str], broken: bool = False) -> boo
         return broken
 
 
+def _mapped(path: Path) -> mmap.mmap:
+    with path.open("rb") as file:
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+
+
 class Hdf5:
     """An open HDF5 file.
 
@@ -59,9 +65,9 @@ class Hdf5:
         content: its bytes, unpacked.
     """
 
-    def __init__(self, path: Path, file: Any, content: BinaryIO) -> None:
+    def __init__(self, path: Path, file: Any, content: memoryview) -> None:
         self.path, self.file, self._content = path, file, content
-        self._bytes = content.seek(0, io.SEEK_END)
+        self._heap = Heap(path, content[file.userblock_size :])
 
     def __contains__(self, name: str) -> bool:
         return name in self.file
@@ -81,8 +87,10 @@ class Hdf5:
         if h5py.check_string_dtype(data.dtype) is None or data.ndim != 1:
             raise FormatError(self.path, None, f"{name} wants a list of names, received {data.dtype} {data.shape}")
         if data.dtype.kind == "O":
-            self._check_claims(name, data, rows, 1)
-        return [item.decode("utf-8") for item in data[rows].tolist()]
+            items = [item.tobytes().rstrip(b"\0") for item in self._arrays(name, data, rows, np.dtype("u1"))]
+        else:
+            items = data[rows].tolist()
+        return [item.decode("utf-8") for item in items]
 
     def count(self, name: str) -> int:
         """The length of a data set with one dimension."""
@@ -91,8 +99,8 @@ class Hdf5:
             raise FormatError(self.path, None, f"{name} wants one dimension, received shape {data.shape}")
         return int(data.shape[0])
 
-    def ragged(self, name: str, kinds: str, rows: slice) -> np.ndarray:
-        """Rows of a data set that holds an array of its own length in each: an object array of arrays."""
+    def ragged(self, name: str, kinds: str, rows: slice) -> list[np.ndarray]:
+        """Rows of a data set that holds an array of its own length in each."""
         import h5py
 
         data = self._dataset(name)
@@ -101,20 +109,13 @@ class Hdf5:
             raise FormatError(
                 self.path, None, f"{name} wants arrays of {_words(kinds)}, received {inner or data.dtype}"
             )
-        if not inner.isnative:  # h5py 3.16 loses the byte order of such arrays without a word
-            raise FormatError(self.path, None, f"{name} has arrays of the other byte order ({inner.str}), not readable")
         self.count(name)
-        self._check_claims(name, data, rows, inner.itemsize)
-        parts: np.ndarray = data[rows]
-        return parts
+        return [_native(part) for part in self._arrays(name, data, rows, inner)]
 
-    def _check_claims(self, name: str, data: Any, rows: slice, itemsize: int) -> None:
-        """Raise FormatError where arrays of any length claim more than the file has; they are never packed."""
-        if len(data) > self._bytes:
-            raise FormatError(self.path, None, f"{name} claims {len(data)} arrays in a file of {self._bytes} bytes")
-        claimed = int(self._sizes(name, data)[rows].sum()) * itemsize
-        if claimed > self._bytes:
-            raise FormatError(self.path, None, f"{name} claims {claimed} bytes in a file of {self._bytes}")
+    def _arrays(self, name: str, data: Any, rows: slice, dtype: np.dtype) -> list[np.ndarray]:
+        if len(data) > len(self._content):
+            raise FormatError(self.path, None, f"{name} claims {len(data)} arrays in a file of {len(self._content)}")
+        return self._heap.arrays(self._references(name, data)[rows], dtype)
 
     def _dataset(self, name: str) -> Any:
         """A data set of this file, of a size that the file may claim, stored where it says."""
@@ -140,22 +141,20 @@ class Hdf5:
                 if len(inflate(self._read(offset, packed), whole + 1)) > whole:
                     raise FormatError(self.path, offset, f"{name}: a chunk of {whole} bytes unpacks to more")
 
-    def _sizes(self, name: str, data: Any) -> np.ndarray:
-        """How long each array of a ragged data set claims to be, uint32 ``[N]``: the library would take that much
-        memory at once, so this reads the references (length, address, index) themselves."""
-        address = self.file.id.get_create_plist().get_sizes()[0]
-        reference = np.dtype([("size", "<u4"), ("address", f"V{address}"), ("index", "<u4")])
+    def _references(self, name: str, data: Any) -> np.ndarray:
+        """What a ragged data set itself holds: where each array lies in the heap, `REFERENCE` ``[N]``."""
+        if self.file.id.get_create_plist().get_sizes() != (8, 8):
+            raise FormatError(self.path, None, f"{name}: addresses of 8 bytes are wanted")
         if data.chunks is None and data.id.get_offset() is None and data.id.get_storage_size():
-            raise FormatError(self.path, None, f"{name}: its storage layout cannot be checked; chunks would work")
-        sizes = np.zeros(data.shape, np.uint32)
+            raise FormatError(self.path, None, f"{name}: its storage layout cannot be read; chunks would work")
+        references = np.zeros(data.shape, REFERENCE)
         for start, offset, packed, filters in self._stored(name, data):
             length = data.chunks[0] if data.chunks else len(data)
             raw = self._read(offset, packed) if not filters else self._unpack(name, data, offset, packed, filters)
-            if len(raw) < length * reference.itemsize:
+            if len(raw) < length * REFERENCE.itemsize:
                 raise FormatError(self.path, offset, f"{name}: the references end early")
-            part = np.frombuffer(raw, reference, length)["size"]
-            sizes[start : start + length] = part[: len(sizes) - start]
-        return sizes
+            references[start : start + length] = np.frombuffer(raw, REFERENCE, length)[: len(references) - start]
+        return references
 
     def _stored(self, name: str, data: Any) -> Iterator[tuple[int, int, int, list[int]]]:
         """Where the pieces of a data set lie: first row, offset, bytes, filters to undo."""
@@ -182,8 +181,7 @@ class Hdf5:
         return raw
 
     def _read(self, offset: int, size: int) -> bytes:
-        self._content.seek(offset)
-        return self._content.read(min(size, self._bytes))
+        return bytes(self._content[offset : offset + size])
 
 
 def _native(array: np.ndarray) -> np.ndarray:

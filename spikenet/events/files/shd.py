@@ -156,7 +156,7 @@ def _refuse(path: Path, content: SpikeFile, bad: np.ndarray, values: np.ndarray,
         raise FormatError(path, number, f"{wanted}, received {values[spike]} in recording {number}")
 
 
-def _joined(parts: np.ndarray) -> np.ndarray:
+def _joined(parts: Sequence[np.ndarray]) -> np.ndarray:
     return np.concatenate(parts) if len(parts) else np.empty(0, np.int64)
 
 
