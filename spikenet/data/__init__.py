@@ -7,7 +7,7 @@ from spikenet.data.digits_dvs import DigitsDVS
 from spikenet.data.nmnist import NMNIST
 from spikenet.data.recordings import EventData, Recordings
 from spikenet.data.shd import SHD
-from spikenet.data.spikes_h5 import read_spikes
+from spikenet.data.spikes_h5 import read_spikes, write_spikes
 
 SETS: dict[str, type[EventDataModule]] = {"digits-dvs": DigitsDVS, "nmnist": NMNIST, "shd": SHD}
 
@@ -22,4 +22,5 @@ __all__ = [
     "EventDataset",
     "Recordings",
     "read_spikes",
+    "write_spikes",
 ]

@@ -26,6 +26,7 @@ from spikenet.events.camera import EventCamera
 from spikenet.events.counts import binarize, clamp, drop
 from spikenet.events.encode import delta, expand, latency, poisson, population, rank_order
 from spikenet.events.files import FORMATS, open_recording, read, write
+from spikenet.events.files.own import read_tensor, write_tensor
 from spikenet.events.filters import background_activity_filter, hot_pixel_filter, refractory_filter
 from spikenet.events.geometry import crop, flip, merge_polarities, pad, pool, select_polarity, shift
 from spikenet.events.mixing import BatchAugmentation, CutMix, EventMix
@@ -77,6 +78,7 @@ __all__ = [
     "population",
     "rank_order",
     "read",
+    "read_tensor",
     "rebin",
     "refractory_filter",
     "reverse",
@@ -85,4 +87,5 @@ __all__ = [
     "time_surface",
     "voxel_grid",
     "write",
+    "write_tensor",
 ]

@@ -120,7 +120,7 @@ def bad_times(value):
     [
         ({"labels": np.arange(20) % 5}, "at offset 4: label 4 of recording 4: there are 4 classes"),
         ({"labels": np.arange(20) % 4 - 1}, "at offset 0: label -1"),
-        ({"labels": np.zeros(20)}, "labels want integers"),
+        ({"labels": np.zeros(20)}, "labels wants integers"),
         ({"labels": np.zeros(19, int)}, "want one length"),
         ({"labels": np.zeros((20, 1), int)}, "want one length"),
         ({"speaker": np.zeros(3, int)}, "want one length"),
@@ -131,8 +131,9 @@ def bad_times(value):
         ({"units": [np.array([700])] * 20, "times": [np.array([0.5])] * 20}, "a unit wants 0 to 699, received 700"),
         ({"units": [np.array([-1])] * 20, "times": [np.array([0.5])] * 20}, "a unit wants 0 to 699, received -1"),
         ({"units": [np.arange(3)] * 20, "times": [np.ones(2)] * 20}, "recording 0 has 2 times and 3 units"),
-        ({"times": None}, r"lacks the data sets \['spikes/times'\]"),
-        ({"times": np.ones((20, 3))}, "spikes/times wants arrays of floats"),
+        ({"times": None}, r"lacks the data set spikes/times; it holds \['extra', 'labels', 'spikes'\]"),
+        ({"times": np.ones((20, 3))}, "spikes/times wants one dimension"),
+        ({"times": np.ones(20)}, "spikes/times wants arrays of floats"),
         ({"times": [np.arange(3)] * 20}, "spikes/times wants arrays of floats"),
         ({"units": [np.ones(3)] * 20}, "spikes/units wants arrays of integers"),
     ],
@@ -148,7 +149,7 @@ def test_truncated_files(write_spikes, tmp_path, name):
     path = tmp_path / f"cut_{name}"
     for size in [*range(0, len(content), 101), len(content) - 1]:
         path.write_bytes(content[:size])
-        with pytest.raises(FormatError, match="not a readable HDF5 file"):
+        with pytest.raises(FormatError, match=r"not a readable (HDF5|gzip) file"):
             read_spikes(path)
 
 

@@ -9,17 +9,26 @@ from spikenet.errors import ArgumentError, DataError, FormatError, UnknownNameEr
 from spikenet.events.files.aedat2 import AEDAT2
 from spikenet.events.files.aedat3 import AEDAT3
 from spikenet.events.files.aedat4 import AEDAT4
+from spikenet.events.files.asldvs import ASLDVS
 from spikenet.events.files.bin import BIN, BS1, BS3
 from spikenet.events.files.dat import DAT
 from spikenet.events.files.ecf import ECF
 from spikenet.events.files.evt2 import EVT2
 from spikenet.events.files.evt3 import EVT3
 from spikenet.events.files.evt21 import EVT21
+from spikenet.events.files.npy import NPY, NPZ
+from spikenet.events.files.ntidigits import NTIDIGITS
+from spikenet.events.files.own import SPIKENET
 from spikenet.events.files.recording import Format, Losses, Opening, Recording
+from spikenet.events.files.shd import SHD
+from spikenet.events.files.stmnist import STMNIST
 from spikenet.events.files.text import TEXT
 from spikenet.events.stream import EventStream, Sensor
 
-_ALL: tuple[Format, ...] = (AEDAT2, AEDAT3, AEDAT4, BIN, BS1, BS3, DAT, ECF, EVT2, EVT21, EVT3, TEXT)
+_ALL: tuple[Format, ...] = (
+    *(AEDAT2, AEDAT3, AEDAT4, BIN, BS1, BS3, DAT, ECF, EVT2, EVT21, EVT3, TEXT),
+    *(ASLDVS, NPY, NPZ, NTIDIGITS, SHD, STMNIST, SPIKENET),
+)
 FORMATS = {entry.name: entry for entry in _ALL}
 
 _HEAD = 1 << 16  # bytes that a format may recognise a file by; a file that is no longer is not read again
