@@ -14,7 +14,9 @@ NONE, LZ4, LZ4_HIGH, ZSTD, ZSTD_HIGH = range(5)
 EVENTS, IMUS, TRIGGERS = 0, 2, 3  # stream numbers
 
 
-def flatbuffer(name: bytes, scalars: Sequence[tuple[str, int]] = (), vector: bytes | None = None, count: int = 0) -> bytes:
+def flatbuffer(
+    name: bytes, scalars: Sequence[tuple[str, int]] = (), vector: bytes | None = None, count: int = 0
+) -> bytes:
     """A size-prefixed buffer whose root table has the scalars as its first fields and then, if given, one vector.
 
     Root offset, name, table of fields, table, vector; positions count from behind the size prefix, alignment from

@@ -1,4 +1,4 @@
-"""Metavision HDF5 with chunks of the ECF codec, from the codec's published layout; neither plugin nor filter is used."""
+"""Metavision HDF5 with chunks of the ECF codec, from the codec's published layout, without plugin or filter."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ import numpy as np
 Event = tuple[int, int, int, int]  # t, x, y, p
 
 FILTER = 36559
-RECORD = np.dtype({"names": list("xypt"), "formats": ["<u2", "<u2", "<i2", "<i8"], "offsets": [0, 2, 4, 8], "itemsize": 16})
+RECORD = np.dtype(
+    {"names": list("xypt"), "formats": ["<u2", "<u2", "<i2", "<i8"], "offsets": [0, 2, 4, 8], "itemsize": 16}
+)
 MODES = ("rows", "pairs", "triples")  # y runs with masked x and p runs; y runs with x and p packed; all three packed
 
 
@@ -42,7 +44,10 @@ def times(t: Sequence[int]) -> bytes:
 
 def rows(y: Sequence[int]) -> bytes:
     """Two bytes a run: 11 bits row, 5 bits count, from 31 in the next two bytes."""
-    parts = [struct.pack("<H", row << 5 | min(count, 31)) + struct.pack("<H", count) * (count >= 31) for row, count in runs(y)]
+    parts = [
+        struct.pack("<H", row << 5 | min(count, 31)) + struct.pack("<H", count) * (count >= 31)
+        for row, count in runs(y)
+    ]
     return b"".join(parts)
 
 
@@ -67,7 +72,9 @@ def masked_columns(x: Sequence[int], beyond: int = 0) -> bytes:
 
 def polarities(p: Sequence[int]) -> bytes:
     """A byte a run: 1 bit polarity, 7 bits count, from 127 in the next two bytes."""
-    parts = [bytes([value << 7 | min(count, 127)]) + struct.pack("<H", count) * (count >= 127) for value, count in runs(p)]
+    parts = [
+        bytes([value << 7 | min(count, 127)]) + struct.pack("<H", count) * (count >= 127) for value, count in runs(p)
+    ]
     return b"".join(parts)
 
 
@@ -130,18 +137,20 @@ def metavision(
         for start in range(0, len(events), chunk_size):
             group["events"].id.write_direct_chunk((start,), encode(events[start : start + chunk_size]))
         _indexes(group, events)
-        edge = np.dtype({"names": ["p", "t", "id"], "formats": ["<i2", "<i8", "<i2"], "offsets": [0, 8, 16], "itemsize": 24})
+        edge = np.dtype(
+            {"names": ["p", "t", "id"], "formats": ["<i2", "<i8", "<i2"], "offsets": [0, 8, 16], "itemsize": 24}
+        )
         file["EXT_TRIGGER/events"] = np.zeros(triggers, edge)
     return memory.getvalue()
 
 
 def _indexes(group: h5py.Group, events: Sequence[Event]) -> None:
-    """A row for every 2000 us: the first event at or behind it, and its time from the first event's."""
+    """A row for every 2000 us (of the first 20 s): the first event at or behind it, and its time from the first's."""
     first = events[0][0] if events else 0
-    marks = range(0, (events[-1][0] - first if events else -1) + 1, 2000)
     t = np.array([event[0] - first for event in events], np.int64)
-    ids = np.searchsorted(t, marks)
+    marks = np.arange(0, min(t[-1] + 1, 20_000_000) if events else 0, 2000)
     table = np.zeros(len(marks), np.dtype([("id", "<u8"), ("ts", "<i8")]))
-    table["id"], table["ts"] = ids, t[ids] if len(marks) else 0
+    table["id"] = np.searchsorted(t, marks)
+    table["ts"] = t[table["id"].astype(int)]
     group["indexes"] = table
     group["indexes"].attrs["offset"] = str(-first)

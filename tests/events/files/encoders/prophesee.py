@@ -21,7 +21,9 @@ def header(*lines: str, end: bool = True) -> bytes:
 def dat(events: Iterable[Event], *lines: str, kind: int = 12, size: int = 8) -> bytes:
     """``kind`` is 0 for 2-d events, 12 for contrast changes, 14 for triggers. Time starts again at 2^32 us."""
     records = [struct.pack("<II", t & 0xFFFFFFFF, p << 28 | y << 14 | x) for t, x, y, p in events]
-    return header("Data file containing CD events.", "Version 2", *lines, end=False) + bytes([kind, size, *b"".join(records)])
+    return header("Data file containing CD events.", "Version 2", *lines, end=False) + bytes(
+        [kind, size, *b"".join(records)]
+    )
 
 
 # EVT2: 32-bit words.
