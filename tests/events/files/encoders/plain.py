@@ -116,7 +116,7 @@ def ntidigits(parts: Mapping[str, Mapping[str, Sequence[Spike]]], time_type: str
 def mat(variables: Mapping[str, np.ndarray], compressed: bool = False) -> bytes:
     memory = io.BytesIO()
     scipy.io.savemat(memory, dict(variables), do_compression=compressed)
-    return memory.getvalue()
+    return b"MATLAB 5.0 MAT-file".ljust(116) + memory.getvalue()[116:]  # the text would name the hour
 
 
 def asldvs(events: Sequence[Event], compressed: bool = False) -> bytes:
