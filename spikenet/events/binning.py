@@ -10,6 +10,7 @@ from torch import Tensor
 from spikenet.errors import ArgumentError
 from spikenet.events.stream import EventStream
 from spikenet.events.tensor import EventTensor
+from spikenet.kernels.events.binning import count
 
 
 def bin_by_time(
@@ -31,15 +32,11 @@ def bin_by_time(
     """
     _check_positive("dt_us", dt_us)
     batch = [streams] if isinstance(streams, EventStream) else streams
-    whole = EventStream.concat(batch)
-    step = torch.div(whole.t - origin_us, dt_us, rounding_mode="floor")
-    sizes = torch.tensor([len(stream) for stream in batch])
     if steps is None:
-        lengths = torch.tensor([_filled(part) for part in step.split(sizes.tolist())])
+        lengths = torch.tensor([_filled(stream.t, dt_us, origin_us) for stream in batch])
     else:
         lengths = torch.full((len(batch),), steps)
-    entry = torch.arange(len(batch)).repeat_interleave(sizes)
-    return _count(whole, step, entry, lengths)
+    return _count(batch, dt_us, origin_us, lengths)
 
 
 def bin_by_count(stream: EventStream, events_per_step: int, steps: int | None = None) -> EventTensor:
@@ -54,32 +51,28 @@ def bin_by_count(stream: EventStream, events_per_step: int, steps: int | None = 
         Counts, shape ``(T, 1, *stream.sensor.shape)``.
     """
     _check_positive("events_per_step", events_per_step)
-    step = torch.div(torch.arange(len(stream)), events_per_step, rounding_mode="floor")
-    lengths = torch.tensor([_filled(step) if steps is None else steps])
-    return _count(stream, step, torch.zeros_like(step), lengths)
+    number = torch.arange(len(stream))
+    lengths = torch.tensor([_filled(number, events_per_step, 0) if steps is None else steps])
+    numbered = EventStream._trusted((number, stream.x, stream.y, stream.p), stream.sensor)
+    return _count([numbered], events_per_step, 0, lengths)
 
 
-def _count(stream: EventStream, step: Tensor, entry: Tensor, lengths: Tensor) -> EventTensor:
-    """Sort the events by (step, batch entry, address) and merge equal ones into counts."""
-    steps, batch, size = int(lengths.max()), len(lengths), stream.sensor.size
+def _count(streams: Sequence[EventStream], dt: int, origin: int, lengths: Tensor) -> EventTensor:
+    """The events of every step, on a grid as long as the longest recording."""
+    sensors = {stream.sensor for stream in streams}
+    if len(sensors) != 1:
+        raise ArgumentError(f"a batch wants one or more streams of one sensor, received sensors {sorted(sensors)}")
+    steps, sensor = int(lengths.max()), sensors.pop()
     if steps < 0:
         raise ArgumentError(f"steps wants 0 or more, received {steps}")
-    key = (step * batch + entry).mul_(size).add_(stream.address())
-    inside = (step >= 0) & (step < steps)
-    if not bool(inside.all()):
-        key = key[inside]
-    if steps * batch * size <= torch.iinfo(torch.int32).max:
-        key = key.int()  # sorts several times faster
-    distinct, counts = torch.unique_consecutive(key.sort().values, return_counts=True)
-    begins = torch.arange(steps * batch + 1).mul_(size).to(distinct.dtype)
-    indptr = torch.searchsorted(distinct, begins)
-    indices = distinct.remainder_(size).int()
-    return EventTensor._trusted(indptr, indices, counts.float(), (steps, batch, *stream.sensor.shape), lengths)
+    recordings = [(stream.t, stream.x, stream.y, stream.p) for stream in streams]
+    indptr, indices, values = count(recordings, dt, origin, steps, sensor)
+    return EventTensor._trusted(indptr, indices, values, (steps, len(streams), *sensor.shape), lengths)
 
 
-def _filled(step: Tensor) -> int:
+def _filled(t: Tensor, dt: int, origin: int) -> int:
     """Steps from 0 to the last event."""
-    return max(int(step.max()) + 1, 0) if len(step) else 0
+    return max((int(t.max()) - origin) // dt + 1, 0) if len(t) else 0
 
 
 def _check_positive(name: str, value: int) -> None:
