@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
 import lightning
 import numpy as np
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from spikenet.data.about import About
 from spikenet.data.recordings import EventData, Recordings, philox, shuffled
 from spikenet.errors import ArgumentError, UnknownNameError
 from spikenet.events import (
@@ -28,6 +29,19 @@ from spikenet.events import (
 )
 
 Batch = tuple[EventTensor, Tensor]
+
+
+class Track(Protocol):
+    """Anything that hands on the items of a sequence and shows how far it is, as ``rich.progress.track`` does."""
+
+    def __call__(self, sequence: Sequence[Any], description: str) -> Iterable[Any]: ...
+
+
+def untracked(sequence: Sequence[Any], description: str) -> Iterable[Any]:
+    """Hands on the items and shows nothing."""
+    return sequence
+
+
 _ORDER, _AUGMENTATION = 1, 2  # purposes of random bits
 
 
@@ -95,7 +109,7 @@ class EventDataModule(lightning.LightningDataModule):
     and int64 ``[B]``. The order of training follows from ``(seed, epoch)`` and the augmentation from
     ``(seed, epoch, index)``, whatever the number of workers and wherever a run was resumed.
 
-    A new data set is a subclass with a ``read`` method. Everything is read once, on first use.
+    A new data set is a subclass with a ``read`` method, which runs on first use, and an ``about``.
 
     Args:
         batch_size: recordings in a batch.
@@ -103,24 +117,26 @@ class EventDataModule(lightning.LightningDataModule):
         seed: order and augmentation follow from it; the split into parts does not.
         dt_us: length of a time step in microseconds.
         steps: number of time steps; later events are left out. None (null) gives each recording its own length.
-        shift: augmentation: move each training recording by up to this many pixels.
+        shift: augmentation: move each training recording by up to this many pixels (or channels).
         jitter_us: augmentation: move each event in time, standard deviation in microseconds.
         drop: augmentation: lose each event with this probability.
 
     Errors: ArgumentError for a value out of range; reading raises DataError and FormatError.
     """
 
+    about: ClassVar[About | None] = None
+
     def __init__(
         self,
         *,
-        batch_size: int,
-        workers: int,
-        seed: int,
-        dt_us: int,
-        steps: int | None,
-        shift: int,
-        jitter_us: float,
-        drop: float,
+        batch_size: int = 64,
+        workers: int = 0,
+        seed: int = 0,
+        dt_us: int = 10_000,
+        steps: int | None = None,
+        shift: int = 0,
+        jitter_us: float = 0.0,
+        drop: float = 0.0,
     ) -> None:
         super().__init__()
         least = {"batch_size": 1, "workers": 0, "seed": 0, "dt_us": 1, "steps": 1}
@@ -140,6 +156,9 @@ class EventDataModule(lightning.LightningDataModule):
     @abstractmethod
     def read(self) -> EventData:
         """Read the data set and cut it into its three parts by a fixed rule."""
+
+    def prepare(self, track: Track = untracked) -> None:
+        """Fetch or make what ``read`` needs and is missing; ``track`` shows how far that is."""
 
     @cached_property
     def parts(self) -> EventData:

@@ -4,6 +4,7 @@ them back in order. Serial, for data workers call it. Importing this module impo
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numba
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from numba.cpython.unsafe.numbers import trailing_zeros
 from torch import Tensor
 
+_lowest: Any = trailing_zeros  # the number of the lowest bit that is set
 _ONE = np.uint64(1)  # numba turns a mixture of signed and unsigned into floats
 
 
@@ -31,10 +33,10 @@ def count(
     rows = np.zeros((steps, batch), np.int64)
     filled = np.zeros(batch + 1, np.int64)
     for b, recording in enumerate(recordings):
-        columns = [np.ascontiguousarray(column.numpy()) for column in recording]  # one layout, one compilation
-        if not _addresses(*columns, *grid, address, ends):
-            order = np.argsort(columns[0], kind="stable")
-            _addresses(*(column[order] for column in columns), *grid, address, ends)
+        t, x, y, p = (np.ascontiguousarray(column.numpy()) for column in recording)  # one layout, one compilation
+        if not _addresses(t, x, y, p, *grid, address, ends):
+            order = np.argsort(t, kind="stable")
+            _addresses(t[order], x[order], y[order], p[order], *grid, address, ends)
         at = filled[b]
         filled[b + 1] = at + _count(address, ends, *table, indices[at:], values[at:], rows[:, b])
     indptr = np.zeros(steps * batch + 1, np.int64)
@@ -103,7 +105,7 @@ def _count(
                 left = words[w]
                 words[w] = 0
                 while left:
-                    a = w << 6 | np.int64(trailing_zeros(left))
+                    a = w << 6 | np.int64(_lowest(left))
                     left &= left - _ONE
                     indices[found] = a
                     values[found] = counts[a]
