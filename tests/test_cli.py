@@ -113,7 +113,7 @@ def test_the_commands_are_listed(capsys) -> None:
     assert main([]) == 2
     assert main(["info"]) == 0
     assert "torch  " in capsys.readouterr().out
-    assert main(["data", "digits-dvs"]) == 0
+    assert main(["data", "info", "digits-dvs"]) == 0
     assert "1077 training, 360 validation, 360 test" in capsys.readouterr().out
 
 

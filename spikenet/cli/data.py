@@ -34,13 +34,11 @@ def _list(words: Sequence[str]) -> int:
 
     if words:
         raise ArgumentError(f"spikenet data list takes no options, received {' '.join(words)}.")
-    rows = []
     for name, kind in sorted(SETS.items()):
         about = kind.about
         if about is not None:
-            total = sum(about.counts.values())
-            rows.append((name, about.title, f"{total:,}" if total else "", about.licence, about.content))
-    show_table(("name", "data set", "recordings", "licence", "what it holds"), rows, numbers={2})
+            total = f"{sum(about.counts.values()):,}" if about.counts else "-"
+            say(f"{name:<16} {total:>8}  {about.licence or '-':<12}  {about.content}")
     return 0
 
 
@@ -104,7 +102,8 @@ def _module(action: str, words: Sequence[str]) -> tuple[Any, bool]:
     if not words or words[0].startswith("-"):
         raise ArgumentError(f"a data set is needed: spikenet data {action} NAME; spikenet data list names them.")
     kind = dataset_class(words[0])
-    parser = parser_for(f"spikenet data {action} {words[0]}", inspect.getdoc(kind) or "")
+    about = (inspect.getdoc(kind) or "").partition("\nArgs:")[0]
+    parser = parser_for(f"spikenet data {action} {words[0]}", about)
     parser.add_class_arguments(kind, "data", skip={"seed"})
     options = parser.parse_args(list(words[1:]))
     return kind(**options.data.as_dict(), seed=0), len(words) > 1

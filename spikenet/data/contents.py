@@ -87,8 +87,10 @@ class ZipContents:
         try:
             with self.archive.open("rb") as file:
                 file.seek(offset)
-                lengths = struct.unpack("<26xHH", file.read(_LOCAL_HEADER))
-                file.seek(sum(lengths), os.SEEK_CUR)
+                signature, name, extra = struct.unpack("<4s22xHH", file.read(_LOCAL_HEADER))
+                if signature != b"PK\3\4" or file.read(name) != self.names[index]:
+                    raise ValueError("another member lies in its place")
+                file.seek(extra, os.SEEK_CUR)
                 content = _inflated(file.read(packed_size), method, size)
         except (OSError, struct.error, zlib.error, ValueError) as error:
             raise self._broken(index, f"cannot be read from the archive: {error}") from error

@@ -77,7 +77,7 @@ class StoredSpikes(Spoken):
         except _BROKEN as error:
             raise self._damaged(index, error) from error
         seconds = times.astype(np.float64)  # half a float has no room for microseconds
-        if len(times) != len(units) or not ((seconds >= 0) & (seconds < 1e5)).all() or (units >= self.channels).any():
+        if len(times) != len(units) or not ((seconds >= 0) & (seconds < 1e5)).all() or ((units < 0) | (units >= self.channels)).any():
             wanted = f"as many units, from 0 to {self.channels - 1}, as times, in seconds of 0 or more"
             raise FormatError(self.path, index, f"recording {index} wants {wanted}")
         t = np.rint(seconds * 1e6).astype(np.int64)
