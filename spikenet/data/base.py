@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, Protocol
 
@@ -25,8 +24,8 @@ from spikenet.events import (
     RandomShift,
     Sensor,
     TimeJitter,
-    bin_by_time,
 )
+from spikenet.events.binning import Counted, TimeGrid
 
 Batch = tuple[EventTensor, Tensor]
 
@@ -90,16 +89,31 @@ class EventDataset(Dataset[tuple[EventStream, int]]):
         return stream, label
 
 
-@dataclass(frozen=True)
-class BinBatch:
-    """Puts recordings on a time grid and their labels in a tensor: the loaders' ``collate_fn``."""
+class CountedDataset(Dataset[tuple[Counted, int]]):
+    """Recordings put on a time grid one by one, each while it lies in the processor's cache.
 
-    dt_us: int
-    steps: int | None
+    Args:
+        dataset: the recordings.
+        grid: the grid.
+    """
 
-    def __call__(self, samples: Sequence[tuple[EventStream, int]]) -> Batch:
-        streams, labels = zip(*samples, strict=True)
-        return bin_by_time(streams, self.dt_us, self.steps), torch.tensor(labels)
+    def __init__(self, dataset: EventDataset, grid: TimeGrid) -> None:
+        self.dataset, self.grid = dataset, grid
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, key: int | tuple[int, int]) -> tuple[Counted, int]:
+        if self.dataset.augmentations:
+            stream, label = self.dataset[key]
+            return self.grid.count(stream), label
+        recordings, index = self.dataset.recordings, key[1] if isinstance(key, tuple) else key
+        return recordings.counted(index, self.grid), int(recordings.labels[index])
+
+    def batch(self, samples: Sequence[tuple[Counted, int]]) -> Batch:
+        """Recordings side by side and their labels in a tensor: the loaders' ``collate_fn``."""
+        recordings, labels = zip(*samples, strict=True)
+        return self.grid.batch(recordings), torch.tensor(labels)
 
 
 class EventDataModule(lightning.LightningDataModule):
@@ -215,13 +229,14 @@ class EventDataModule(lightning.LightningDataModule):
         return self._loader(EventDataset(self.parts.test))
 
     def _loader(self, dataset: EventDataset, sampler: EpochSampler | None = None) -> DataLoader[Any]:
+        counted = CountedDataset(dataset, TimeGrid(self.dt_us, self.steps))
         return DataLoader(
-            dataset,
+            counted,
             self.batch_size,
             sampler=sampler,
             num_workers=self.workers,
             persistent_workers=self.workers > 0,
-            collate_fn=BinBatch(self.dt_us, self.steps),
+            collate_fn=counted.batch,
             pin_memory=torch.cuda.is_available(),
             # Its own generator: otherwise a loader takes a number from torch's, at times that depend on the workers.
             generator=torch.Generator().manual_seed(self.seed),

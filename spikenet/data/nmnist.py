@@ -17,6 +17,7 @@ from spikenet.data.recordings import Recordings, Selection
 from spikenet.data.stored import StoredData
 from spikenet.errors import ArgumentError
 from spikenet.events import EventStream
+from spikenet.events.binning import Counted, TimeGrid
 
 
 class NMNIST(StoredData):
@@ -84,6 +85,11 @@ class BinFiles(Recordings):
 
     def stream(self, index: int) -> EventStream:
         return decode_bin(self.contents.read(index), self.contents.where(index), NMNIST_SENSOR)
+
+    def counted(self, index: int, grid: TimeGrid) -> Counted:
+        content = self.contents.read(index)
+        counted = grid.count_bin(content, NMNIST_SENSOR)
+        return counted or grid.count(decode_bin(content, self.contents.where(index), NMNIST_SENSOR))
 
 
 def _part(root: Path, part: str) -> Recordings | None:

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 from spikenet.data.bin_format import NMNIST_SENSOR, decode_bin
 from spikenet.errors import ArgumentError, DataError, FormatError
 from spikenet.events import EventStream, Sensor, read, write
+from spikenet.events.binning import Counted, TimeGrid
 
 _TEST_SEED, _VALIDATION_SEED = 1, 2
 _KEPT = "spikenet"  # the format of cached recordings
@@ -32,6 +33,10 @@ class Recordings(ABC):
     @abstractmethod
     def stream(self, index: int) -> EventStream:
         """Decode one recording, ``0 <= index < len(self)``."""
+
+    def counted(self, index: int, grid: TimeGrid) -> Counted:
+        """One recording on a time grid; for formats that can be counted without making a stream."""
+        return grid.count(self.stream(index))
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -51,6 +56,9 @@ class Selection(Recordings):
 
     def stream(self, index: int) -> EventStream:
         return self.recordings.stream(int(self.chosen[index]))
+
+    def counted(self, index: int, grid: TimeGrid) -> Counted:
+        return self.recordings.counted(int(self.chosen[index]), grid)
 
 
 class BinRecordings(Recordings):

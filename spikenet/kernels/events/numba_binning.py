@@ -17,34 +17,43 @@ _ONE = np.uint64(1)  # numba turns a mixture of signed and unsigned into floats
 
 
 def count(
-    recordings: Sequence[tuple[Tensor, Tensor, Tensor, Tensor]],
-    dt: int,
-    origin: int,
-    steps: int,
-    sensor: tuple[int, int, int],
+    t: Tensor, x: Tensor, y: Tensor, p: Tensor, dt: int, origin: int, steps: int, sensor: tuple[int, int, int]
 ) -> tuple[Tensor, Tensor, Tensor]:
     """See ``spikenet.kernels.events.binning.count``."""
-    batch, size = len(recordings), int(np.prod(sensor))
-    sizes = [len(recording[0]) for recording in recordings]
-    grid = (dt, origin, steps, sensor[0], sensor[1])
-    table = (np.zeros(size, np.int32), np.zeros(-(-size // 64), np.uint64))
-    address, ends = np.empty(max(sizes), np.int32), np.zeros(steps, np.int64)
-    indices, values = np.empty(sum(sizes), np.int32), np.empty(sum(sizes), np.float32)
+    columns = [np.ascontiguousarray(column.numpy()) for column in (t, x, y, p)]  # one layout, one compilation
+    address, ends = np.empty(len(columns[0]), np.int32), np.zeros(steps, np.int64)
+    if not _addresses(*columns, dt, origin, steps, sensor[0], sensor[1], address, ends):
+        order = np.argsort(columns[0], kind="stable")
+        _addresses(*(column[order] for column in columns), dt, origin, steps, sensor[0], sensor[1], address, ends)
+    rows, indices, values = _count(address, ends, sensor[0] * sensor[1] * sensor[2])
+    return torch.from_numpy(rows), torch.from_numpy(indices), torch.from_numpy(values)
+
+
+def count_bin(
+    content: bytes, dt: int, origin: int, steps: int, sensor: tuple[int, int, int]
+) -> tuple[Tensor, Tensor, Tensor] | None:
+    """`count` of a ``.bin`` file's 5-byte records, without columns in between. None where that takes more than a look
+    at each record: for a cut record, an event outside the sensor, a marker, or steps that do not ascend."""
+    records = np.frombuffer(content, np.uint8)
+    address, ends = np.empty(len(records) // 5, np.int32), np.zeros(steps, np.int64)
+    if len(records) % 5 or not _bin_addresses(records, dt, origin, steps, *sensor, address, ends):
+        return None
+    rows, indices, values = _count(address, ends, sensor[0] * sensor[1] * sensor[2])
+    return torch.from_numpy(rows), torch.from_numpy(indices), torch.from_numpy(values)
+
+
+def stack(parts: Sequence[tuple[Tensor, Tensor, Tensor]], steps: int) -> tuple[Tensor, Tensor, Tensor]:
+    """See ``spikenet.kernels.events.binning.stack``."""
+    batch = len(parts)
     rows = np.zeros((steps, batch), np.int64)
-    filled = np.zeros(batch + 1, np.int64)
-    for b, recording in enumerate(recordings):
-        t, x, y, p = (np.ascontiguousarray(column.numpy()) for column in recording)  # one layout, one compilation
-        if not _addresses(t, x, y, p, *grid, address, ends):
-            order = np.argsort(t, kind="stable")
-            _addresses(t[order], x[order], y[order], p[order], *grid, address, ends)
-        at = filled[b]
-        filled[b + 1] = at + _count(address, ends, *table, indices[at:], values[at:], rows[:, b])
+    for b, (counts, _, _) in enumerate(parts):
+        rows[: len(counts), b] = counts.numpy()
     indptr = np.zeros(steps * batch + 1, np.int64)
     np.cumsum(rows, out=indptr[1:])
-    if batch > 1:
-        indices, values = _interleave(indices, values, filled, indptr)
-    nnz = filled[-1]
-    return torch.from_numpy(indptr), torch.from_numpy(indices[:nnz]), torch.from_numpy(values[:nnz])
+    indices, values = np.empty(indptr[-1], np.int32), np.empty(indptr[-1], np.float32)
+    for b, (_, addresses, counts) in enumerate(parts):
+        _place(addresses.numpy(), counts.numpy(), b, batch, indptr, indices, values)
+    return torch.from_numpy(indptr), torch.from_numpy(indices), torch.from_numpy(values)
 
 
 @numba.njit(cache=True)
@@ -83,16 +92,50 @@ def _addresses(
 
 
 @numba.njit(cache=True)
-def _count(
+def _bin_addresses(
+    records: np.ndarray,  # uint8 [5 E]: column, row, then polarity and 23 bits of time, most significant byte first
+    dt: int,
+    origin: int,
+    steps: int,
+    width: int,
+    height: int,
+    polarities: int,
     address: np.ndarray,
     ends: np.ndarray,
-    counts: np.ndarray,  # int32 [addresses], zero on entry and on return, as is the bitmap
-    words: np.ndarray,  # uint64: one bit an address
-    indices: np.ndarray,  # int32: receives the distinct addresses of each step, ascending
-    values: np.ndarray,  # float32: receives how often each occurs
-    rows: np.ndarray,  # int64 [T]: receives how many there are in each step
-) -> int:
-    """The number of distinct addresses in all steps."""
+) -> bool:
+    """`_addresses` of records; also False for one outside the sensor."""
+    step, begin, end = 0, origin, origin + dt
+    last, found = 0, 0
+    for i in range(0, len(records), 5):
+        x, y, high = np.int64(records[i]), np.int64(records[i + 1]), np.int64(records[i + 2])
+        if x >= width or y >= height or high >> 7 >= polarities:
+            return False
+        t = (high & 0x7F) << 16 | np.int64(records[i + 3]) << 8 | np.int64(records[i + 4])
+        if t < begin or t >= end:
+            step = (t - origin) // dt
+            begin = origin + step * dt
+            end = begin + dt
+        if step < 0 or step >= steps:
+            continue
+        if step < last:
+            return False
+        while last < step:
+            ends[last] = found
+            last += 1
+        address[found] = ((high >> 7) * height + y) * width + x
+        found += 1
+    ends[last:] = found
+    return True
+
+
+@numba.njit(cache=True)
+def _count(address: np.ndarray, ends: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """How many distinct addresses each step has [T], which, ascending, and how often each occurs."""
+    counts = np.zeros(size, np.int32)
+    words = np.zeros((size + 63) // 64, np.uint64)  # one bit an address
+    total = ends[-1] if len(ends) else 0
+    rows = np.zeros(len(ends), np.int64)
+    indices, values = np.empty(total, np.int32), np.empty(total, np.float32)
     begin, found = 0, 0
     for step in range(len(ends)):
         before = found
@@ -113,24 +156,23 @@ def _count(
                     found += 1
         rows[step] = found - before
         begin = ends[step]
-    return found
+    return rows, indices[:found], values[:found]
 
 
 @numba.njit(cache=True)
-def _interleave(
-    indices: np.ndarray,
-    values: np.ndarray,
-    filled: np.ndarray,  # int64 [B + 1]: where each recording's entries begin
+def _place(
+    addresses: np.ndarray,  # int32: those of one recording
+    counts: np.ndarray,  # float32
+    b: int,  # its number in the batch
+    batch: int,
     indptr: np.ndarray,  # int64 [T * B + 1]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Entries that lie recording by recording, laid out step by step."""
-    placed, weights = np.empty_like(indices), np.empty_like(values)
-    batch = len(filled) - 1
-    for b in range(batch):
-        source = filled[b]
-        for row in range(b, len(indptr) - 1, batch):
-            for target in range(indptr[row], indptr[row + 1]):
-                placed[target] = indices[source]
-                weights[target] = values[source]
-                source += 1
-    return placed, weights
+    indices: np.ndarray,  # int32: receives them
+    values: np.ndarray,  # float32
+) -> None:
+    """Lay a recording's entries into their rows."""
+    source = 0
+    for row in range(b, len(indptr) - 1, batch):
+        for target in range(indptr[row], indptr[row + 1]):
+            indices[target] = addresses[source]
+            values[target] = counts[source]
+            source += 1
