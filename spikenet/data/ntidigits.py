@@ -63,7 +63,7 @@ class _SingleDigits(Recordings):
         self.labels = np.array([classes.index(digits[number]) for number in single], np.int64)
 
     def stream(self, index: int) -> EventStream:
-        return read(self.path, format="ntidigits", index=int(self.numbers[index]))
+        return read(self.path, format="ntidigits", sensor=NTIDIGITS.about.sensor, index=int(self.numbers[index]))
 
 
 def _names(path: Path) -> dict[str, list[str]]:
