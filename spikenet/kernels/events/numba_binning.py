@@ -20,11 +20,12 @@ def count(
     t: Tensor, x: Tensor, y: Tensor, p: Tensor, dt: int, origin: int, steps: int, sensor: tuple[int, int, int]
 ) -> tuple[Tensor, Tensor, Tensor]:
     """See ``spikenet.kernels.events.binning.count``."""
-    columns = [np.ascontiguousarray(column.numpy()) for column in (t, x, y, p)]  # one layout, one compilation
-    address, ends = np.empty(len(columns[0]), np.int32), np.zeros(steps, np.int64)
-    if not _addresses(*columns, dt, origin, steps, sensor[0], sensor[1], address, ends):
-        order = np.argsort(columns[0], kind="stable")
-        _addresses(*(column[order] for column in columns), dt, origin, steps, sensor[0], sensor[1], address, ends)
+    times, *rest = (np.ascontiguousarray(column.numpy()) for column in (t, x, y, p))  # one layout, one compilation
+    address, ends = np.empty(len(times), np.int32), np.zeros(steps, np.int64)
+    grid = (dt, origin, steps, sensor[0], sensor[1])
+    if not _addresses(times, rest[0], rest[1], rest[2], *grid, address, ends):
+        order = np.argsort(times, kind="stable")
+        _addresses(times[order], rest[0][order], rest[1][order], rest[2][order], *grid, address, ends)
     rows, indices, values = _count(address, ends, sensor[0] * sensor[1] * sensor[2])
     return torch.from_numpy(rows), torch.from_numpy(indices), torch.from_numpy(values)
 
@@ -110,7 +111,7 @@ def _bin_addresses(
         x, y, high = np.int64(records[i]), np.int64(records[i + 1]), np.int64(records[i + 2])
         if x >= width or y >= height or high >> 7 >= polarities:
             return False
-        t = (high & 0x7F) << 16 | np.int64(records[i + 3]) << 8 | np.int64(records[i + 4])
+        t: Any = (high & 0x7F) << 16 | np.int64(records[i + 3]) << 8 | np.int64(records[i + 4])
         if t < begin or t >= end:
             step = (t - origin) // dt
             begin = origin + step * dt
