@@ -41,23 +41,26 @@ class FolderContents:
     """
 
     def __init__(self, root: Path, names: Sequence[str]) -> None:
-        self.root, self.names = os.fspath(root), packed(names)
+        self.prefix, self.names = os.fsencode(f"{root}/"), packed(names)
 
     def where(self, index: int) -> str:
-        return f"{self.root}/{os.fsdecode(self.names[index])}"
+        return os.fsdecode(self.prefix + bytes(self.names[index]))
 
     def read(self, index: int) -> bytes:
-        path = self.where(index)
         try:
-            file = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))  # a file object takes longer than the read
+            file = os.open(
+                self.prefix + bytes(self.names[index]), os.O_RDONLY | getattr(os, "O_BINARY", 0)
+            )  # a file object takes longer than the read
             try:
-                content = os.read(file, _LARGEST + 1)
+                size = os.fstat(file).st_size
+                content = os.read(file, size) if size <= _LARGEST else b""
             finally:
                 os.close(file)
         except OSError as error:
-            raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
-        if len(content) > _LARGEST:
-            raise FormatError(path, None, f"is larger than the {_LARGEST} bytes that one recording may have")
+            raise DataError(f"{self.where(index)} cannot be read: {error.strerror or error}") from error
+        if len(content) != size:
+            reason = f"has {size} bytes, of which {len(content)} were read; a recording has {_LARGEST} at most"
+            raise FormatError(self.where(index), None, reason)
         return content
 
 

@@ -20,14 +20,12 @@ def count(
     t: Tensor, x: Tensor, y: Tensor, p: Tensor, dt: int, origin: int, steps: int, sensor: tuple[int, int, int]
 ) -> tuple[Tensor, Tensor, Tensor]:
     """See ``spikenet.kernels.events.binning.count``."""
-    times, *rest = (np.ascontiguousarray(column.numpy()) for column in (t, x, y, p))  # one layout, one compilation
-    address, ends = np.empty(len(times), np.int32), np.zeros(steps, np.int64)
-    grid = (dt, origin, steps, sensor[0], sensor[1])
-    if not _addresses(times, rest[0], rest[1], rest[2], *grid, address, ends):
-        order = np.argsort(times, kind="stable")
-        _addresses(times[order], rest[0][order], rest[1][order], rest[2][order], *grid, address, ends)
-    rows, indices, values = _count(address, ends, sensor[0] * sensor[1] * sensor[2])
-    return torch.from_numpy(rows), torch.from_numpy(indices), torch.from_numpy(values)
+    columns = [np.ascontiguousarray(column.numpy()) for column in (t, x, y, p)]  # one layout, one compilation
+    ascending, *counted = _columns(columns, dt, origin, steps, sensor)
+    if not ascending:
+        order = np.argsort(columns[0], kind="stable")
+        _, *counted = _columns([column[order] for column in columns], dt, origin, steps, sensor)
+    return _tensors(counted)
 
 
 def count_bin(
@@ -35,12 +33,8 @@ def count_bin(
 ) -> tuple[Tensor, Tensor, Tensor] | None:
     """`count` of a ``.bin`` file's 5-byte records, without columns in between. None where that takes more than a look
     at each record: for a cut record, an event outside the sensor, a marker, or steps that do not ascend."""
-    records = np.frombuffer(content, np.uint8)
-    address, ends = np.empty(len(records) // 5, np.int32), np.zeros(steps, np.int64)
-    if len(records) % 5 or not _bin_addresses(records, dt, origin, steps, *sensor, address, ends):
-        return None
-    rows, indices, values = _count(address, ends, sensor[0] * sensor[1] * sensor[2])
-    return torch.from_numpy(rows), torch.from_numpy(indices), torch.from_numpy(values)
+    plain, *counted = _count_records(np.frombuffer(content, np.uint8), dt, origin, steps, *sensor)
+    return _tensors(counted) if plain else None
 
 
 def stack(parts: Sequence[tuple[Tensor, Tensor, Tensor]], steps: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -55,6 +49,39 @@ def stack(parts: Sequence[tuple[Tensor, Tensor, Tensor]], steps: int) -> tuple[T
     for b, (_, addresses, counts) in enumerate(parts):
         _place(addresses.numpy(), counts.numpy(), b, batch, indptr, indices, values)
     return torch.from_numpy(indptr), torch.from_numpy(indices), torch.from_numpy(values)
+
+
+def _columns(columns: Sequence[np.ndarray], dt: int, origin: int, steps: int, sensor: tuple[int, int, int]) -> Any:
+    t, x, y, p = columns
+    return _count_columns(t, x, y, p, dt, origin, steps, *sensor)
+
+
+def _tensors(arrays: Sequence[np.ndarray]) -> tuple[Tensor, Tensor, Tensor]:
+    rows, indices, values = map(torch.from_numpy, arrays)
+    return rows, indices, values
+
+
+@numba.njit(cache=True)
+def _count_columns(t, x, y, p, dt, origin, steps, width, height, polarities):  # type: ignore[no-untyped-def]
+    """Whether the steps ascend, and if so, what `_count` returns."""
+    address, ends = np.empty(len(t), np.int32), np.zeros(steps, np.int64)
+    ascending = _addresses(t, x, y, p, dt, origin, steps, width, height, address, ends)
+    if not ascending:
+        ends[:] = 0
+    rows, indices, values = _count(address, ends, width * height * polarities)
+    return ascending, rows, indices, values
+
+
+@numba.njit(cache=True)
+def _count_records(records, dt, origin, steps, width, height, polarities):  # type: ignore[no-untyped-def]
+    """Whether the records of 5 bytes are plain ones, and if so, what `_count` returns."""
+    address, ends = np.empty(len(records) // 5, np.int32), np.zeros(steps, np.int64)
+    plain = len(records) % 5 == 0
+    plain = plain and _bin_addresses(records, dt, origin, steps, width, height, polarities, address, ends)
+    if not plain:
+        ends[:] = 0
+    rows, indices, values = _count(address, ends, width * height * polarities)
+    return plain, rows, indices, values
 
 
 @numba.njit(cache=True)
@@ -72,22 +99,20 @@ def _addresses(
     ends: np.ndarray,  # int64 [T]: receives where each step's events end
 ) -> bool:
     """Whether the steps ascend. A step is divided out only where time leaves the one before."""
-    step, begin, end = 0, origin, origin + dt
+    begin, inside = origin, steps > 0
     last, found = 0, 0
     for i in range(len(t)):
-        if t[i] < begin or t[i] >= end:
+        if t[i] < begin or t[i] - begin >= dt:
             step = (t[i] - origin) // dt
             begin = origin + step * dt
-            end = begin + dt
-        if step < 0 or step >= steps:
-            continue
-        if step < last:
-            return False
-        while last < step:
-            ends[last] = found
-            last += 1
+            inside = step >= 0 and step < steps
+            if inside:
+                if step < last:
+                    return False
+                ends[last:step] = found
+                last = step
         address[found] = (np.int64(p[i]) * height + y[i]) * width + x[i]
-        found += 1
+        found += inside
     ends[last:] = found
     return True
 
@@ -105,28 +130,25 @@ def _bin_addresses(
     ends: np.ndarray,
 ) -> bool:
     """`_addresses` of records; also False for one outside the sensor."""
-    step, begin, end = 0, origin, origin + dt
+    begin, inside, outside = origin, steps > 0, False
     last, found = 0, 0
     for i in range(0, len(records), 5):
         x, y, high = np.int64(records[i]), np.int64(records[i + 1]), np.int64(records[i + 2])
-        if x >= width or y >= height or high >> 7 >= polarities:
-            return False
+        outside |= (x >= width) | (y >= height) | (high >> 7 >= polarities)
         t: Any = (high & 0x7F) << 16 | np.int64(records[i + 3]) << 8 | np.int64(records[i + 4])
-        if t < begin or t >= end:
+        if t < begin or t - begin >= dt:
             step = (t - origin) // dt
             begin = origin + step * dt
-            end = begin + dt
-        if step < 0 or step >= steps:
-            continue
-        if step < last:
-            return False
-        while last < step:
-            ends[last] = found
-            last += 1
+            inside = step >= 0 and step < steps
+            if inside:
+                if step < last:
+                    return False
+                ends[last:step] = found
+                last = step
         address[found] = ((high >> 7) * height + y) * width + x
-        found += 1
+        found += inside
     ends[last:] = found
-    return True
+    return not outside
 
 
 @numba.njit(cache=True)
@@ -157,7 +179,7 @@ def _count(address: np.ndarray, ends: np.ndarray, size: int) -> tuple[np.ndarray
                     found += 1
         rows[step] = found - before
         begin = ends[step]
-    return rows, indices[:found], values[:found]
+    return rows, indices[:found].copy(), values[:found].copy()
 
 
 @numba.njit(cache=True)
@@ -173,7 +195,7 @@ def _place(
     """Lay a recording's entries into their rows."""
     source = 0
     for row in range(b, len(indptr) - 1, batch):
-        for target in range(indptr[row], indptr[row + 1]):
-            indices[target] = addresses[source]
-            values[target] = counts[source]
-            source += 1
+        first, stop = indptr[row], indptr[row + 1]
+        indices[first:stop] = addresses[source : source + stop - first]
+        values[first:stop] = counts[source : source + stop - first]
+        source += stop - first
