@@ -13,6 +13,8 @@ from numba.cpython.unsafe.numbers import trailing_zeros
 from torch import Tensor
 
 _lowest: Any = trailing_zeros  # the number of the lowest bit that is set
+_SIX, _LOW = np.uint64(6), np.uint64(63)
+_TWO, _THREE, _FOUR = np.uint64(2), np.uint64(3), np.uint64(4)
 _ONE = np.uint64(1)  # numba turns a mixture of signed and unsigned into floats
 
 
@@ -63,123 +65,91 @@ def _tensors(arrays: Sequence[np.ndarray]) -> tuple[Tensor, Tensor, Tensor]:
 
 @numba.njit(cache=True)
 def _count_columns(t, x, y, p, dt, origin, steps, width, height, polarities):  # type: ignore[no-untyped-def]
-    """Whether the steps ascend, and if so, what `_count` returns."""
-    address, ends = np.empty(len(t), np.int32), np.zeros(steps, np.int64)
-    ascending = _addresses(t, x, y, p, dt, origin, steps, width, height, address, ends)
-    if not ascending:
-        ends[:] = 0
-    rows, indices, values = _count(address, ends, width * height * polarities)
-    return ascending, rows, indices, values
+    """Whether the steps ascend, and if so, the distinct addresses in each step, the addresses, how often each occurs.
 
-
-@numba.njit(cache=True)
-def _count_records(records, dt, origin, steps, width, height, polarities):  # type: ignore[no-untyped-def]
-    """Whether the records of 5 bytes are plain ones, and if so, what `_count` returns."""
-    address, ends = np.empty(len(records) // 5, np.int32), np.zeros(steps, np.int64)
-    plain = len(records) % 5 == 0
-    plain = plain and _bin_addresses(records, dt, origin, steps, width, height, polarities, address, ends)
-    if not plain:
-        ends[:] = 0
-    rows, indices, values = _count(address, ends, width * height * polarities)
-    return plain, rows, indices, values
-
-
-@numba.njit(cache=True)
-def _addresses(
-    t: np.ndarray,  # int64 [E]
-    x: np.ndarray,  # int32 [E]
-    y: np.ndarray,  # int32 [E]
-    p: np.ndarray,  # int8 [E]
-    dt: int,
-    origin: int,
-    steps: int,
-    width: int,
-    height: int,
-    address: np.ndarray,  # int32 [E or more]: receives the address of each event on the grid
-    ends: np.ndarray,  # int64 [T]: receives where each step's events end
-) -> bool:
-    """Whether the steps ascend. A step is divided out only where time leaves the one before."""
-    begin, inside = origin, steps > 0
-    last, found = 0, 0
+    A step is divided out only where time leaves the one before.
+    """
+    counts, words = np.zeros(width * height * polarities, np.int32), _bitmap(width * height * polarities)
+    rows, indices, values = np.zeros(steps, np.int64), np.empty(len(t), np.int32), np.empty(len(t), np.float32)
+    begin, last, inside, ascending, found = origin, 0, steps > 0, True, 0
     for i in range(len(t)):
         if t[i] < begin or t[i] - begin >= dt:
             step = (t[i] - origin) // dt
             begin = origin + step * dt
             inside = step >= 0 and step < steps
-            if inside:
+            if inside and step != last:
                 if step < last:
-                    return False
-                ends[last:step] = found
+                    ascending = False
+                    break
+                before, found = found, _flush(counts, words, indices, values, found)
+                rows[last] += found - before
                 last = step
-        address[found] = (np.int64(p[i]) * height + y[i]) * width + x[i]
-        found += inside
-    ends[last:] = found
-    return True
+        if inside:
+            a = np.uint64((np.int64(p[i]) * height + y[i]) * width + x[i])
+            counts[a] += 1
+            words[a >> _SIX] |= _ONE << (a & _LOW)
+    if last < steps:
+        before, found = found, _flush(counts, words, indices, values, found)
+        rows[last] += found - before
+    return ascending, rows, indices[:found].copy(), values[:found].copy()
 
 
 @numba.njit(cache=True)
-def _bin_addresses(
-    records: np.ndarray,  # uint8 [5 E]: column, row, then polarity and 23 bits of time, most significant byte first
-    dt: int,
-    origin: int,
-    steps: int,
-    width: int,
-    height: int,
-    polarities: int,
-    address: np.ndarray,
-    ends: np.ndarray,
-) -> bool:
-    """`_addresses` of records; also False for one outside the sensor."""
-    begin, inside, outside = origin, steps > 0, False
-    last, found = 0, 0
-    for i in range(0, len(records), 5):
-        x, y, high = np.int64(records[i]), np.int64(records[i + 1]), np.int64(records[i + 2])
-        outside |= (x >= width) | (y >= height) | (high >> 7 >= polarities)
-        t: Any = (high & 0x7F) << 16 | np.int64(records[i + 3]) << 8 | np.int64(records[i + 4])
+def _count_records(records, dt, origin, steps, width, height, polarities):  # type: ignore[no-untyped-def]
+    """The same for records of 5 bytes: column, row, then polarity and 23 bits of time, most significant byte first.
+    The first value is also False for a cut record and for one outside the sensor, as markers are."""
+    size = len(records) // 5
+    counts, words = np.zeros(width * height * polarities, np.int32), _bitmap(width * height * polarities)
+    rows, indices, values = np.zeros(steps, np.int64), np.empty(size, np.int32), np.empty(size, np.float32)
+    begin, last, inside, plain, found = origin, 0, steps > 0, len(records) % 5 == 0, 0
+    for k in range(size):
+        i = np.uint64(5 * k)
+        x, y, high = np.int64(records[i]), np.int64(records[i + _ONE]), np.int64(records[i + _TWO])
+        if x >= width or y >= height or high >> 7 >= polarities:
+            plain = False
+            break
+        t = (high & 0x7F) << 16 | np.int64(records[i + _THREE]) << 8 | np.int64(records[i + _FOUR])
         if t < begin or t - begin >= dt:
             step = (t - origin) // dt
             begin = origin + step * dt
             inside = step >= 0 and step < steps
-            if inside:
+            if inside and step != last:
                 if step < last:
-                    return False
-                ends[last:step] = found
+                    plain = False
+                    break
+                before, found = found, _flush(counts, words, indices, values, found)
+                rows[last] += found - before
                 last = step
-        address[found] = ((high >> 7) * height + y) * width + x
-        found += inside
-    ends[last:] = found
-    return not outside
+        if inside:
+            a = np.uint64(((high >> 7) * height + y) * width + x)
+            counts[a] += 1
+            words[a >> _SIX] |= _ONE << (a & _LOW)
+    if last < steps:
+        before, found = found, _flush(counts, words, indices, values, found)
+        rows[last] += found - before
+    return plain, rows, indices[:found].copy(), values[:found].copy()
 
 
 @numba.njit(cache=True)
-def _count(address: np.ndarray, ends: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """How many distinct addresses each step has [T], which, ascending, and how often each occurs."""
-    counts = np.zeros(size, np.int32)
-    words = np.zeros((size + 63) // 64, np.uint64)  # one bit an address
-    total = ends[-1] if len(ends) else 0
-    rows = np.zeros(len(ends), np.int64)
-    indices, values = np.empty(total, np.int32), np.empty(total, np.float32)
-    begin, found = 0, 0
-    for step in range(len(ends)):
-        before = found
-        for i in range(begin, ends[step]):
-            a = address[i]
-            counts[a] += 1
-            words[a >> 6] |= _ONE << np.uint64(a & 63)
-        if ends[step] > begin:
-            for w in range(len(words)):
-                left = words[w]
-                words[w] = 0
-                while left:
-                    a = w << 6 | np.int64(_lowest(left))
-                    left &= left - _ONE
-                    indices[found] = a
-                    values[found] = counts[a]
-                    counts[a] = 0
-                    found += 1
-        rows[step] = found - before
-        begin = ends[step]
-    return rows, indices[:found].copy(), values[:found].copy()
+def _bitmap(size: int) -> np.ndarray:
+    """One bit an address."""
+    return np.zeros((size + 63) // 64, np.uint64)
+
+
+@numba.njit(cache=True)
+def _flush(counts: np.ndarray, words: np.ndarray, indices: np.ndarray, values: np.ndarray, found: int) -> int:
+    """Write the marked addresses, ascending, and their counts from number ``found`` on, and clear both tables."""
+    for w in range(len(words)):
+        left = words[w]
+        words[w] = 0
+        while left:
+            a = np.uint64(w << 6) | np.uint64(_lowest(left))
+            left &= left - _ONE
+            indices[found] = a
+            values[found] = counts[a]
+            counts[a] = 0
+            found += 1
+    return found
 
 
 @numba.njit(cache=True)
