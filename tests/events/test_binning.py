@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from spikenet.errors import ArgumentError
 from spikenet.events import EventStream, EventTensor, Sensor, bin_by_count, bin_by_time
+from spikenet.kernels.backends import use_backend
 
 SENSOR = Sensor(4, 3, 2)
 
@@ -70,6 +71,32 @@ def test_bin_by_count_fills_steps_in_order(stream, size):
     expected = [histogram(part, edges)[0] for part in parts]
     assert len(parts) == events.T
     assert np.array_equal(events.to_dense()[:, 0].numpy(), np.array(expected).reshape(events.T, 2, 3, 4))
+
+
+@given(
+    st.lists(streams(Sensor(67, 3, 2)), min_size=1, max_size=4), st.integers(1, 60), st.sampled_from([None, 0, 1, 4])
+)
+def test_the_kernel_is_its_reference(batch, dt_us, steps):
+    fast = bin_by_time(batch, dt_us, steps, origin_us=-7)
+    with use_backend("reference"):
+        plain = bin_by_time(batch, dt_us, steps, origin_us=-7)
+    for field in ("indptr", "indices", "values", "lengths"):
+        assert torch.equal(getattr(fast, field), getattr(plain, field))
+        assert getattr(fast, field).dtype == getattr(plain, field).dtype
+
+
+def test_columns_with_gaps_in_memory():
+    wide = torch.arange(40, dtype=torch.int32)
+    columns = (wide.long()[::4], wide[::4], torch.zeros_like(wide)[::4], torch.zeros(40, dtype=torch.int8)[::4])
+    events = bin_by_time(EventStream(*columns, Sensor(40)), 10)
+    assert events.indices.tolist() == list(range(0, 40, 4))
+    assert events.indptr.tolist() == [0, 3, 5, 8, 10]
+
+
+def test_streams_of_two_sensors_are_refused():
+    one, two = (EventStream.from_numpy([0], [0], sensor=Sensor(size)) for size in (2, 3))
+    with pytest.raises(ArgumentError, match="of one sensor"):
+        bin_by_time([one, two], 1)
 
 
 def test_bin_by_count_with_steps_cuts_or_ends_in_empty_steps():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -78,8 +79,19 @@ def _column(values: np.ndarray, dtype: type) -> np.ndarray:
 
 
 def microseconds(seconds: np.ndarray) -> np.ndarray:
-    """Whole microseconds, int64. In float64: half a float has no room for them."""
-    return np.rint(seconds.astype(np.float64) * 1e6).astype(np.int64)
+    """Whole microseconds of times that are 0 or more, int64; of halves, which have 2^15 such values, from a table."""
+    if seconds.dtype == np.float16:
+        return _of_halves()[seconds.view(np.uint16) & 0x7FFF]  # minus zero too is 0
+    return _whole_microseconds(seconds)
+
+
+@cache
+def _of_halves() -> np.ndarray:
+    return _whole_microseconds(np.arange(0x7C00, dtype=np.uint16).view(np.float16))
+
+
+def _whole_microseconds(seconds: np.ndarray) -> np.ndarray:
+    return np.rint(seconds.astype(np.float64) * 1e6).astype(np.int64)  # half a float has no room for them
 
 
 def in_time(seconds: np.ndarray) -> bool:
