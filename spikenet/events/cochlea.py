@@ -8,9 +8,11 @@ cells that each gather 40 nerve fibres.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import astuple, dataclass, field
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -19,7 +21,7 @@ from torch import Tensor
 from spikenet.errors import ArgumentError, DtypeError, ShapeError
 from spikenet.events.stream import EventStream, Sensor
 
-_FINE = 24_000  # Hz: hair cells are stepped at least this often
+_FINE = 24_000  # Hz: of membrane and hair cells; SHD's, made from recordings of 48 kHz, ran at half of that
 _LOWEST = 1000  # Hz
 _AT_ONCE = 2**23  # samples of the membrane in memory
 
@@ -187,7 +189,8 @@ class Cochlea:
 
     The recording is scaled to one root mean square and faded in and out by a Hann window over its whole length.
     Channels lie at even distances along the basilar membrane, high frequencies first. Membrane and hair cells run at
-    the first multiple of the recording's rate that reaches 24 kHz, the rate at which SHD was made.
+    24 kHz whatever the recording's rate, as they did for SHD: the coarse steps are a part of the model, and finer ones
+    give fewer spikes. What lies above 12 kHz folds.
 
     Args:
         channels: places along the membrane.
@@ -225,51 +228,51 @@ class Cochlea:
         sound = _check_sound(waveform, rate)
         power = np.sqrt(np.mean(sound**2))
         sound = sound * (self.level / power if power > 0 else 1.0) * np.hanning(len(sound))
-        fine = rate * -(-_FINE // rate)
         draw = np.random.Generator(np.random.Philox(seed))
-        spikes = [self._listen(velocity, fine, draw) for velocity in self._move(sound, rate)]
+        spikes = [self._listen(velocity, draw) for velocity in self._move(sound, rate)]
         samples = [found for block in spikes for found in block]
-        t = np.concatenate(samples) * 1_000_000 // fine
+        t = np.concatenate(samples) * 1_000_000 // _FINE
         x = np.repeat(np.arange(self.channels), [len(found) for found in samples])
         order = np.argsort(t, kind="stable")
         return EventStream.from_numpy(t[order], x[order], sensor=Sensor(self.channels))
 
     def _move(self, sound: np.ndarray, rate: int) -> Iterator[np.ndarray]:
-        """The membrane's velocity at the fine rate, float32 ``[T, some channels]``, channels in their order.
+        """The membrane's velocity at 24 kHz, float32 ``[T, some channels]``, channels in their order.
 
         Overlap-add: half a second of sound at a time, with room for the response an eighth of a second around it.
         """
         from scipy.fft import irfft, rfft
 
-        table, reach = _responses(self.membrane, self.channels, rate)
-        size, fold = 2 * (len(table) - 1), -(-_FINE // rate)
-        hop = size - 2 * reach
-        pieces = np.zeros((-(-len(sound) // hop), size))
-        for piece, start in zip(pieces, range(0, len(sound), hop), strict=True):
-            piece[reach : reach + hop][: len(sound) - start] = sound[start : start + hop]
-        spectra = rfft(pieces).astype(np.complex64)
-        length = (hop * len(pieces) + 2 * reach) * fold
+        table, grid = _responses(self.membrane, self.channels, rate)
+        pieces = np.zeros((-(-len(sound) // grid.hop), grid.size))
+        for number, piece in enumerate(pieces):
+            some = sound[number * grid.hop : (number + 1) * grid.hop]
+            piece[grid.reach : grid.reach + len(some)] = some
+        spectra = rfft(pieces).astype(np.complex64) * np.float32(grid.fine(grid.size) / grid.size)
+        length = grid.fine(grid.hop * len(pieces) + 2 * grid.reach)
+        begin, end = grid.fine(grid.reach), grid.fine(grid.reach + len(sound))
         width = max(1, _AT_ONCE // length)
         for first in range(0, self.channels, width):
             some = table[:, first : first + width]
             velocity = np.zeros((length, some.shape[1]), np.float32)
             for number, spectrum in enumerate(spectra):
-                start = number * hop * fold
-                velocity[start : start + size * fold] += fold * irfft(spectrum[:, None] * some, size * fold, axis=0)
-            yield velocity[reach * fold : (reach + len(sound)) * fold]
+                start = grid.fine(number * grid.hop)
+                whole = irfft(spectrum[:, None] * some, grid.skip * grid.fine(grid.size), axis=0)
+                velocity[start : start + grid.fine(grid.size)] += grid.skip * whole[:: grid.skip]
+            yield velocity[begin:end]
 
-    def _listen(self, velocity: np.ndarray, rate: int, draw: np.random.Generator) -> list[np.ndarray]:
+    def _listen(self, velocity: np.ndarray, draw: np.random.Generator) -> list[np.ndarray]:
         """The samples in which each channel's bushy cell spikes."""
         from spikenet.kernels.events.cochlea import bushy_cell, hair_cells, nerve
 
         hair, cell = self.hair_cell, self.bushy_cell
         rates = (hair.release, hair.replenish, hair.loss, hair.recover, hair.reprocess, hair.firing, hair.capacity)
         state = np.repeat(np.array(hair.rest())[:, None], velocity.shape[1], axis=1)
-        hair_cells(velocity, state, (hair.a, hair.b, *rates), 1 / rate)
-        dead = max(1, round(cell.refractory * rate))
-        decays = (np.exp(-1 / (rate * tau)) for tau in (cell.tau, cell.tau_syn))
+        hair_cells(velocity, state, (hair.a, hair.b, *rates), 1 / _FINE)
+        dead = max(1, round(cell.refractory * _FINE))
+        decays = (np.exp(-1 / (_FINE * tau)) for tau in (cell.tau, cell.tau_syn))
         decay, decay_syn = (float(each) for each in decays)
-        weight = cell.weight / (cell.fibres * rate)
+        weight = cell.weight / (cell.fibres * _FINE)
         spikes = []
         for probability in velocity.T:
             counts = nerve(probability, draw.random(len(probability)), cell.fibres, dead)
@@ -277,17 +280,37 @@ class Cochlea:
         return spikes
 
 
-@lru_cache(maxsize=2)
-def _responses(membrane: BasilarMembrane, channels: int, rate: int) -> tuple[np.ndarray, int]:
-    """The transfer function on the grid of a Fourier transform, complex64 ``[F, C]``, and the samples it may reach."""
-    from scipy.fft import next_fast_len
+class _Grid(NamedTuple):
+    """Overlap-add in samples of a recording; all numbers are whole in samples at 24 kHz, too."""
 
-    reach = rate // 8
-    size = 2 * next_fast_len(rate // 4 + reach)
-    table = np.zeros((size // 2 + 1, channels), np.complex64)  # nothing passes at 0 and at half the rate
-    frequency = np.arange(1, size // 2) * rate / size
+    rate: int
+    reach: int  # what a response may last, and come early: an eighth of a second
+    hop: int  # from one piece to the next: half a second
+
+    @property
+    def size(self) -> int:
+        return self.hop + 2 * self.reach
+
+    @property
+    def skip(self) -> int:
+        """Every how many samples of a transform that holds the whole band lie at 24 kHz."""
+        return -(-self.rate // _FINE)
+
+    def fine(self, samples: int) -> int:
+        """The samples at 24 kHz in so many samples."""
+        return -(-samples * _FINE // self.rate)
+
+
+@lru_cache(maxsize=2)
+def _responses(membrane: BasilarMembrane, channels: int, rate: int) -> tuple[np.ndarray, _Grid]:
+    """The transfer function at the frequencies of a piece, complex64 ``[F, C]``; nothing passes at 0 and the highest."""
+    unit = rate // math.gcd(rate, _FINE)
+    reach = unit * math.ceil(rate / 8 / unit)
+    grid = _Grid(rate, reach, 4 * reach)
+    table = np.zeros((grid.size // 2 + 1, channels), np.complex64)
+    frequency = np.arange(1, grid.size // 2) * rate / grid.size
     table[1:-1] = membrane.response(frequency, np.linspace(0, membrane.length, channels))
-    return table, reach
+    return table, grid
 
 
 def _check_sound(waveform: Tensor, rate: int) -> np.ndarray:
