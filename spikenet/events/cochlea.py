@@ -303,7 +303,7 @@ class _Grid(NamedTuple):
 
 @lru_cache(maxsize=2)
 def _responses(membrane: BasilarMembrane, channels: int, rate: int) -> tuple[np.ndarray, _Grid]:
-    """The transfer function at the frequencies of a piece, complex64 ``[F, C]``; nothing passes at 0 and the highest."""
+    """The transfer function at the frequencies of a piece, complex64 ``[F, C]``; 0 at the lowest and the highest."""
     unit = rate // math.gcd(rate, _FINE)
     reach = unit * math.ceil(rate / 8 / unit)
     grid = _Grid(rate, reach, 4 * reach)

@@ -28,9 +28,9 @@ class V2ECamera(Camera):
         n = floor(|v - r| / theta)                            events at t0 + floor(j dt / n), j = 1 to n
         r <- r + theta or r - theta                           for each event sent
 
-    In each interval at most one noise event is added, ON and OFF each with probability ``(shot_hz / 2) dt (1 - 0.75 s)``
-    times mean threshold over the pixel's threshold, at a time that is uniform over the interval; it sets ``r`` to
-    ``v``. A pixel's thresholds, normal around the means and never below 0.01, and its leak ``m = 10^(leak_spread N)``
+    In each interval at most one noise event is added, ON and OFF each with probability
+    ``(shot_hz / 2) dt (1 - 0.75 s)`` times mean threshold over the pixel's threshold, at a time that is uniform over
+    the interval; it sets ``r`` to ``v``. A pixel's thresholds, normal around the means and never below 0.01, and its leak ``m = 10^(leak_spread N)``
     are drawn once, the jitter ``N`` anew for each pixel and frame. A change that is a millionth of a threshold short of
     a whole one counts as whole, so a step of ``k`` thresholds gives ``k`` events whatever the rounding.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -202,9 +203,9 @@ def test_chunks_give_the_same_events_as_the_whole():
     whole = camera(frames, times, seed=3)
     assert set(whole.p.tolist()) == {0, 1}
     cuts = [0, 1, 2, 11, 12, 30]
-    chunks = [(frames[a:b], times[a:b]) for a, b in zip(cuts, cuts[1:], strict=False)]
+    chunks = [(frames[a:b], times[a:b]) for a, b in pairwise(cuts)]
     assert content(*camera.record(chunks, seed=3)) == content(whole)
-    first, state = camera.run(*chunks[0], seed=3)
+    _, state = camera.run(*chunks[0], seed=3)
     again = [camera.run(*chunks[1], state)[0] for _ in range(2)]  # a state stays as it is
     assert content(again[0]) == content(again[1])
     assert (whole.t.diff() >= 0).all()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from scipy.integrate import solve_ivp
@@ -35,7 +37,7 @@ def test_hair_cells_follow_the_equations_ever_closer():
         errors.append(np.abs(state[:, 0] / truth - 1).max())
         assert moved[-1, 0] == pytest.approx(H / rate * state[1, 0], rel=1e-6)
     assert errors[0] < 0.1
-    for coarse, fine in zip(errors[1:], errors[2:], strict=False):
+    for coarse, fine in pairwise(errors[1:]):
         assert coarse / fine == pytest.approx(2, rel=0.15)
 
 
@@ -118,7 +120,7 @@ def test_a_bushy_cell_answers_constant_input_in_closed_form():
 
 
 def test_one_volley_makes_the_continuous_response():
-    """v(t) = w tau tau_syn / (tau - tau_syn) (e^(-t / tau) - e^(-t / tau_syn)) peaks at 1 / 4 w tau for tau = 2 tau_syn."""
+    """v(t) = w tau tau_syn / (tau - tau_syn) (e^(-t / tau) - e^(-t / tau_syn)): its peak is w tau / 4 if tau = 2 tau_syn."""
     rate, tau, tau_syn = 1e6, 1e-3, 0.5e-3
     volley = np.zeros(5000, np.uint8)
     volley[100] = 1
