@@ -30,9 +30,10 @@ class V2ECamera(Camera):
 
     In each interval at most one noise event is added, ON and OFF each with probability
     ``(shot_hz / 2) dt (1 - 0.75 s)`` times mean threshold over the pixel's threshold, at a time that is uniform over
-    the interval; it sets ``r`` to ``v``. A pixel's thresholds, normal around the means and never below 0.01, and its leak ``m = 10^(leak_spread N)``
-    are drawn once, the jitter ``N`` anew for each pixel and frame. A change that is a millionth of a threshold short of
-    a whole one counts as whole, so a step of ``k`` thresholds gives ``k`` events whatever the rounding.
+    the interval; it sets ``r`` to ``v``. A pixel's thresholds, normal around the means and never below 0.01, and its
+    leak ``m = 10^(leak_spread N)`` are drawn once, the jitter ``N`` anew for each pixel and frame. A change that is a
+    millionth of a threshold short of a whole one counts as whole, so a step of ``k`` thresholds gives ``k`` events
+    whatever the rounding.
 
     v2e spaces the events of all pixels by the busiest one's number, and gives noise events the time of one of its
     events; here pixels know nothing of each other. Video of few frames a second should be interpolated first, as v2e
