@@ -21,7 +21,7 @@ from spikenet.kernels.threads import over_lanes
 ROWS = 64  # of the smallest range of a thread, forward
 OUTPUTS = 128  # of the smallest range of a thread, backward
 TILE = 1 << 19  # bytes of the output's gradient that a thread keeps at hand
-PART = 64  # rows of the bias gradient that are added before they join the total: its rounding errors stay small
+PART = 64  # rows of the bias gradient that are added before they join its total, which is float64
 LANES = 64  # partial sums of a dot product
 
 
@@ -46,7 +46,7 @@ def gradients(
 ) -> tuple[Tensor, Tensor]:
     """See `event_linear`: the gradients of weight and bias."""
     outputs, inputs = features
-    gw, gb = buffers.empty((outputs, inputs), values.dtype), values.new_zeros(outputs)
+    gw, gb = buffers.empty((outputs, inputs), values.dtype), values.new_empty(outputs)
     gy = grad.to(values.dtype).contiguous()
     rows = max(1, min(len(gy), TILE // (OUTPUTS * values.itemsize)))
     plan = _by_input(indptr, indices, values, inputs, rows)
@@ -163,7 +163,7 @@ def _gradients(
     rows: int,  # of a chunk
     gy: np.ndarray,  # [R, N]
     gw: np.ndarray,  # [N, K], written
-    gb: np.ndarray,  # [N], zero at first, written
+    gb: np.ndarray,  # [N], written
     start: int,  # outputs of this call
     stop: int,
 ) -> None:
@@ -171,7 +171,7 @@ def _gradients(
     tile = np.empty((rows, outputs), gy.dtype)
     part = np.empty(outputs, gy.dtype)
     sums = np.zeros((inputs, outputs), gy.dtype)
-    total = gb[start:stop]
+    total = np.zeros(outputs, np.float64)
     for c in range(begins.shape[0]):
         first, last = c * rows, min((c + 1) * rows, gy.shape[0])
         for begin in range(first, last, PART):
@@ -188,6 +188,7 @@ def _gradients(
             if k < end:
                 _add_rows(tile, row, values, k, end, sums[i])
     for o in range(outputs):
+        gb[start + o] = total[o]
         for i in range(inputs):
             gw[start + o, i] = sums[i, o]
 
