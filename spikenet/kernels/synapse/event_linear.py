@@ -103,7 +103,8 @@ def _forward(
     if 0 in shape:
         return weight.new_empty(shape)
     above = _above(indptr, indices, weight.shape[1], most)
-    return run(FORWARD, above, indptr, indices, values, weight, bias, size=shape[0] * shape[1])
+    with torch.autocast(values.device.type, enabled=False):
+        return run(FORWARD, above, indptr, indices, values, weight, bias, size=shape[0] * shape[1])
 
 
 def _backward(
@@ -120,10 +121,11 @@ def _backward(
         return torch.zeros_like(values), torch.zeros_like(weight), weight.new_zeros(len(weight))
     above, events = _above(indptr, indices, weight.shape[1], most), (indptr, indices, values)
     gv, gw, gb = values.new_empty(0), weight.new_empty(0), weight.new_empty(0)
-    if wants_weight:
-        gw, gb = run(GRADIENTS, above, *events, grad, tuple(weight.shape), size=grad.numel())
-    if wants_values:
-        gv = run(VALUES, above, *events, weight, grad, size=grad.numel())
+    with torch.autocast(values.device.type, enabled=False):
+        if wants_weight:
+            gw, gb = run(GRADIENTS, above, *events, grad, tuple(weight.shape), size=grad.numel())
+        if wants_values:
+            gv = run(VALUES, above, *events, weight, grad, size=grad.numel())
     return gv, gw, gb
 
 
