@@ -4,9 +4,9 @@
     gW[:, c, k] = sum_e values[e] gy[r_e, :, p(e, k)]        gb = sum_(r, p) gy[r, :, p]
     gvalues[e] = sum_k gy[r_e, :, p(e, k)] . W[:, c_e, k]
 
-Rows are compressed as in `event_linear`; the index of an event is `(c H + h) W + w`. Each output is one sum in the order
-of the row's events, so that it does not depend on the rows beside it. The reference is torch's convolution of the dense
-frames; it also serves above `most`, the density from which it is faster (see `crossover`).
+Rows are compressed as in `event_linear`; the index of an event is `(c H + h) W + w`. Each output is one sum in the
+order of the row's events, so that it does not depend on the rows beside it. The reference is torch's convolution of the
+dense frames; it also serves above `most`, the density from which it is faster (see `crossover`).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.nn.grad import conv2d_input, conv2d_weight
 
 from spikenet.errors import ArgumentError, BackendError, ShapeError
 from spikenet.kernels.backends import Implementation, Operation, anywhere, lazily, on_processor
@@ -49,14 +50,14 @@ def gradient_of_weight(x: Tensor, grad: Tensor, geometry: Geometry) -> Tensor:
     """torch's."""
     shape = (grad.shape[1], geometry.channels // geometry.groups, *geometry.kernel)
     _, _, _, stride, padding, dilation, groups = geometry
-    return torch.nn.grad.conv2d_weight(x, shape, grad, stride, padding, dilation, groups)
+    return conv2d_weight(x, shape, grad, stride, padding, dilation, groups)
 
 
 def gradient_of_input(weight: Tensor, grad: Tensor, geometry: Geometry) -> Tensor:
     """torch's."""
     shape = (len(grad), geometry.channels, *geometry.size)
     _, _, _, stride, padding, dilation, groups = geometry
-    return torch.nn.grad.conv2d_input(shape, weight, grad, stride, padding, dilation, groups)
+    return conv2d_input(shape, weight, grad, stride, padding, dilation, groups)
 
 
 def _reference_values(
@@ -82,7 +83,9 @@ VALUES = _operation("the values' gradient of event_conv2d", "of_values", _refere
 _library = torch.library.Library("spikenet", "FRAGMENT")
 _GEOMETRY = "int[] size, int[] stride, int[] padding, int[] dilation, int groups, float most"
 _library.define(
-    "event_conv2d(Tensor indptr, Tensor indices, Tensor values, Tensor weight, Tensor? bias, " + _GEOMETRY + ") -> Tensor"
+    "event_conv2d(Tensor indptr, Tensor indices, Tensor values, Tensor weight, Tensor? bias, "
+    + _GEOMETRY
+    + ") -> Tensor"
 )
 _library.define(
     "event_conv2d_backward(Tensor indptr, Tensor indices, Tensor values, Tensor weight, Tensor grad, "
@@ -91,9 +94,12 @@ _library.define(
 )
 
 
-def _geometry(weight: Tensor, size: Any, stride: Any, padding: Any, dilation: Any, groups: int) -> Geometry:
-    pairs = [(int(v[0]), int(v[1])) for v in (size, weight.shape[2:], stride, padding, dilation)]
-    return Geometry(weight.shape[1] * groups, *pairs, groups)
+def geometry_of(weight: Tensor, size: Any, stride: Any, padding: Any, dilation: Any, groups: int) -> Geometry:
+    """The convolution of frames of that size with `weight` `[N, C / groups, kh, kw]`."""
+    size, kernel, stride, padding, dilation = (
+        (p[0], p[1]) for p in (size, weight.shape[2:], stride, padding, dilation)
+    )
+    return Geometry(weight.shape[1] * groups, size, kernel, stride, padding, dilation, groups)
 
 
 def _above(indptr: Tensor, indices: Tensor, geometry: Geometry, most: float) -> bool:
@@ -104,20 +110,20 @@ def _forward(
     indptr: Tensor, indices: Tensor, values: Tensor, weight: Tensor, bias: Tensor | None, *rest: Any
 ) -> Tensor:
     *shape, most = rest
-    geometry = _geometry(weight, *shape)
-    y = weight.new_empty(0).new_empty((len(indptr) - 1, len(weight), *geometry.out), device="meta")
-    if y.numel() == 0:
-        return weight.new_empty(y.shape)
+    geometry = geometry_of(weight, *shape)
+    out = torch.Size((len(indptr) - 1, len(weight), *geometry.out))
+    if out.numel() == 0:
+        return weight.new_empty(out)
     above = _above(indptr, indices, geometry, most)
     with torch.autocast(values.device.type, enabled=False):
-        return run(FORWARD, above, indptr, indices, values, weight, bias, geometry, size=y.numel())
+        return run(FORWARD, above, indptr, indices, values, weight, bias, geometry, size=out.numel())
 
 
 def _backward(
     indptr: Tensor, indices: Tensor, values: Tensor, weight: Tensor, grad: Tensor, *rest: Any
 ) -> tuple[Tensor, Tensor, Tensor]:
     *shape, most, wants_values, wants_weight, wants_bias = rest
-    geometry = _geometry(weight, *shape)
+    geometry = geometry_of(weight, *shape)
     if grad.numel() == 0:
         return torch.zeros_like(values), weight.new_zeros(weight.shape), weight.new_zeros(len(weight))
     above, events = _above(indptr, indices, geometry, most), (indptr, indices, values)
@@ -133,7 +139,7 @@ def _backward(
 def _fake_forward(
     indptr: Tensor, indices: Tensor, values: Tensor, weight: Tensor, bias: Tensor | None, *rest: Any
 ) -> Tensor:
-    return weight.new_empty((indptr.shape[0] - 1, weight.shape[0], *_geometry(weight, *rest[:-1]).out))
+    return weight.new_empty((indptr.shape[0] - 1, weight.shape[0], *geometry_of(weight, *rest[:-1]).out))
 
 
 def _fake_backward(
@@ -213,16 +219,29 @@ def event_conv2d(
         ShapeError, ArgumentError, DtypeError, DeviceError: if these do not go together.
     """
     check(indptr, indices, values, {"weight": weight, "bias": bias})
-    if weight.ndim != 4 or (bias is not None and bias.shape != weight.shape[:1]):
-        got = [None if t is None else tuple(t.shape) for t in (weight, bias)]
-        raise ShapeError(f"event_conv2d takes a weight [N, C / groups, kh, kw] and a bias [N], got {got}")
-    if len(weight) % groups or min(*stride, *dilation) < 1 or min(padding) < 0:
-        raise ArgumentError(
-            f"event_conv2d takes groups that divide {len(weight)} outputs, stride and dilation from 1 and padding "
-            f"from 0, got groups {groups}, {stride}, {dilation} and {padding}"
-        )
-    out = _geometry(weight, size, stride, padding, dilation, groups).out
-    if min(out) < 1:
-        raise ShapeError(f"a kernel of {tuple(weight.shape[2:])} does not fit frames of {tuple(size)}: output {out}")
+    check_convolution(weight, bias, size, stride, padding, dilation, groups)
     rest = (list(size), list(stride), list(padding), list(dilation), groups, most)
     return torch.ops.spikenet.event_conv2d(indptr, indices, values.to(real(weight.dtype)), weight, bias, *rest)
+
+
+def check_convolution(
+    weight: Tensor,
+    bias: Tensor | None,
+    size: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+) -> None:
+    """Raise unless there is such a convolution, with an output."""
+    if weight.ndim != 4 or (bias is not None and bias.shape != weight.shape[:1]):
+        got = [None if t is None else tuple(t.shape) for t in (weight, bias)]
+        raise ShapeError(f"a convolution takes a weight [N, C / groups, kh, kw] and a bias [N], got {got}")
+    if groups < 1 or len(weight) % groups or min(*stride, *dilation) < 1 or min(padding) < 0:
+        raise ArgumentError(
+            f"a convolution takes groups that divide its {len(weight)} outputs, stride and dilation from 1 and padding "
+            f"from 0, got groups {groups}, {stride}, {dilation} and {padding}"
+        )
+    out = geometry_of(weight, size, stride, padding, dilation, groups).out
+    if min(out) < 1:
+        raise ShapeError(f"a kernel of {tuple(weight.shape[2:])} does not fit frames of {tuple(size)}: output {out}")

@@ -229,8 +229,8 @@ def check(indptr: Tensor, indices: Tensor, values: Tensor, parameters: dict[str,
         shapes = [tuple(t.shape) for t in (indptr, indices, values)]
         raise ShapeError(f"events are indptr [R + 1], indices [E] and values [E], got {shapes}")
     if indptr.dtype != torch.int64 or indices.dtype != torch.int32 or values.dtype not in DTYPES:
-        dtypes = [t.dtype for t in (indptr, indices, values)]
-        raise DtypeError(f"events are int64 indptr, int32 indices and floating-point values, got {dtypes}")
+        got = [t.dtype for t in (indptr, indices, values)]
+        raise DtypeError(f"events are int64 indptr, int32 indices and floating-point values, got {got}")
     given = {"indptr": indptr, "indices": indices} | {n: p for n, p in parameters.items() if p is not None}
     for name, other in given.items():
         if other.device != values.device:

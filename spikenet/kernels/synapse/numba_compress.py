@@ -24,7 +24,7 @@ class Events(NamedTuple):
 
 
 def compress(x: Tensor, most: float) -> Events | None:
-    """The entries of `x` [R, K], float32 or float64, that are not 0 (NaN is not), if they are at most that part of all."""
+    """The entries of `x` [R, K], float32 or float64, other than 0 (NaN is), if they are at most that part of all."""
     dense = x.detach().contiguous().numpy()
     indptr = np.zeros(len(x) + 1, np.int64)
     count: Any = _count
@@ -50,9 +50,7 @@ def _count(x: np.ndarray, indptr: np.ndarray, start: int, stop: int) -> None:
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
-def _fill(
-    x: np.ndarray, indptr: np.ndarray, indices: np.ndarray, values: np.ndarray, start: int, stop: int
-) -> None:
+def _fill(x: np.ndarray, indptr: np.ndarray, indices: np.ndarray, values: np.ndarray, start: int, stop: int) -> None:
     """Every entry is noted, and the next one takes its place if it was 0: no branch to mispredict."""
     noted = np.empty(x.shape[1] + 1, np.int32)
     for r in range(start, stop):

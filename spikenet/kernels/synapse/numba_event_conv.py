@@ -191,8 +191,8 @@ def _gradients(
                         for o in range(start, stop):
                             pixels[count, o - start] = gy[r, o, p]
                         count += 1
-                    g, add = pixels[slot[p]], sums[c, tap]
-                    for o in range(low, high):
+                    g, add = pixels[slot[p], low:high], sums[c, tap, low:high]
+                    for o in range(high - low):
                         add[o] += v * g[o]
         for j in range(count):
             slot[touched[j]] = -1

@@ -1,8 +1,8 @@
 """`y = x W^T + b` for dense `x` that is mostly zeros: compressed to events where that is faster.
 
 On the CPU the density is measured in a pass over `x`. Up to `most` of entries other than 0, output, weight and bias
-gradient are those of `event_linear`; above it, and elsewhere, they are torch's dense products. The gradient of `x`, which
-is owed where `x` is 0 too, always is.
+gradient are those of `event_linear`; above it, and elsewhere, they are torch's dense products. The gradient of `x`,
+which is owed where `x` is 0 too, always is.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def _reference_gradients(x: Tensor, grad: Tensor, most: float) -> tuple[Tensor, 
 def _numba(x: Tensor, weight: Tensor, bias: Tensor | None, most: float) -> Tensor:
     from spikenet.kernels.synapse import numba_compress, numba_event_linear
 
-    events = numba_compress.compress(x.to(real(x.dtype)), _most(most))
+    events = numba_compress.compress(x.to(real(x.dtype)), most_now(most))
     if events is None:
         return _reference(x, weight, bias, most)
     return numba_event_linear.forward(*events, weight, bias)
@@ -38,13 +38,14 @@ def _numba(x: Tensor, weight: Tensor, bias: Tensor | None, most: float) -> Tenso
 def _numba_gradients(x: Tensor, grad: Tensor, most: float) -> tuple[Tensor, Tensor]:
     from spikenet.kernels.synapse import numba_compress, numba_event_linear
 
-    events = numba_compress.compress(x.to(real(x.dtype)), _most(most))
+    events = numba_compress.compress(x.to(real(x.dtype)), most_now(most))
     if events is None:
         return _reference_gradients(x, grad, most)
     return numba_event_linear.gradients(*events, grad, (grad.shape[1], x.shape[1]))
 
 
-def _most(most: float) -> float:
+def most_now(most: float) -> float:
+    """The density up to which a kernel goes by events: any, if it is forced."""
     return most if forced() is None else 1.0
 
 
