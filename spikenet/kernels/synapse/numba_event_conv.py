@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from spikenet.kernels import buffers
-from spikenet.kernels.synapse.geometry import Geometry, reached
+from spikenet.kernels.synapse.geometry import Geometry, as_taps, reached
 from spikenet.kernels.threads import over_lanes
 
 ROWS = 4  # of the smallest range of a thread
@@ -31,7 +31,7 @@ def forward(
     y = buffers.empty((rows, channels, *geometry.out), values.dtype)
     start_from = values.new_zeros(channels) if bias is None else bias.to(values.dtype)
     kernel: Any = _forward
-    arrays = _arrays(indptr, indices, values, _taps(weight.to(values.dtype), geometry), start_from)
+    arrays = _arrays(indptr, indices, values, as_taps(weight.to(values.dtype), geometry), start_from)
     places = _places(geometry)
 
     def some(start: int, stop: int) -> None:
@@ -68,7 +68,7 @@ def of_values(
     gv = torch.empty_like(values)
     gy = grad.to(values.dtype).contiguous().view(*grad.shape[:2], -1)
     kernel: Any = _of_values
-    arrays = _arrays(indptr, indices, _taps(weight.to(values.dtype), geometry), gy, gv)
+    arrays = _arrays(indptr, indices, as_taps(weight.to(values.dtype), geometry), gy, gv)
     places = _places(geometry)
 
     def some(start: int, stop: int) -> None:
@@ -82,15 +82,9 @@ def _arrays(*tensors: Tensor) -> list[np.ndarray]:
     return [t.detach().contiguous().numpy() for t in tensors]
 
 
-def _taps(weight: Tensor, geometry: Geometry) -> Tensor:
-    """W as `[C, kh * kw, N / groups]`: what an event of channel `c` adds, output channels last."""
-    grouped = weight.reshape(geometry.groups, -1, *weight.shape[1:]).flatten(3)  # groups, N / groups, C / groups, taps
-    return grouped.permute(0, 2, 3, 1).flatten(0, 1)
-
-
 def _places(geometry: Geometry) -> tuple[np.ndarray, np.ndarray, int]:
     """For each input row (column) and tap the output row (column) that it reaches, or -1; the output's width."""
-    down, across = reached(geometry)
+    down, across = reached(geometry, torch.device("cpu"))
     return down.numpy(), across.numpy(), geometry.out[1]
 
 
