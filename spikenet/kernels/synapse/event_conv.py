@@ -146,10 +146,9 @@ def _fake_backward(
     indptr: Tensor, indices: Tensor, values: Tensor, weight: Tensor, grad: Tensor, *rest: Any
 ) -> tuple[Tensor, Tensor, Tensor]:
     wants_values, wants_weight, wants_bias = rest[-3:]
-    none = weight.new_empty(0)
     some = wants_weight or wants_bias
-    gw, gb = (weight.new_empty(weight.shape), weight.new_empty(weight.shape[0])) if some else (none, none)
-    return values.new_empty(values.shape) if wants_values else values.new_empty(0), gw, gb
+    gw, gb = weight.new_empty(weight.shape if some else 0), weight.new_empty(weight.shape[0] if some else 0)
+    return values.new_empty(values.shape if wants_values else 0), gw, gb
 
 
 class _EventConv2d(torch.autograd.Function):

@@ -5,7 +5,7 @@ The rows' events are compressed: row `r` has the events `indptr[r]` to `indptr[r
     gW[:, i] = sum_r v gy[r]   over the events (r, i, v)        gb = sum_r gy[r]        gvalues[e] = gy[r] . W[:, i]
 
 Each output is one sum in the order of the row's events, so that it does not depend on the rows beside it: a part of a
-sequence gives the bits of the whole. Gradients are sums in ascending order of the rows. The reference is the dense
+sequence gives the bits of the whole. Gradients are summed in one order, too, in every run. The reference is the dense
 product; it also serves above `most`, the density from which it is faster (see `crossover`).
 """
 
@@ -117,8 +117,8 @@ def _backward(
     wants_values: bool,
     wants_weight: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    if grad.numel() == 0:
-        return torch.zeros_like(values), torch.zeros_like(weight), weight.new_zeros(len(weight))
+    if grad.numel() == 0 or weight.numel() == 0:
+        return torch.zeros_like(values), torch.zeros_like(weight), grad.sum(0)
     above, events = _above(indptr, indices, weight.shape[1], most), (indptr, indices, values)
     gv, gw, gb = values.new_empty(0), weight.new_empty(0), weight.new_empty(0)
     with torch.autocast(values.device.type, enabled=False):
@@ -145,9 +145,9 @@ def _fake_backward(
     wants_values: bool,
     wants_weight: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    none = weight.new_empty(0)
-    gw, gb = (weight.new_empty(weight.shape), weight.new_empty(weight.shape[0])) if wants_weight else (none, none)
-    return values.new_empty(values.shape) if wants_values else values.new_empty(0), gw, gb
+    gw = weight.new_empty(weight.shape if wants_weight else 0)
+    gb = weight.new_empty(weight.shape[0] if wants_weight else 0)
+    return values.new_empty(values.shape if wants_values else 0), gw, gb
 
 
 class _EventLinear(torch.autograd.Function):

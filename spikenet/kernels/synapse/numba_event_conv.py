@@ -20,6 +20,7 @@ from spikenet.kernels.threads import over_lanes
 
 ROWS = 4  # of the smallest range of a thread
 CHANNELS = 16  # output channels of the smallest range of a thread, backward
+PART = 64  # rows of the weight gradient that are added before they join its total, which is float64
 LANES = 64  # partial sums of a plane
 
 
@@ -159,8 +160,11 @@ def _gradients(
     touched = np.empty(gy.shape[2], np.int32)
     pixels = np.empty((gy.shape[2], stop - start), gy.dtype)
     sums = np.zeros((channels, gw.shape[2], stop - start), gy.dtype)
+    weights = np.zeros(sums.shape, np.float64)
     total = np.zeros(stop - start, np.float64)
     for r in range(gy.shape[0]):
+        if r % PART == 0:
+            _move(sums.reshape(-1), weights.reshape(-1))
         if wants_bias:
             for o in range(start, stop):
                 total[o - start] += _sum(gy[r, o])
@@ -190,11 +194,19 @@ def _gradients(
                         add[o] += v * g[o]
         for j in range(count):
             slot[touched[j]] = -1
+    _move(sums.reshape(-1), weights.reshape(-1))
     for o in range(start, stop):
         gb[o] = total[o - start]
         for i in range(per_channel):
             for tap in range(gw.shape[2]):
-                gw[o, i, tap] = sums[(o // per_group) * per_channel + i, tap, o - start]
+                gw[o, i, tap] = weights[(o // per_group) * per_channel + i, tap, o - start]
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def _move(sums: np.ndarray, weights: np.ndarray) -> None:
+    for i in range(sums.size):
+        weights[i] += sums[i]
+        sums[i] = 0
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")

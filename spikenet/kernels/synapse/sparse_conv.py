@@ -86,11 +86,10 @@ def _backward(x: Tensor, weight: Tensor, grad: Tensor, *rest: Any) -> tuple[Tens
     geometry = geometry_of(weight, x.shape[2:], *shape)
     if grad.numel() == 0:
         return torch.zeros_like(x), torch.zeros_like(weight), weight.new_zeros(len(weight))
-    none = grad.new_empty(0)
     with torch.autocast(x.device.type, enabled=False):
-        gx = gradient_of_input(weight, grad, geometry) if wants_x else none
+        gx = gradient_of_input(weight, grad, geometry) if wants_x else grad.new_empty(0)
         if not wants_weight and not wants_bias:
-            return gx, none, none
+            return gx, grad.new_empty(0), grad.new_empty(0)
         return gx, *GRADIENTS(x, grad, most, wants_bias, geometry)
 
 
@@ -100,9 +99,9 @@ def _fake_forward(x: Tensor, weight: Tensor, bias: Tensor | None, *rest: Any) ->
 
 def _fake_backward(x: Tensor, weight: Tensor, grad: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor]:
     wants_x, wants_weight, wants_bias = rest[-3:]
-    none, some = grad.new_empty(0), wants_weight or wants_bias
-    gw, gb = (grad.new_empty(weight.shape), grad.new_empty(weight.shape[0])) if some else (none, none)
-    return grad.new_empty(x.shape) if wants_x else none, gw, gb
+    some = wants_weight or wants_bias
+    gw, gb = grad.new_empty(weight.shape if some else 0), grad.new_empty(weight.shape[0] if some else 0)
+    return grad.new_empty(x.shape if wants_x else 0), gw, gb
 
 
 class _SparseConv2d(torch.autograd.Function):

@@ -78,11 +78,10 @@ def _forward(x: Tensor, weight: Tensor, bias: Tensor | None, most: float) -> Ten
 def _backward(
     x: Tensor, weight: Tensor, grad: Tensor, most: float, wants_x: bool, wants_weight: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    none = grad.new_empty(0)
     with torch.autocast(x.device.type, enabled=False):
-        gx = grad @ weight if wants_x else none
+        gx = grad @ weight if wants_x else grad.new_empty(0)
         if not wants_weight:
-            return gx, none, none
+            return gx, grad.new_empty(0), grad.new_empty(0)
         if x.numel() == 0 or len(weight) == 0:
             return gx, *_reference_gradients(x, grad, most)
         return gx, *GRADIENTS(x, grad, most)
@@ -95,9 +94,9 @@ def _fake_forward(x: Tensor, weight: Tensor, bias: Tensor | None, most: float) -
 def _fake_backward(
     x: Tensor, weight: Tensor, grad: Tensor, most: float, wants_x: bool, wants_weight: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    none = grad.new_empty(0)
-    gw, gb = (grad.new_empty(weight.shape), grad.new_empty(weight.shape[0])) if wants_weight else (none, none)
-    return grad.new_empty(x.shape) if wants_x else none, gw, gb
+    gw = grad.new_empty(weight.shape if wants_weight else 0)
+    gb = grad.new_empty(weight.shape[0] if wants_weight else 0)
+    return grad.new_empty(x.shape if wants_x else 0), gw, gb
 
 
 class _SparseLinear(torch.autograd.Function):
