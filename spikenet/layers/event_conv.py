@@ -54,7 +54,8 @@ class EventConv2d(Folded, nn.Conv2d):
         if len(x.shape) != 5 or x.shape[2] != self.in_channels:
             raise ShapeError(f"EventConv2d takes [T, B, {self.in_channels}, H, W], got {tuple(x.shape)}")
         weight, bias = at_precision(x.device, self.weight, self.bias)
-        most = 1.0 if carrier() is not None else convolution_crossover(weight.shape[1], x.device)
+        outputs, whole = len(weight) // self.groups, carrier() is None
+        most = convolution_crossover(outputs, x.device, isinstance(x, Tensor)) if whole else 1.0
         geometry: dict[str, Any] = {name: getattr(self, name) for name in ("stride", "padding", "dilation", "groups")}
         if isinstance(x, EventTensor):
             size = x.features[1:]

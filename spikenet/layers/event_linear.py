@@ -45,7 +45,8 @@ class EventLinear(nn.Linear):
     def forward(self, x: EventTensor | Tensor) -> Tensor:
         """The layer at every step and batch entry."""
         weight, bias = at_precision(x.device, self.weight, self.bias)
-        most = 1.0 if carrier() is not None else linear_crossover(x.device)
+        whole = carrier() is None
+        most = linear_crossover(len(weight), x.device, isinstance(x, Tensor)) if whole else 1.0
         if isinstance(x, EventTensor):
             if prod(x.features) != self.in_features:
                 raise ShapeError(f"EventLinear takes {self.in_features} features in all, got {x}")

@@ -25,6 +25,8 @@ class Events(NamedTuple):
 
 def compress(x: Tensor, most: float) -> Events | None:
     """The entries of `x` [R, K], float32 or float64, other than 0 (NaN is), if they are at most that part of all."""
+    if most == 0:
+        return None
     dense = x.detach().contiguous().numpy()
     indptr = np.zeros(len(x) + 1, np.int64)
     count: Any = _count
