@@ -15,12 +15,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from math import prod
 from typing import Any
 
 from torch import Tensor, nn
 
-from spikenet.energy.reach import Connection, dense_macs, synapses_reached
+from spikenet.energy.reach import Connection, dense_macs, entries, synapses_reached
 from spikenet.errors import ShapeError
+from spikenet.events import EventTensor
 from spikenet.layers import Recurrent
 from spikenet.neurons import Neuron
 
@@ -110,9 +112,10 @@ def count(network: nn.Module) -> Iterator[Work]:
 
     Args:
         network: any module called on ``[T, B, ...]`` (a tensor or an `EventTensor`). Its `torch.nn.Linear` and
-            `Conv1d/2d/3d` layers (subclasses too) are counted as connections, spikenet's neurons as neurons, its
-            recurrent layers as both. Layers inside may see ``[T, B, ...]`` or time folded into the batch,
-            ``[T * B, ...]``. A layer with weights of any other kind is named in `Work.uncounted`.
+            `Conv1d/2d/3d` layers (subclasses too, `EventLinear` and `EventConv2d` on events) are counted as
+            connections, spikenet's neurons as neurons, its recurrent layers as both. Layers inside may see
+            ``[T, B, ...]`` or time folded into the batch, ``[T * B, ...]``. A layer with weights of any other kind is
+            named in `Work.uncounted`.
 
     Yields:
         `Work`, filled as the network is called.
@@ -134,7 +137,7 @@ def _hook(work: Work, name: str, module: nn.Module) -> Callable[..., None] | Non
     record = LayerWork(name, type(module).__name__)
     if isinstance(module, Connection):
         work.layers.append(record)
-        return lambda module, args, output: _connection(work, record, module, args[0].detach(), output)
+        return lambda module, args, output: _connection(work, record, module, args[0], output)
     if isinstance(module, Recurrent):
         work.layers.append(record)
         return lambda module, args, output: _recurrent(work, record, module, output.detach())
@@ -154,12 +157,12 @@ def _open_call(work: Work, x: Any) -> None:
     work.samples += work.call[1]
 
 
-def _connection(work: Work, record: LayerWork, layer: Connection, x: Tensor, output: Tensor) -> None:
-    kind = _kind(x)
+def _connection(work: Work, record: LayerWork, layer: Connection, x: Tensor | EventTensor, output: Tensor) -> None:
+    kind = _kind(entries(x))
     dense = dense_macs(layer, output)
     record.input = max(record.input, kind, key=_KINDS.index)
-    record.inputs += x.numel()
-    record.events += x.double().abs().sum().item()
+    record.inputs += prod(x.shape)
+    record.events += entries(x).double().abs().sum().item()
     record.dense_macs_steps += dense
     record.dense_macs += dense // _steps_in(work, x)
     if kind == "graded":
@@ -195,7 +198,7 @@ def _kind(x: Tensor) -> str:
     return "graded"
 
 
-def _steps_in(work: Work, x: Tensor) -> int:
+def _steps_in(work: Work, x: Tensor | EventTensor) -> int:
     """Time steps that one call covers: all of them, unless it runs step by step or after the time axis was read out."""
     steps, batch = work.call
     return steps if x.shape[:2] == work.call or x.shape[0] == steps * batch else 1

@@ -1,6 +1,8 @@
 """Connections and containers: folding layers, recurrence, readouts, and the stream."""
 
 from spikenet.layers.dense import ToDense
+from spikenet.layers.event_conv import EventConv2d
+from spikenet.layers.event_linear import EventLinear
 from spikenet.layers.fold import AdaptiveAvgPool2d, AvgPool2d, BatchNorm2d, Conv2d, MaxPool2d
 from spikenet.layers.levy_baxter import LevyBaxter, ProbabilisticSynapses
 from spikenet.layers.readout import LastReadout, MaxReadout, MeanReadout, SoftmaxSumReadout
@@ -13,6 +15,8 @@ __all__ = [
     "AvgPool2d",
     "BatchNorm2d",
     "Conv2d",
+    "EventConv2d",
+    "EventLinear",
     "LastReadout",
     "LevyBaxter",
     "MaxPool2d",
