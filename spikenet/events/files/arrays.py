@@ -22,7 +22,7 @@ _RANGES = {"t": (0, _LATEST), "x": (-(1 << 31), (1 << 31) - 1), "y": (-(1 << 31)
 class Raw(NamedTuple):
     """Events as a file holds them, of any numeric dtype; times in whole microseconds, or in seconds (any float).
 
-    Arrays that may be written to become the stream's own, so those that are to be read again are read-only.
+    Arrays that may be written to become the stream's own; those that are to be read again are read-only.
     """
 
     t: np.ndarray
@@ -41,6 +41,10 @@ class ArraySource:
     header: Mapping[str, str]
     seconds: bool
     stored: int
+
+    def __post_init__(self) -> None:
+        for array in self.raw:
+            array.setflags(write=False)
 
     def pieces(self, size: int) -> Iterator[Columns]:
         total = len(self.raw.t)

@@ -138,7 +138,6 @@ def _numbers(path: Path, offset: int, matrix: _Matrix) -> np.ndarray:
     if len(data) != shape[0] * shape[1] * dtype.itemsize:
         raise _Broken(f"shape {shape} wants {shape[0] * shape[1]} numbers of {dtype.itemsize} bytes in {len(data)}")
     values = np.frombuffer(data, stored).astype(dtype, copy=False)
-    values.setflags(write=False)
     return values.reshape(shape, order="F")
 
 

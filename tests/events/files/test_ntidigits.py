@@ -50,6 +50,19 @@ def test_channels_as_floats(tmp_path):
     assert read(path, index=1).x.tolist() == [5]
 
 
+def test_what_is_read_is_ones_own(tmp_path):
+    path = make(tmp_path / "a.hdf5")
+    with h5py.File(path, "r+") as file:
+        del file["train_addresses/man-ae-5"]
+        file["train_addresses/man-ae-5"] = np.array([5], np.int32)
+    recording = open_recording(path, index=1)
+    stream = recording.read()
+    for name in "xyp":
+        getattr(stream, name).fill_(3)
+    again = recording.read()
+    assert (again.x.tolist(), again.y.tolist(), again.p.tolist()) == ([5], [0], [0])
+
+
 def test_one_part_alone_and_names_of_any_length(tmp_path):
     path = make(tmp_path / "a.hdf5", names={"test": NAMES["test"]})
     with h5py.File(path, "r+") as file:
