@@ -26,7 +26,9 @@ from spikenet.events.stream import EventStream
 FILTER = 0x8ECF
 _MAGIC = b"\x89HDF\r\n\x1a\n"
 _EVENTS = "CD/events"
-_MOST = 65535  # events in a chunk of the codec
+_MOST = 65535  # events in a chunk of the codec, bytes in an attribute
+_ATTRIBUTES = 256  # that are read at most
+_DENSEST = 1100  # bytes that HDF5's own compression makes of one, at most
 _CHUNK = 16384  # events in a chunk that is written
 _INDEX_STEP = 2000  # microseconds between rows of the index
 _INDEX_MOST = 1 << 22  # rows of an index that is written: 2 h 20 min
@@ -92,12 +94,15 @@ class _Source:
 
 
 def _attributes(file: Any) -> dict[str, str]:
+    """The attributes that hold one value."""
     from h5py import h5a
 
     found = {}
-    for number in range(h5a.get_num_attrs(file)):
+    for number in range(min(h5a.get_num_attrs(file), _ATTRIBUTES)):
         attribute = h5a.open(file, index=number)
-        value = np.empty(attribute.shape, attribute.dtype)
+        if attribute.shape != () or attribute.dtype.itemsize > _MOST:
+            continue
+        value = np.empty((), attribute.dtype)
         attribute.read(value)
         text = value[()]
         found[attribute.name.decode()] = text.decode("latin-1") if isinstance(text, bytes) else str(text)
@@ -130,7 +135,9 @@ def _plain(opening: Opening, plain: Any, size: int) -> Iterator[Columns]:
 
     events = h5py.Dataset(plain)
     stored = events.id.get_storage_size()
-    held = events.id.get_num_chunks() * events.chunks[0] if events.chunks else stored // events.dtype.itemsize
+    held = (_DENSEST if events.chunks else 1) * stored // events.dtype.itemsize
+    if events.chunks:
+        held = min(held, events.id.get_num_chunks() * events.chunks[0])
     if held < len(events):
         raise FormatError(opening.path, None, f"{_EVENTS} claims {len(events)} events, room for {held} is in the file")
     rows = max(size // events.dtype.itemsize, 1)
