@@ -41,8 +41,8 @@ def _recognises(path: Path, head: bytes) -> bool:
     if not head.startswith(_MAGIC):
         return False
     try:
-        links = _file(path).links
-        return bool(links.exists(b"CD") and links.exists(_EVENTS.encode()))
+        file = _file(path)
+        return bool(file.links.exists(b"CD") and file.links.exists(_EVENTS.encode()))
     except _BROKEN:
         return path.suffix == ".hdf5"  # so that opening it says what is broken
 
