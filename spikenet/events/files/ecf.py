@@ -104,7 +104,7 @@ def _attributes(file: Any) -> dict[str, str]:
             continue
         value = np.empty((), attribute.dtype)
         attribute.read(value)
-        text = value[()]
+        text: Any = value[()]
         found[attribute.name.decode()] = text.decode("latin-1") if isinstance(text, bytes) else str(text)
     return found
 
