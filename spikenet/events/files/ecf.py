@@ -25,6 +25,7 @@ from spikenet.events.stream import EventStream
 
 FILTER = 0x8ECF
 _MAGIC = b"\x89HDF\r\n\x1a\n"
+_HEAP = b"GCOL\x01\0\0\0"  # a global heap: signature, version
 _EVENTS = "CD/events"
 _MOST = 65535  # events in a chunk of the codec, bytes in an attribute
 _ATTRIBUTES = 256  # that are read at most
@@ -73,6 +74,7 @@ class _Source:
 
     def __init__(self, opening: Opening) -> None:
         self._opening = opening
+        _check_heaps(opening)
         with _sound(opening.path):
             self._file = _file(opening.path)
             self.header = _attributes(self._file)
@@ -91,6 +93,36 @@ class _Source:
                 raise FormatError(opening.path, None, f"{_EVENTS} adds other filters to ECF: {filters}")
             else:
                 yield from _plain(opening, self._events, size)
+
+
+def _check_heaps(opening: Opening) -> None:
+    """Errors: FormatError for a heap of texts with an entry that leads nowhere: HDF5 would follow it for ever.
+
+    Looked at are the first and the last 64 KiB of a file, where writers put the texts of its attributes.
+    """
+    size = len(opening.head)
+    tail = max(opening.size - size, size)
+    for start, part in ((0, opening.head), *((tail, bytes(b)) for b in opening.blocks(tail, opening.size, size or 1))):
+        found = part.find(_HEAP)
+        while found >= 0:
+            fault = _endless(part[found:])
+            if fault is not None:
+                raise FormatError(opening.path, start + found + fault, "an entry of an HDF5 heap has no size")
+            found = part.find(_HEAP, found + 1)
+
+
+def _endless(heap: bytes) -> int | None:
+    """The place of an entry of a global heap (HDF5 file format, III.E) that the walk over the entries cannot leave."""
+    place, end = 16, min(int.from_bytes(heap[8:16], "little"), len(heap))
+    while place + 16 <= end:
+        number, size = (
+            int.from_bytes(heap[place : place + 2], "little"),
+            int.from_bytes(heap[place + 8 : place + 16], "little"),
+        )
+        if number == size == 0:
+            return place
+        place += size if number == 0 else 16 + (size + 7) // 8 * 8
+    return None
 
 
 def _attributes(file: Any) -> dict[str, str]:
