@@ -96,7 +96,7 @@ class _Source:
 
 
 def _check_heaps(opening: Opening) -> None:
-    """Errors: FormatError for a heap of texts with an entry that leads nowhere: HDF5 would follow it for ever.
+    """Errors: FormatError for a heap of texts whose entries lead astray: HDF5 would follow them for ever, or crash.
 
     Looked at are the first and the last 64 KiB of a file, where writers put the texts of its attributes.
     """
@@ -105,23 +105,28 @@ def _check_heaps(opening: Opening) -> None:
     for start, part in ((0, opening.head), *((tail, bytes(b)) for b in opening.blocks(tail, opening.size, size or 1))):
         found = part.find(_HEAP)
         while found >= 0:
-            fault = _endless(part[found:])
+            fault = _unsound(part[found:], opening.size - start - found)
             if fault is not None:
-                raise FormatError(opening.path, start + found + fault, "an entry of an HDF5 heap has no size")
+                raise FormatError(opening.path, start + found + fault, "the entries of an HDF5 heap do not fill it")
             found = part.find(_HEAP, found + 1)
 
 
-def _endless(heap: bytes) -> int | None:
-    """The place of an entry of a global heap (HDF5 file format, III.E) that the walk over the entries cannot leave."""
-    place, end = 16, min(int.from_bytes(heap[8:16], "little"), len(heap))
-    while place + 16 <= end:
-        number, size = (
-            int.from_bytes(heap[place : place + 2], "little"),
-            int.from_bytes(heap[place + 8 : place + 16], "little"),
-        )
-        if number == size == 0:
+def _unsound(heap: bytes, room: int) -> int | None:
+    """Where the entries of a global heap (HDF5 file format, III.E) do not follow one another to its end.
+
+    ``heap`` begins with it and may be cut short; the file has ``room`` bytes from there.
+    """
+    place, end = 16, int.from_bytes(heap[8:16], "little")
+    if not 16 < end <= room:
+        return 8
+    numbers = set()
+    while place + 16 <= min(end, len(heap)):
+        number, size = (int.from_bytes(heap[place + a : place + b], "little") for a, b in ((0, 2), (8, 16)))
+        following = place + (size if number == 0 else 16 + (size + 7) // 8 * 8)
+        if not place < following <= end or number in numbers or (number == 0 and following + 16 <= end):
             return place
-        place += size if number == 0 else 16 + (size + 7) // 8 * 8
+        numbers.add(number)
+        place = following
     return None
 
 
