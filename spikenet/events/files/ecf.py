@@ -25,8 +25,11 @@ from spikenet.events.stream import EventStream
 
 FILTER = 0x8ECF
 _MAGIC = b"\x89HDF\r\n\x1a\n"
+_HEAP = b"GCOL\x01\0\0\0"  # a global heap: signature, version
 _EVENTS = "CD/events"
-_MOST = 65535  # events in a chunk of the codec
+_MOST = 65535  # events in a chunk of the codec, bytes in an attribute
+_ATTRIBUTES = 256  # that are read at most
+_DENSEST = 1100  # bytes that HDF5's own compression makes of one, at most
 _CHUNK = 16384  # events in a chunk that is written
 _INDEX_STEP = 2000  # microseconds between rows of the index
 _INDEX_MOST = 1 << 22  # rows of an index that is written: 2 h 20 min
@@ -39,8 +42,8 @@ def _recognises(path: Path, head: bytes) -> bool:
     if not head.startswith(_MAGIC):
         return False
     try:
-        links = _file(path).links
-        return bool(links.exists(b"CD") and links.exists(_EVENTS.encode()))
+        file = _file(path)
+        return bool(file.links.exists(b"CD") and file.links.exists(_EVENTS.encode()))
     except _BROKEN:
         return path.suffix == ".hdf5"  # so that opening it says what is broken
 
@@ -71,6 +74,7 @@ class _Source:
 
     def __init__(self, opening: Opening) -> None:
         self._opening = opening
+        _check_heaps(opening)
         with _sound(opening.path):
             self._file = _file(opening.path)
             self.header = _attributes(self._file)
@@ -91,15 +95,53 @@ class _Source:
                 yield from _plain(opening, self._events, size)
 
 
+def _check_heaps(opening: Opening) -> None:
+    """Errors: FormatError for a heap of texts whose entries lead astray: HDF5 would follow them for ever, or crash.
+
+    Looked at are the first and the last 64 KiB of a file, where writers put the texts of its attributes.
+    """
+    size = len(opening.head)
+    tail = max(opening.size - size, size)
+    for start, part in ((0, opening.head), *((tail, bytes(b)) for b in opening.blocks(tail, opening.size, size or 1))):
+        found = part.find(_HEAP)
+        while found >= 0:
+            fault = _unsound(part[found:], opening.size - start - found)
+            if fault is not None:
+                raise FormatError(opening.path, start + found + fault, "the entries of an HDF5 heap do not fill it")
+            found = part.find(_HEAP, found + 1)
+
+
+def _unsound(heap: bytes, room: int) -> int | None:
+    """Where the entries of a global heap (HDF5 file format, III.E) do not follow one another to its end.
+
+    ``heap`` begins with it and may be cut short; the file has ``room`` bytes from there.
+    """
+    place, end = 16, int.from_bytes(heap[8:16], "little")
+    if not 16 < end <= room:
+        return 8
+    numbers = set()
+    while place + 16 <= min(end, len(heap)):
+        number, size = (int.from_bytes(heap[place + a : place + b], "little") for a, b in ((0, 2), (8, 16)))
+        following = place + (size if number == 0 else 16 + (size + 7) // 8 * 8)
+        if not place < following <= end or number in numbers or (number == 0 and following + 16 <= end):
+            return place
+        numbers.add(number)
+        place = following
+    return None
+
+
 def _attributes(file: Any) -> dict[str, str]:
+    """The attributes that hold one value."""
     from h5py import h5a
 
     found = {}
-    for number in range(h5a.get_num_attrs(file)):
+    for number in range(min(h5a.get_num_attrs(file), _ATTRIBUTES)):
         attribute = h5a.open(file, index=number)
-        value = np.empty(attribute.shape, attribute.dtype)
+        if attribute.shape != () or attribute.dtype.itemsize > _MOST:
+            continue
+        value = np.empty((), attribute.dtype)
         attribute.read(value)
-        text = value[()]
+        text: Any = value[()]
         found[attribute.name.decode()] = text.decode("latin-1") if isinstance(text, bytes) else str(text)
     return found
 
@@ -130,7 +172,9 @@ def _plain(opening: Opening, plain: Any, size: int) -> Iterator[Columns]:
 
     events = h5py.Dataset(plain)
     stored = events.id.get_storage_size()
-    held = events.id.get_num_chunks() * events.chunks[0] if events.chunks else stored // events.dtype.itemsize
+    held = (_DENSEST if events.chunks else 1) * stored // events.dtype.itemsize
+    if events.chunks:
+        held = min(held, events.id.get_num_chunks() * events.chunks[0])
     if held < len(events):
         raise FormatError(opening.path, None, f"{_EVENTS} claims {len(events)} events, room for {held} is in the file")
     rows = max(size // events.dtype.itemsize, 1)

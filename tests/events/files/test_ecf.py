@@ -236,6 +236,24 @@ def test_not_events(tmp_path):
         read(tmp_path / "a.hdf5", format="ecf")
 
 
+@pytest.mark.parametrize("size", [0, 3840, 4096, 1 << 40])
+def test_heap_that_hdf5_would_walk_for_ever(tmp_path, size):
+    """The free space at the end of the attributes' texts is entry 0; HDF5 hangs if the entry it leads to is empty."""
+    path = tmp_path / "a.hdf5"
+    write(random_stream(0, 300, VGA), path, format="ecf")
+    content = bytearray(path.read_bytes())
+    heap = content.index(b"GCOL")
+    length = struct.unpack_from("<Q", content, heap + 8)[0]
+    entry = heap + 16
+    while struct.unpack_from("<H", content, entry)[0]:
+        entry += 16 + (struct.unpack_from("<Q", content, entry + 8)[0] + 7) // 8 * 8
+    assert struct.unpack_from("<Q", content, entry + 8)[0] == heap + length - entry
+    struct.pack_into("<Q", content, entry + 8, size)
+    path.write_bytes(content)
+    with pytest.raises(FormatError, match=f"offset {entry}"):
+        read(path)
+
+
 def test_file_that_is_open_already(metavision):
     path = metavision(GOOD, total=3, rows=3)
     with h5py.File(path) as theirs:
