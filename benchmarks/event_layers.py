@@ -23,8 +23,9 @@ from _compare import Contender, alternate, finish, machine, report
 from torch import Tensor, nn
 
 from spikenet import use_backend
-from spikenet.data.spikes_h5 import SpikeRecordings, read_spikes
+from spikenet.data.spoken import JoinedSpikes
 from spikenet.events import EventTensor, bin_by_time
+from spikenet.events.files.shd import read_spikes
 from spikenet.layers import Conv2d, EventConv2d, EventLinear
 
 FSDD = Path(__file__).resolve().parents[2] / "shared" / "data" / "fsdd_spikes_train.h5.gz"
@@ -35,7 +36,7 @@ Row = dict[str, Any]
 def spoken_digits(batch: int) -> tuple[EventTensor, str]:
     """A batch at 1 ms a step, and where it comes from."""
     if FSDD.exists():
-        recordings = SpikeRecordings(read_spikes(FSDD), 700, 1)
+        recordings = JoinedSpikes(read_spikes(FSDD), 700, 1)
         chosen = torch.randperm(len(recordings.labels), generator=torch.Generator().manual_seed(0))[:batch]
         return bin_by_time([recordings.stream(int(i)) for i in chosen], 1000), "FSDD in spikes"
     lengths = torch.randint(200, 600, (batch,), generator=torch.Generator().manual_seed(0))

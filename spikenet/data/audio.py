@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
 import os
 import wave
 import zlib
@@ -21,7 +20,7 @@ from spikenet.data.base import Track, untracked
 from spikenet.data.recordings import CachedRecordings, EventData, Recordings, packed
 from spikenet.data.stored import StoredData
 from spikenet.errors import ArgumentError, DataError, FormatError
-from spikenet.events import EventStream, Sensor
+from spikenet.events import Cochlea, EventStream, Sensor
 
 CHANNELS = 700
 Ear = Callable[[Tensor, int, int], EventStream]
@@ -56,7 +55,7 @@ class SpokenData(StoredData):
 
     def heard(self, root: Path, names: Sequence[str], labels: ArrayLike) -> Recordings:
         """The recordings of sound files, by name below the root."""
-        cochlea = self.cochlea or importlib.import_module("spikenet.events.cochlea").Cochlea()
+        cochlea = self.cochlea or Cochlea()
         settings = hashlib.sha256(repr(cochlea).encode()).hexdigest()[:16]
         folder = cache_dir() / f"{self.about.title.lower().replace(' ', '-')}-{settings}"
         return _Pooled(CachedRecordings(_Sounds(root, names, labels, cochlea), names, folder), self.pool)

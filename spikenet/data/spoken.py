@@ -12,7 +12,7 @@ import torch
 from spikenet.data.recordings import Recordings
 from spikenet.errors import DataError, FormatError
 from spikenet.events import EventStream, Sensor
-from spikenet.events.files.arrays import microseconds
+from spikenet.events.files.arrays import LONGEST, microseconds
 from spikenet.events.files.shd import SpikeFile
 
 _BROKEN = (OSError, KeyError, RuntimeError, TypeError, ValueError)
@@ -95,7 +95,7 @@ class StoredSpikes(Spoken):
         seconds = times.astype(np.float64)  # half a float has no room for microseconds
         if (
             len(times) != len(units)
-            or not ((seconds >= 0) & (seconds < 1e5)).all()
+            or not ((seconds >= 0) & (seconds <= LONGEST)).all()
             or ((units < 0) | (units >= self.channels)).any()
         ):
             wanted = f"as many units, from 0 to {self.channels - 1}, as times, in seconds of 0 or more"

@@ -14,7 +14,6 @@ from spikenet.data import FSDD, SpeechCommands
 from spikenet.data.audio import read_wav
 from spikenet.errors import ArgumentError, DataError, FormatError
 from spikenet.events import EventStream, Sensor
-from tests.data.stand_ins import fill_in
 
 HEARD = []
 
@@ -35,7 +34,6 @@ class Ear:
 
 @pytest.fixture(autouse=True)
 def place(tmp_path, monkeypatch):
-    fill_in(monkeypatch)
     HEARD.clear()
     monkeypatch.setenv("SPIKENET_CACHE", str(tmp_path / "cache"))
 

@@ -22,14 +22,12 @@ from spikenet.data import (
 from spikenet.data.dvs_gesture import _rows
 from spikenet.data.stored import StoredData
 from spikenet.errors import DataError, FormatError
-from tests.data.stand_ins import fill_in
 
 EVENTS = [(1000, 5, 6, 1), (1200, 7, 8, 0), (5000, 127, 3, 1)]
 
 
 @pytest.fixture(autouse=True)
 def place(tmp_path, monkeypatch):
-    fill_in(monkeypatch)
     monkeypatch.setenv("SPIKENET_CACHE", str(tmp_path / "cache"))
 
 

@@ -67,8 +67,8 @@ def to_columns(raw: Raw, losses: Losses, first: int, seconds: bool) -> Columns:
             number = int(wrong.argmax())
             wanted = "seconds from 0 to 60000" if seconds and name == "t" else "whole numbers from {} to {}"
             wanted = wanted.format(*_RANGES[name])
-            reason = f"{name} wants {wanted}, received {values[number]} at event {first + number}"
-            losses.refuse(reason, first + number, int((wrong & ~bad).sum()))
+            received = f", received {values[number]} at event {first + number}"
+            losses.refuse(f"{name} wants {wanted}", first + number, int((wrong & ~bad).sum()), received)
             bad |= wrong
     if bad.any():
         raw = Raw(*(array[~bad] for array in raw))
@@ -79,7 +79,8 @@ def to_columns(raw: Raw, losses: Losses, first: int, seconds: bool) -> Columns:
 
 def _column(values: np.ndarray, dtype: type) -> np.ndarray:
     """The values as a stream's column; without a copy where they are that already and may be changed."""
-    return np.require(values, dtype, ["C", "W"])
+    column = np.require(values, dtype, ["C", "W"])
+    return column if column.strides == (column.itemsize,) else column.copy()  # one row of a record counts as "C"
 
 
 def microseconds(seconds: np.ndarray) -> np.ndarray:

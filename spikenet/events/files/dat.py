@@ -8,6 +8,7 @@ again at 0, and no wrap is invented. Source: Prophesee, DAT file format (docs.pr
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -23,13 +24,13 @@ _KINDS = {0, 12}
 
 
 def _recognises(path: Path, head: bytes) -> bool:
-    return head[:1] == b"%" and not text_header.encoding(head)
+    return re.match(rb"%[\x20-\x7e\t]*\r?\n", head) is not None and not text_header.encoding(head)
 
 
 def _open(opening: Opening) -> WordSource:
     fields, start = text_header.parse(opening)
     found = tuple(opening.head[start : start + 2])
-    if opening.size > start and (len(found) < 2 or found[0] not in _KINDS or found[1] != _RECORD):
+    if len(found) < 2 or found[0] not in _KINDS or found[1] != _RECORD:
         reason = f"type 0 or 12 and size {_RECORD} are wanted behind the header, found {found}"
         raise FormatError(opening.path, start, reason)
     sensor = text_header.sensor(opening, fields, fields.get("Width"), fields.get("Height"))

@@ -217,7 +217,8 @@ class _Chunks:
             wanted = min(self.rows, self.total - row)
             chunk = _Chunk(row, offset, data, not mask, wanted, self._count(data, not mask))
             if chunk.count < wanted:
-                self.losses.refuse(f"chunk of events {row} and on holds {chunk.count} of {wanted}", offset)
+                first = f": {chunk.count} of {wanted}, from event {row} on"
+                self.losses.refuse("chunk that does not hold its events", offset, 1, first)
                 continue
             held.append(chunk)
             length += stored
@@ -251,8 +252,8 @@ class _Chunks:
             else:
                 fault = self._copy(chunk.data, part, top)
             if fault:
-                reason = f"chunk of events {chunk.row} and on asks for more bytes or events than it has"
-                self.losses.refuse(reason, chunk.offset - 1 - fault)
+                reason = "chunk that asks for more bytes or events than it has"
+                self.losses.refuse(reason, chunk.offset - 1 - fault, 1, f", from event {chunk.row} on")
             else:
                 at += chunk.wanted
         top_x, top_y, top_p = top.tolist()

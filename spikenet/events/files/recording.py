@@ -58,22 +58,30 @@ class Losses:
         self.path, self.strict = path, strict
         self.skipped: Counter[str] = Counter()
         self.damaged: Counter[str] = Counter()
+        self._at_opening: Counter[str] = Counter()
 
     def skip(self, reason: str, count: int = 1) -> None:
         """Count what the format itself says is no event: a trigger, an event before the first time stamp."""
         if count:
             self.skipped[reason] += count
 
-    def refuse(self, reason: str, offset: int | None, count: int = 1) -> None:
-        """Count damage, ``count`` of what the reason names. Errors: FormatError for a strict reader."""
+    def refuse(self, reason: str, offset: int | None, count: int = 1, first: str = "") -> None:
+        """Count damage, ``count`` of what the reason names.
+
+        Errors: FormatError for a strict reader, which also says what the ``first`` one was.
+        """
         if self.strict:
-            raise FormatError(self.path, offset, reason)
+            raise FormatError(self.path, offset, reason + first)
         self.damaged[reason] += count
+
+    def opened(self) -> None:
+        """What was damaged so far concerns every pass."""
+        self._at_opening = self.damaged.copy()
 
     def clear(self) -> None:
         """Begin a new pass."""
         self.skipped.clear()
-        self.damaged.clear()
+        self.damaged = self._at_opening.copy()
 
 
 @dataclass(frozen=True)
@@ -154,6 +162,7 @@ class Recording:
             )
         self.header, self.sensor = dict(source.header), found
         self._source, self._losses, self._flips, self._size = source, losses, flips, size
+        losses.opened()
 
     @property
     def dropped(self) -> dict[str, int]:
@@ -210,10 +219,10 @@ class Recording:
         x, y, p = (int(column[first]) for column in columns[1:])
         width, height, polarities = self.sensor
         self._losses.refuse(
-            f"event outside the {width} x {height} x {polarities} sensor, first number {seen + first}: "
-            f"column {x}, row {y}, polarity {p}",
+            f"event outside the {width} x {height} x {polarities} sensor",
             None,
             int(outside.sum()),
+            f", first number {seen + first}: column {x}, row {y}, polarity {p}",
         )
         return Columns(*(column[~outside] for column in columns))
 

@@ -44,9 +44,8 @@ class _Spiketrain:
         wrong = (spike != 1) & (spike != -1)
         if wrong.any():
             first = int(wrong.argmax())
-            where = f"row {taxel[first]} of column {start + column[first]}"
-            reason = f"a spike wants 1 or -1, received {spike[first]} in {where}"
-            self._losses.refuse(reason, start + int(column[first]), int(wrong.sum()))
+            received = f", received {spike[first]} in row {taxel[first]} of column {start + column[first]}"
+            self._losses.refuse("a spike wants 1 or -1", start + int(column[first]), int(wrong.sum()), received)
             column, taxel, spike = column[~wrong], taxel[~wrong], spike[~wrong]
         seconds = moments[:, _TAXELS].astype(np.float64)
         return Raw(seconds[column], taxel % 10, taxel // 10, spike > 0)

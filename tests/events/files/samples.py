@@ -187,7 +187,7 @@ def _asldvs() -> list[Sample]:
 
 def _npy() -> list[Sample]:
     few = events(9, DVS)
-    return [Sample("word", ".npy", plain.npy(plain.structured(few)), DVS, few, says_sensor=False)]
+    return [Sample("word", ".npy", plain.npy(plain.structured(few)), DVS, few)]
 
 
 def _npz() -> list[Sample]:

@@ -170,7 +170,7 @@ VERSIONS = {
 @pytest.mark.parametrize("format", VERSIONS)
 def test_unknown_versions_are_named(format, tmp_path):
     (tmp_path / "a").write_bytes(VERSIONS[format])
-    with pytest.raises(FormatError, match=r"5\.0|3\.9|4\.9|4\.0|9\.1|3\.7"):
+    with pytest.raises(FormatError, match=r"5\.0|3\.9|4\.9|4\.0|EVT4|EVT91|EVT37"):
         read(tmp_path / "a", format=format, sensor=HD)
 
 
@@ -387,5 +387,5 @@ def test_every_damage_damages():
     assert [len(piece) for piece in made["truncations"]] == list(range(len(content)))
     assert len(made["flips"]) == 2 * len(content)
     assert all(piece != content for piece in made["flips"])
-    assert len(list(truncations(bytes(8000), every=False))) == FEW
+    assert FEW <= len(list(truncations(bytes(8000), every=False))) <= FEW + 1
     assert functools.reduce(lambda n, piece: n + (piece != content), made["extremes"], 0) == len(content) - 3

@@ -24,7 +24,7 @@ def check(tmp_path):
 
 
 def test_all_formats_are_there():
-    assert set(FORMATS) == set(MAKERS)
+    assert set(MAKERS) == set(FORMATS) - {"bs1", "bs3"}  # SLAYER's kin of bin: tests/events/files/test_bin.py
 
 
 @pytest.mark.parametrize("format", MAKERS)
@@ -123,7 +123,7 @@ ANY_EVENTS = {
     "evt3": (HD, 2**12 - 1, in_order, lambda rows: p.evt3(p.evt3_words(rows))),
     "ecf": (HD, 2**60, ascending, lambda rows: ecf.metavision(rows, chunk_size=8)),
     "npy": (DVS, 2**31 - 1, in_order, lambda rows: plain.npy(plain.structured(rows))),
-    "npz": (HD, 2**60, in_order, lambda rows: plain.npz(plain.columns(rows))),
+    "npz": (HD, 2**53, in_order, lambda rows: plain.npz(plain.columns(rows))),
     "asldvs": (DAVIS, 2**31 - 1, in_order, plain.asldvs),
     "text": (DAVIS, 10**15, in_order, plain.text),
 }
@@ -157,8 +157,8 @@ def test_any_events_come_back(format, room):
 @pytest.mark.parametrize("format", [name for name in MAKERS if name in FORMATS and FORMATS[name].write])
 def test_what_is_written_is_read_and_is_the_same_file_again(format, tmp_path):
     """Writers are proved by readers that were proved above."""
-    few = samples("bin")[0].events
-    sensor = Sensor(34, 34, 2)
+    sample = samples(format)[0]
+    few, sensor = sample.events, sample.sensor
     stream = EventStream.from_numpy(*np.array(few).T, sensor=sensor)
     write(stream, tmp_path / "a", format=format)
     agree(tmp_path / "a", format, few, sensor=sensor)
