@@ -3,8 +3,9 @@
     python benchmarks/events_gpu.py [--quick] [--rounds N]
 
 At every density output and gradients are compared with float64 first; then blocks of calls, alternated, are timed
-between two events. Torch gets its dense frames for nothing and computes in float32, TF32 off; "split" is `SpikingLinear`, whose
-float32 products of spikes run on bfloat16 tensor cores. "crossover" is where a dense product becomes faster than events
+between two events. Torch gets its dense frames for nothing and computes in float32, TF32 off; "split" is
+`SpikingLinear`, whose float32 products of spikes run on bfloat16 tensor cores. "crossover" is where a dense product
+becomes faster than events
 (see `spikenet.kernels.synapse.crossover`).
 """
 
