@@ -11,13 +11,15 @@ from typing import Any
 import numpy as np
 
 from spikenet.data.about import About
-from spikenet.data.bin_format import NMNIST_SENSOR, decode_bin
+from spikenet.data.bin_format import decode_bin
 from spikenet.data.contents import Contents, FolderContents, ZipContents
 from spikenet.data.recordings import Recordings, Selection
 from spikenet.data.stored import StoredData
 from spikenet.errors import ArgumentError
-from spikenet.events import EventStream
+from spikenet.events import EventStream, Sensor
 from spikenet.events.binning import Counted, TimeGrid
+
+_SENSOR = Sensor(34, 34, 2)
 
 
 class NMNIST(StoredData):
@@ -47,7 +49,7 @@ class NMNIST(StoredData):
         layout="Train.zip and Test.zip as published, or the folders Train/<digit>/<id>.bin and Test/<digit>/<id>.bin "
         "(the Test part may be missing)",
         split="published train and test parts; validation is 10 % of the train part, stratified, always the same",
-        sensor=NMNIST_SENSOR,
+        sensor=_SENSOR,
         classes=tuple("0123456789"),
         counts={"train": 60_000, "test": 10_000},
         md5={"Train.zip": "20959b8e626244a1b502305a9e6e2031", "Test.zip": "69ca8762b2fe404d9b9bad1103e97832"},
@@ -84,12 +86,12 @@ class BinFiles(Recordings):
         self.labels = np.array([int(os.fsdecode(name).split("/")[-2]) for name in contents.names], np.int64)
 
     def stream(self, index: int) -> EventStream:
-        return decode_bin(self.contents.read(index), self.contents.where(index), NMNIST_SENSOR)
+        return decode_bin(self.contents.read(index), self.contents.where(index), _SENSOR)
 
     def counted(self, index: int, grid: TimeGrid) -> Counted:
         content = self.contents.read(index)
-        counted = grid.count_bin(content, NMNIST_SENSOR)
-        return counted or grid.count(decode_bin(content, self.contents.where(index), NMNIST_SENSOR))
+        counted = grid.count_bin(content, _SENSOR)
+        return counted or grid.count(decode_bin(content, self.contents.where(index), _SENSOR))
 
 
 def _part(root: Path, part: str) -> Recordings | None:

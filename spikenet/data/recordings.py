@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike
 
-from spikenet.data.bin_format import NMNIST_SENSOR, decode_bin
+from spikenet.data.bin_format import decode_bin
 from spikenet.errors import ArgumentError, DataError, FormatError
 from spikenet.events import EventStream, Sensor, read, write
 from spikenet.events.binning import Counted, TimeGrid
@@ -73,9 +73,7 @@ class BinRecordings(Recordings):
         sensor: every event lies on it.
     """
 
-    def __init__(
-        self, records: np.ndarray, sizes: ArrayLike, labels: ArrayLike, sensor: Sensor = NMNIST_SENSOR
-    ) -> None:
+    def __init__(self, records: np.ndarray, sizes: ArrayLike, labels: ArrayLike, sensor: Sensor) -> None:
         self.records, self.sensor = records, sensor
         self.labels = np.asarray(labels, np.int64)
         self.starts = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
