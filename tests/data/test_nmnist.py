@@ -6,10 +6,14 @@ import zipfile
 
 import numpy as np
 import pytest
+import torch
 
 from spikenet.data import NMNIST
-from spikenet.data.contents import ZipContents
+from spikenet.data.contents import FolderContents, ZipContents
+from spikenet.data.nmnist import BinFiles
 from spikenet.errors import ArgumentError, DataError, FormatError
+from spikenet.events import bin_by_time
+from spikenet.events.binning import TimeGrid
 
 
 def in_folders(root, files):
@@ -74,6 +78,22 @@ def test_events_and_labels_are_those_of_the_files(tmp_path, nmnist_files, record
     found = [(label, len(stream)) for part in ("train", "val", "test") for stream, label in module.raw(part)]
     expected = [(int(name.split("/")[1]), len(content) // 5) for name, content in files.items()]
     assert sorted(found) == sorted(expected)
+
+
+def test_batches_are_the_binned_recordings(tmp_path, nmnist_files, record):
+    """Markers and steps back in time take another way to the same counts."""
+    odd = record(900, 1, 2, 1) + record(0, 0, 240, 0) + record(10, 3, 4, 0)
+    back = record(90_000, 5, 6, 1) + record(50, 7, 8, 0) + record(50, 7, 8, 0)
+    files = nmnist_files("Train", 40) | {"Train/1/00098.bin": odd, "Train/1/00099.bin": back}
+    module = NMNIST(in_folders(tmp_path, files), batch_size=100)
+    for part, loader in (("val", module.val_dataloader()), ("test", module.test_dataloader())):
+        (events, labels), raw = next(iter(loader)), list(module.raw(part))
+        assert torch.equal(events.to_dense(), bin_by_time([stream for stream, _ in raw], 20_000, 16).to_dense())
+        assert labels.tolist() == [label for _, label in raw]
+    special = BinFiles(FolderContents(tmp_path, ["Train/1/00098.bin", "Train/1/00099.bin"]))
+    marked, stepped = (special.counted(k, TimeGrid(1000, 100)) for k in range(2))
+    assert (marked.rows.nonzero().flatten().tolist(), marked.values.tolist()) == ([0, 8], [1, 1])
+    assert (stepped.rows.nonzero().flatten().tolist(), stepped.values.tolist()) == ([0, 90], [2, 1])
 
 
 def test_nothing_there(tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 
 from spikenet.errors import ArgumentError
 from spikenet.events import EventStream, EventTensor, Sensor, bin_by_count, bin_by_time
+from spikenet.events.binning import TimeGrid
 from spikenet.kernels.backends import use_backend
 
 SENSOR = Sensor(4, 3, 2)
@@ -83,6 +86,31 @@ def test_the_kernel_is_its_reference(batch, dt_us, steps):
     for field in ("indptr", "indices", "values", "lengths"):
         assert torch.equal(getattr(fast, field), getattr(plain, field))
         assert getattr(fast, field).dtype == getattr(plain, field).dtype
+
+
+def records(events):
+    """Column, row, then 1 bit polarity and 23 bits of time, most significant byte first."""
+    return b"".join(struct.pack(">BBBH", x, y, p << 7 | t >> 16, t & 0xFFFF) for t, x, y, p in events)
+
+
+@given(streams(), st.integers(1, 60), st.integers(0, 6), st.integers(-20, 20))
+def test_plain_records_are_counted_as_their_stream(stream, dt_us, steps, origin_us):
+    kept = stream.slice(0, 1000).sorted()
+    rows = list(zip(*(column.tolist() for column in (kept.t, kept.x, kept.y, kept.p)), strict=True))
+    grid = TimeGrid(dt_us, steps, origin_us)
+    for one, two in zip(grid.count_bin(records(rows), SENSOR), grid.count(kept), strict=True):
+        assert torch.equal(one, two) if isinstance(one, torch.Tensor) else one == two
+
+
+def test_records_that_are_not_plain_are_left_to_the_stream():
+    grid, plain = TimeGrid(10, 9), [(5, 1, 1, 0), (25, 2, 2, 1)]
+    assert grid.count_bin(records(plain), SENSOR).rows.tolist() == [1, 0, 1, 0, 0, 0, 0, 0, 0]
+    assert grid.count_bin(records(plain)[:-1], SENSOR) is None
+    for event in ((30, 4, 0, 0), (30, 0, 3, 0), (30, 0, 240, 0), (9, 0, 0, 0)):
+        assert grid.count_bin(records([*plain, event]), SENSOR) is None
+    assert grid.count_bin(records([(30, 0, 0, 1)]), Sensor(4, 3, 1)) is None
+    assert TimeGrid(10).count_bin(records(plain), SENSOR) is None
+    assert grid.count_bin(records(plain), Sensor(4, 241, 2)) is None
 
 
 def test_columns_with_gaps_in_memory():
