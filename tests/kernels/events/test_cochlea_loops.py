@@ -120,7 +120,7 @@ def test_a_bushy_cell_answers_constant_input_in_closed_form():
 
 
 def test_one_volley_makes_the_continuous_response():
-    """v(t) = w tau tau_syn / (tau - tau_syn) (e^(-t / tau) - e^(-t / tau_syn)); for tau = 2 tau_syn at most w tau / 4."""
+    """v(t) = w tau tau_syn / (tau - tau_syn) (e^(-t / tau) - e^(-t / tau_syn)), at most w tau / 4 here."""
     rate, tau, tau_syn = 1e6, 1e-3, 0.5e-3
     volley = np.zeros(5000, np.uint8)
     volley[100] = 1
