@@ -23,6 +23,7 @@ from spikenet.kernels.backends import forced
 from spikenet.kernels.dynamics import ALPHA, Bound, Emit, bind, may_be_bound, register, scan, trace
 from spikenet.neurons.carry import carrier
 from spikenet.neurons.constants import number, passing
+from spikenet.neurons.prepared import Kept, Prepared, flat_param
 from spikenet.neurons.surrogate import Spike, Surrogate
 from spikenet.neurons.surrogate import surrogate as _surrogate
 
@@ -34,28 +35,6 @@ class Param(NamedTuple):
     unit: str = "1"
     above: float = -math.inf
     below: float = math.inf
-
-
-Prepared = tuple[list[Tensor], list[int], list[Tensor]]  # flat kernel parameters, their spans, the initial state
-
-
-class _Kept:
-    """What was prepared for inputs of one kind, which holds as long as the declared parameters do not change."""
-
-    def __init__(self, inputs: Sequence[Tensor], declared: Mapping[str, Tensor], prepared: Prepared) -> None:
-        self.kinds = [(type(x), x.shape, x.dtype, x.device) for x in inputs]
-        self.stamps = [(v, v.data_ptr(), v._version) for v in declared.values()]
-        self.prepared = prepared
-        self.bound: dict[str | None, Bound | None] = {}  # by the backend that is forced
-
-    def fits(self, inputs: Sequence[Any], declared: Mapping[str, Tensor]) -> bool:
-        for x, (kind, shape, dtype, device) in zip(inputs, self.kinds, strict=True):
-            if type(x) is not kind or x.shape != shape or x.dtype != dtype or x.device != device:
-                return False
-        for v, (known, place, version) in zip(declared.values(), self.stamps, strict=True):
-            if v is not known or v.data_ptr() != place or v._version != version or v.requires_grad:
-                return False
-        return True
 
 
 class _Traced(type):
@@ -287,7 +266,7 @@ class Neuron(nn.Module, metaclass=_Traced):
         """The short way to the output for sequences like `inputs`, where there is one."""
         if self._draws or len(inputs) != len(self.inputs) or passing(inputs[0]):
             return None
-        kept: _Kept | None = self.__dict__.get("_kept")
+        kept: Kept | None = self.__dict__.get("_kept")
         if kept is None or not kept.fits(inputs, self._declared()) or not may_be_bound(inputs):
             return None  # it is kept from the second call on
         backend = forced()
@@ -296,13 +275,13 @@ class Neuron(nn.Module, metaclass=_Traced):
             kept.bound[backend] = bind(self._program, inputs, state, params, spans) if inputs[0].numel() else None
         return kept.bound[backend]
 
-    def _keep(self, inputs: Sequence[Tensor], declared: dict[str, Tensor]) -> _Kept:
-        kept: _Kept | None = self.__dict__.get("_kept")
+    def _keep(self, inputs: Sequence[Tensor], declared: dict[str, Tensor]) -> Kept:
+        kept: Kept | None = self.__dict__.get("_kept")
         if kept is None or not kept.fits(inputs, declared):
             x = self._checked(inputs)
             with torch.inference_mode(False), torch.no_grad():
                 own = {name: v.clone() for name, v in declared.items()}  # a change does not reach what is kept
-                kept = self.__dict__["_kept"] = _Kept(inputs, declared, self._prepare(x, own))
+                kept = self.__dict__["_kept"] = Kept(inputs, declared, self._prepare(x, own))
         return kept
 
     def __getstate__(self) -> dict[str, Any]:
@@ -312,7 +291,7 @@ class Neuron(nn.Module, metaclass=_Traced):
         for name, value in declared.items():
             self._fits(name, value, x)
         known = self._kernel_params(declared, _real(x.dtype))
-        flat = [_flat_param(known[name], x.shape[2:]) for name in self._used]
+        flat = [flat_param(known[name], x.shape[2:]) for name in self._used]
         alpha = number(self.emit.alpha, _real(x.dtype), x.device)
         return [*(f for f, _ in flat), alpha], [*(span for _, span in flat), 1], self._start(x, known)
 
@@ -410,18 +389,6 @@ class Neuron(nn.Module, metaclass=_Traced):
 def _real(dtype: torch.dtype) -> torch.dtype:
     """The precision that states and arithmetic have for inputs of `dtype`."""
     return torch.float64 if dtype == torch.float64 else torch.float32
-
-
-def _flat_param(value: Tensor, features: torch.Size) -> tuple[Tensor, int]:
-    """`value` as [M], and how many neighbouring lanes share an entry: lane n takes entry `(n // span) % M`."""
-    if value.numel() <= 1:
-        return value.reshape(-1), 1
-    shape = (1,) * (len(features) - value.ndim) + tuple(value.shape)
-    varied = [d for d, size in enumerate(shape) if size > 1]
-    first, last = varied[0], varied[-1]
-    if shape[first : last + 1] != features[first : last + 1]:  # a gap: write the parameter out for every neuron
-        value, last = value.expand(features), len(features) - 1
-    return value.reshape(-1).contiguous(), math.prod(features[last + 1 :])
 
 
 def _shown(value: Tensor) -> str:
