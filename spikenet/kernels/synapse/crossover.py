@@ -1,9 +1,9 @@
 """The density of events from which torch's dense product is faster, forward plus backward for the weights.
 
-Measured by the sweeps of `benchmarks/event_layers.py` on a core of a Xeon with AVX-512 (MKL and oneDNN). Going by events
-does only what the events ask for; a dense product does everything, at several times the speed, and the more so the fewer
-the outputs are, since an event adds one vector of them. Dense input must be compressed first, in a pass over it forward
-and another backward.
+Measured by the sweeps of `benchmarks/event_layers.py` on a core of a Xeon with AVX-512 (MKL and oneDNN). Going by
+events does only what the events ask for; a dense product does everything, at several times the speed, and the more so
+the fewer the outputs are, since an event adds one vector of them. Dense input must be compressed first, in a pass over
+it forward and another backward.
 
 | on the CPU | events | dense input |
 |---|---|---|
