@@ -2,11 +2,10 @@
 
     python benchmarks/events_gpu.py [--quick] [--rounds N]
 
-At every density output and gradients are compared with float64 first; then blocks of calls, alternated, are timed
-between two events. Torch gets its dense frames for nothing and computes in float32, TF32 off; "split" is
-`SpikingLinear`, whose float32 products of spikes run on bfloat16 tensor cores. "crossover" is where a dense product
-becomes faster than events
-(see `spikenet.kernels.synapse.crossover`).
+At every density output and gradients are compared with float64 first; then blocks of calls are timed on the device,
+alternated. Torch gets its dense frames for nothing and computes in float32, TF32 off; "split" is `SpikingLinear`, whose
+float32 products of spikes run on bfloat16 tensor cores. "crossover" is where the dense product becomes faster than
+events (see `spikenet.kernels.synapse.crossover`).
 """
 
 from __future__ import annotations
@@ -61,8 +60,7 @@ def point(layers: dict[str, nn.Module], shape: tuple[int, ...], density: float, 
 def sweep(name: str, layers: dict[str, nn.Module], shape: tuple[int, ...], rounds: int, quick: bool) -> Row:
     for layer in layers.values():
         layer.cuda().load_state_dict(layers["events"].state_dict())
-    outputs = prod(shape[:2]) * next(iter(layers["events"].parameters())).shape[0]
-    print(f"\n{name}, T={shape[0]} B={shape[1]} ({outputs / 1e6:.0f} M outputs a pixel), ms (errors: events, torch)")
+    print(f"\n{name}, T={shape[0]} B={shape[1]}, {prod(shape) / 1e6:.0f} M inputs: density, errors (events, torch), ms")
     points = [point(layers, shape, density, rounds) for density in (DENSITIES[1:4] if quick else DENSITIES)]
     found = crossing(points, "events")
     print(f"  crossover with dense: {found}")

@@ -42,7 +42,7 @@ class EventConv2d(Folded, nn.Conv2d):
 
     def __init__(
         self, in_channels: int, out_channels: int, kernel_size: Any, stride: Any = 1, padding: Any = 0, **rest: Any
-    ):
+    ) -> None:
         super().__init__(in_channels, out_channels, kernel_size, stride, padding, **rest)
         if isinstance(padding, str) or self.padding_mode != "zeros":
             raise ArgumentError(

@@ -103,7 +103,7 @@ def test_a_layer_is_used_again_and_again() -> None:
         torch.testing.assert_close(ours.weight.grad, theirs[1].weight.grad, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("rate", [0.06, 0.9])
+@pytest.mark.parametrize("rate", [0.01, 0.9])
 @pytest.mark.parametrize("make", [linear, convolution])
 def test_a_stream_gives_the_bits_of_the_whole(make: Any, rate: float) -> None:
     """Of events whole as in parts; of more than that, where the whole takes the dense product, the same by events."""

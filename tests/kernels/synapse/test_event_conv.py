@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from spikenet.errors import ArgumentError, BackendError, ShapeError
-from spikenet.kernels import use_backend
+from spikenet.kernels import threads, use_backend
 from spikenet.kernels.synapse import event_conv2d, sparse_conv2d
 from tests.kernels.synapse.events import BACKENDS, Rows, assert_near, rows, with_gradients
 
@@ -113,7 +113,7 @@ def test_no_rows_and_no_events(backend: str, count: int) -> None:
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_strided_tensors(backend: str) -> None:
-    frames, weight, bias, gy, options = given(0, count=4)
+    frames, weight, bias, gy, options = given(0, count=2)
     size, values = frames.dense.shape[2:], frames.values.float()
     weight, bias, gy = weight.float(), bias.float(), gy.float()
     index = torch.stack([frames.indices, frames.indices], 1)[:, 1]
@@ -144,13 +144,14 @@ def test_a_part_gives_the_bits_of_the_whole_and_repeats_do_too(backend: str) -> 
             assert torch.equal(part, whole[first:last])
 
 
-def test_threads_do_not_change_a_bit() -> None:
-    frames, weight, bias, gy, options = given(3, count=350, density=0.05)
+def test_threads_do_not_change_a_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "SERIAL", 0)
+    frames, weight, bias, gy, options = given(3, count=40, density=0.05)
     size, before, seen = frames.dense.shape[2:], torch.get_num_threads(), []
     leaves = [t.float() for t in (gy, frames.values, weight, bias)]
     try:
-        for threads in (1, 2, 5):
-            torch.set_num_threads(threads)
+        for count in (1, 2, 5):
+            torch.set_num_threads(count)
             with use_backend("numba"):
                 seen.append(
                     with_gradients(lambda v, w, b: event_conv2d(*frames[:2], v, w, b, size=size, **options), *leaves)
