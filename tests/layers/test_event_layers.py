@@ -125,11 +125,11 @@ def test_a_stream_gives_the_bits_of_the_whole(make: Any, rate: float) -> None:
 
 
 def test_the_crossover_is_a_density_between_none_and_all() -> None:
-    for device in (torch.device("cpu"), torch.device("cuda")):
-        for crossover in (linear_crossover, convolution_crossover):
-            few, many = ([crossover(n, device, dense) for dense in (False, True)] for n in (4, 512))
-            assert 0 < few[0] <= many[0] < 1
-            assert 0 <= few[1] <= many[1] <= many[0]
+    """On the CPU, where more outputs make events pay for longer, and input that must be compressed for shorter."""
+    for crossover in (linear_crossover, convolution_crossover):
+        few, many = ([crossover(n, torch.device("cpu"), dense) for dense in (False, True)] for n in (4, 512))
+        assert 0 < few[0] <= many[0] < 1
+        assert 0 <= few[1] <= many[1] <= many[0]
 
 
 def test_autocast_takes_half_precision() -> None:

@@ -16,7 +16,7 @@ On a CUDA device (`benchmarks/events_gpu.py` on an H100, eager, float32 with TF3
 
 | on CUDA | events |
 |---|---|
-| linear | never: launches alone take longer (1.3 ms beside 0.92 dense and 0.15 for the frames, 700 -> 512, 25,600 rows) |
+| linear | never: launches take longer (1.3 ms; dense 0.92, frames 0.15: 700 -> 512, 25,600 rows) |
 | convolution, more than 32 outputs | 0.012 (32 -> 64 channels) |
 | convolution, fewer outputs | 0.04 (2 -> 32 channels) |
 
