@@ -53,7 +53,9 @@ class TimeGrid:
         asks for too many steps.
         """
         if stream.sensor.size > _MOST_ADDRESSES:
-            raise ShapeError(f"a sensor wants at most {_MOST_ADDRESSES} addresses to be binned, received {stream.sensor}")
+            raise ShapeError(
+                f"a sensor wants at most {_MOST_ADDRESSES} addresses to be binned, received {stream.sensor}"
+            )
         steps = self._filled(stream.t) if self.steps is None else self.steps
         columns = (stream.t, stream.x, stream.y, stream.p)
         return Counted(*count(*columns, self.dt_us, self.origin_us, steps, stream.sensor), stream.sensor)
