@@ -30,8 +30,8 @@ class SpokenData(StoredData):
     """Words in ``.wav`` files, heard through a cochlea of 700 channels.
 
     Sound is turned into spikes when a recording is first asked for, and kept in the cache under the cochlea's
-    settings and the folder's path; ``spikenet data prepare`` does so for all. The cochlea's random draws follow from the name of the file,
-    never from `seed`.
+    settings and the folder's path; ``spikenet data prepare`` does so for all. The cochlea's random
+    draws follow from the name of the file, never from `seed`.
 
     Args:
         root: folder with the published files.

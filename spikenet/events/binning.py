@@ -89,7 +89,7 @@ class TimeGrid:
         if steps > _MOST_STEPS:
             raise ArgumentError(
                 f"the last event, at {int(t.max())} us, asks for {steps} steps of {self.dt_us} us after origin_us="
-                f"{self.origin_us}; origin_us={int(t.min())}, the time of the first event, or a number of steps would do"
+                f"{self.origin_us}; origin_us={int(t.min())}, the first event's time, or a number of steps would do"
             )
         return steps
 
