@@ -30,8 +30,8 @@ class SpokenData(StoredData):
     """Words in ``.wav`` files, heard through a cochlea of 700 channels.
 
     Sound is turned into spikes when a recording is first asked for, and kept in the cache under the cochlea's
-    settings; ``spikenet data prepare`` does so for all. The cochlea's random draws follow from the name of the file,
-    never from `seed`.
+    settings and the folder's path; ``spikenet data prepare`` does so for all. The cochlea's random
+    draws follow from the name of the file, never from `seed`.
 
     Args:
         root: folder with the published files.
@@ -56,7 +56,7 @@ class SpokenData(StoredData):
     def heard(self, root: Path, names: Sequence[str], labels: ArrayLike) -> Recordings:
         """The recordings of sound files, by name below the root."""
         cochlea = self.cochlea or Cochlea()
-        settings = hashlib.sha256(repr(cochlea).encode()).hexdigest()[:16]
+        settings = hashlib.sha256(repr(cochlea).encode() + os.fsencode(root.resolve())).hexdigest()[:16]
         folder = cache_dir() / f"{self.about.title.lower().replace(' ', '-')}-{settings}"
         return _Pooled(CachedRecordings(_Sounds(root, names, labels, cochlea), names, folder), self.pool)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -111,7 +113,8 @@ class _Trials(Recordings):
 
 def _kept(trials: _Trials) -> CachedRecordings:
     names = [f"{trial}/{start}-{end}" for trial, (start, end) in zip(trials.trials, trials.windows, strict=True)]
-    return CachedRecordings(trials, names, cache_dir() / "dvs-gesture")
+    place = hashlib.sha256(os.fsencode(trials.folder.resolve())).hexdigest()[:16]
+    return CachedRecordings(trials, names, cache_dir() / f"dvs-gesture-{place}")
 
 
 def _user(trial: str, trials: Path) -> int:

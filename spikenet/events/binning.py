@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import index
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from spikenet.errors import ArgumentError
+from spikenet.errors import ArgumentError, ShapeError
 from spikenet.events.stream import EventStream, Sensor
 from spikenet.events.tensor import EventTensor
 from spikenet.kernels.backends import forced
 from spikenet.kernels.events.binning import count, stack
 
 _BIN_ROWS = 240  # a row of this number is a marker
+_MOST_ADDRESSES = torch.iinfo(torch.int32).max
+_MOST_STEPS = 1 << 28  # where nobody has asked for so many: 2 GiB of row starts
 
 
 class Counted(NamedTuple):
@@ -34,17 +37,25 @@ class TimeGrid:
         steps: number of steps; none means up to the last event of each recording, which sets its length.
         origin_us: the time at which step 0 begins.
 
-    Errors: ArgumentError for a step of no length and for a negative number of steps.
+    Errors: ArgumentError for a step of no length, for a negative number of steps and for numbers that are not whole.
     """
 
     def __init__(self, dt_us: int, steps: int | None = None, origin_us: int = 0) -> None:
         _check_positive("dt_us", dt_us)
-        if steps is not None and steps < 0:
+        if steps is not None and _whole("steps", steps) < 0:
             raise ArgumentError(f"steps wants 0 or more, received {steps}")
-        self.dt_us, self.steps, self.origin_us = dt_us, steps, origin_us
+        self.dt_us, self.steps, self.origin_us = dt_us, steps, _whole("origin_us", origin_us)
 
     def count(self, stream: EventStream) -> Counted:
-        """Count the events of a recording by step and address."""
+        """Count the events of a recording by step and address.
+
+        Errors: ShapeError for a sensor of more addresses than an `EventTensor` has, ArgumentError where the last event
+        asks for too many steps.
+        """
+        if stream.sensor.size > _MOST_ADDRESSES:
+            raise ShapeError(
+                f"a sensor wants at most {_MOST_ADDRESSES} addresses to be binned, received {stream.sensor}"
+            )
         steps = self._filled(stream.t) if self.steps is None else self.steps
         columns = (stream.t, stream.x, stream.y, stream.p)
         return Counted(*count(*columns, self.dt_us, self.origin_us, steps, stream.sensor), stream.sensor)
@@ -74,7 +85,13 @@ class TimeGrid:
 
     def _filled(self, t: Tensor) -> int:
         """Steps from 0 to the last event."""
-        return max((int(t.max()) - self.origin_us) // self.dt_us + 1, 0) if len(t) else 0
+        steps = max((int(t.max()) - self.origin_us) // self.dt_us + 1, 0) if len(t) else 0
+        if steps > _MOST_STEPS:
+            raise ArgumentError(
+                f"the last event, at {int(t.max())} us, asks for {steps} steps of {self.dt_us} us after origin_us="
+                f"{self.origin_us}; origin_us={int(t.min())}, the first event's time, or a number of steps would do"
+            )
+        return steps
 
 
 def bin_by_time(
@@ -93,6 +110,9 @@ def bin_by_time(
 
     Returns:
         Counts, shape ``(T, B, *sensor.shape)``.
+
+    Errors: ArgumentError for numbers that cannot work, for no streams and for several sensors; ShapeError for a sensor
+    of more addresses than an `EventTensor` has.
     """
     grid = TimeGrid(dt_us, steps, origin_us)
     batch = [streams] if isinstance(streams, EventStream) else streams
@@ -116,5 +136,12 @@ def bin_by_count(stream: EventStream, events_per_step: int, steps: int | None = 
 
 
 def _check_positive(name: str, value: int) -> None:
-    if value < 1:
+    if _whole(name, value) < 1:
         raise ArgumentError(f"{name} wants 1 or more, received {value}")
+
+
+def _whole(name: str, value: int) -> int:
+    try:
+        return index(value)
+    except TypeError:
+        raise ArgumentError(f"{name} wants a whole number, received {value!r}") from None

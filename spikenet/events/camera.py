@@ -16,6 +16,7 @@ from spikenet.events.stream import EventStream, Sensor
 _UNITS = 1_000_000  # a log intensity of 1 in whole units
 _SLACK = 10  # units by which a level may be missed: intensities and thresholds are rounded numbers
 SMALLEST = 0.01  # a drawn threshold is never below this (ESIM, v2e)
+LARGEST = 1e6  # far above every log intensity, and a whole number of units
 
 
 @dataclass(eq=False)
@@ -130,10 +131,12 @@ class EventCamera(Camera):
     eps: float = 1e-3
 
     def __post_init__(self) -> None:
-        if min(self.theta_on, self.theta_off) < SMALLEST or self.sigma < 0 or self.refractory_us < 0 or self.eps <= 0:
+        thresholds = all(SMALLEST <= theta <= LARGEST for theta in (self.theta_on, self.theta_off))
+        spread = all(0 <= value < np.inf for value in (self.sigma, self.refractory_us))
+        if not (thresholds and spread and 0 < self.eps < np.inf):
             raise ArgumentError(
-                f"an event camera wants thresholds of {SMALLEST} or more, sigma and refractory_us of 0 or more "
-                f"and eps above 0, received {self}"
+                f"an event camera wants thresholds of {SMALLEST} to {LARGEST:g}, sigma and refractory_us of 0 or more "
+                f"and eps above 0, all finite, received {self}"
             )
 
     def _start(self, frame: np.ndarray, time_us: int, draws: np.random.Generator) -> dict[str, np.ndarray]:
@@ -160,7 +163,7 @@ class EventCamera(Camera):
     def _thresholds(self, shape: tuple[int, ...], draws: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """ON and OFF thresholds of each pixel and interval; one draw serves both, for a pixel only uses one of them."""
         noise = self.sigma * draws.standard_normal(shape) if self.sigma else np.zeros(shape)
-        rise, fall = (_whole(np.maximum(c + noise, SMALLEST)) for c in (self.theta_on, self.theta_off))
+        rise, fall = (_whole(np.clip(c + noise, SMALLEST, LARGEST)) for c in (self.theta_on, self.theta_off))
         return rise, fall
 
 
@@ -169,9 +172,9 @@ def _whole(log_intensity: np.ndarray) -> np.ndarray:
 
 
 def _check_video(frames: np.ndarray, times_us: np.ndarray) -> None:
-    if frames.ndim != 3 or times_us.shape != frames.shape[:1] or not len(frames):
+    if frames.ndim != 3 or times_us.shape != frames.shape[:1] or not frames.size:
         raise ShapeError(
-            f"an event camera wants frames [N, H, W] and times [N] with N of 1 or more, "
+            f"an event camera wants frames [N, H, W] and times [N] with N, H and W of 1 or more, "
             f"received {frames.shape} and {times_us.shape}"
         )
     if not (np.isfinite(frames) & (frames >= 0)).all():

@@ -194,7 +194,8 @@ class Cochlea:
 
     Args:
         channels: places along the membrane.
-        level: root mean square of the recording before the window. Silence stays silent.
+        level: root mean square of the recording before the window. Silence is not scaled; in it fibres, and now and
+            then a cell, fire at their own rate.
         membrane: the basilar membrane.
         hair_cell: the hair cell at each place.
         bushy_cell: nerve fibres and bushy cell at each place.

@@ -22,7 +22,8 @@ def poisson(rates: Tensor, steps: int, generator: torch.Generator | None = None)
         0 and 1 in the dtype of ``rates``, ``[T, B, ...]``.
     """
     _check_unit("rates", rates, steps)
-    draws = torch.rand(steps, *rates.shape, generator=generator, dtype=rates.dtype, device=rates.device)
+    fine = torch.promote_types(rates.dtype, torch.float32)  # half draws are too coarse for small rates
+    draws = torch.rand(steps, *rates.shape, generator=generator, dtype=fine, device=rates.device)
     return (draws < rates).to(rates.dtype)
 
 

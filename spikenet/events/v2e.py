@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from spikenet.errors import ArgumentError
-from spikenet.events.camera import SMALLEST, Camera, CameraState
+from spikenet.events.camera import LARGEST, SMALLEST, Camera, CameraState
 
 _KNEE = 20  # digital numbers: linear below, logarithmic above
 _BRIGHTEST = 255
@@ -66,9 +66,11 @@ class V2ECamera(Camera):
 
     def __post_init__(self) -> None:
         rates = (self.sigma, self.cutoff_hz, self.leak_hz, self.shot_hz, self.leak_jitter, self.leak_spread)
-        if min(self.theta_on, self.theta_off) < SMALLEST or min(*rates, self.refractory_us) < 0:
+        thresholds = all(SMALLEST <= theta <= LARGEST for theta in (self.theta_on, self.theta_off))
+        if not (thresholds and all(0 <= value < math.inf for value in (*rates, self.refractory_us))):
             raise ArgumentError(
-                f"an event camera wants thresholds of {SMALLEST} or more and all else 0 or more, received {self}"
+                f"an event camera wants thresholds of {SMALLEST} to {LARGEST:g} and all else finite and 0 or more, "
+                f"received {self}"
             )
 
     def _start(self, frame: np.ndarray, time_us: int, draws: np.random.Generator) -> dict[str, np.ndarray]:

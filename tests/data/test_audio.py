@@ -97,6 +97,15 @@ def test_every_sound_is_heard_once_for_each_setting(tmp_path):
     assert [FSDD(root, cochlea=Ear()).raw("val")[k][0].t.tolist() for k in range(10)] == before
 
 
+def test_folders_with_the_same_names_do_not_share_a_cache(tmp_path):
+    first, second = (digits(tmp_path / name, [0, 10, 45]) for name in ("first", "second"))
+    for path in second.rglob("*.wav"):
+        sound(path, [9] * 99)
+    streams = [FSDD(root, cochlea=Ear()).raw("val")[0][0] for root in (first, second)]
+    assert len(HEARD) == 2
+    assert streams[0].t.tolist() != streams[1].t.tolist()
+
+
 def commands(root):
     for word in ("backward", "zero"):
         for speaker in "abcd":

@@ -245,6 +245,14 @@ def test_dvs_gesture(tmp_path):
     assert streams[2] == [(0, 9, 100, 1)]
 
 
+def test_trials_of_the_same_name_do_not_share_a_cache(tmp_path):
+    first, second = (gestures(tmp_path / name) for name in ("first", "second"))
+    everything(DVSGesture(first))
+    for trial in second.glob("*.aedat"):
+        put(trial, aedat3([(1000 * k, 7, 7, 0) for k in range(20)]))
+    assert rows(DVSGesture(second).raw("test")[0][0]) == [(0, 7, 7, 0), (1000, 7, 7, 0), (2000, 7, 7, 0)]
+
+
 def test_gestures_are_cut_once_and_kept(tmp_path):
     first = DVSGesture(gestures(tmp_path / "data"))
     first.prepare()

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spikenet.errors import ArgumentError
+from spikenet.errors import ArgumentError, ShapeError
 from spikenet.events import EventStream, EventTensor, Sensor, bin_by_count, bin_by_time
 from spikenet.events.binning import TimeGrid
 from spikenet.kernels.backends import use_backend
@@ -152,3 +152,23 @@ def test_impossible_grids_are_refused():
         bin_by_time(stream, 1, -1)
     with pytest.raises(ArgumentError, match="events_per_step wants 1 or more"):
         bin_by_count(stream, 0)
+
+
+def test_a_sensor_of_too_many_addresses_is_refused():
+    corner = EventStream.from_numpy([0], [65535], [65535], sensor=Sensor(65536, 65536))
+    with use_backend("reference"), pytest.raises(ShapeError, match="at most 2147483647 addresses"):
+        bin_by_time(corner, 10)
+
+
+def test_a_clock_that_began_long_ago_wants_an_origin():
+    begin = 1_600_000_000_000_000  # microseconds since 1970, as cameras stamp
+    stream = EventStream.from_numpy([begin, begin + 1500], [0, 1], sensor=Sensor(4))
+    with pytest.raises(ArgumentError, match=f"origin_us={begin}"):
+        bin_by_time(stream, 1000)
+    assert bin_by_time(stream, 1000, origin_us=begin).to_dense().nonzero().tolist() == [[0, 0, 0], [1, 0, 1]]
+
+
+@pytest.mark.parametrize("values", [{"dt_us": 1e3}, {"dt_us": 10, "steps": 2.0}, {"dt_us": 10, "origin_us": 0.5}])
+def test_numbers_of_a_grid_are_whole(values):
+    with pytest.raises(ArgumentError, match="wants a whole number"):
+        TimeGrid(**values)

@@ -164,7 +164,8 @@ def test_one_frame_is_no_change():
     [
         (torch.rand(2, 3), torch.arange(2), ShapeError, r"frames \[N, H, W\]"),
         (torch.rand(2, 3, 3), torch.arange(3), ShapeError, "times"),
-        (torch.rand(0, 3, 3), torch.arange(0), ShapeError, "N of 1 or more"),
+        (torch.rand(0, 3, 3), torch.arange(0), ShapeError, "1 or more"),
+        (torch.rand(2, 0, 3), torch.arange(2), ShapeError, "1 or more"),
         (-torch.rand(2, 3, 3), torch.arange(2), ArgumentError, "negative"),
         (torch.full((2, 3, 3), float("nan")), torch.arange(2), ArgumentError, "NaN"),
         (torch.rand(2, 3, 3), torch.tensor([5, 5]), ArgumentError, "ascend strictly"),
@@ -176,7 +177,13 @@ def test_impossible_videos_are_refused(frames, times, error, message):
         EventCamera()(frames, times)
 
 
-@pytest.mark.parametrize("values", [{"theta_on": 0.0}, {"sigma": -1.0}, {"refractory_us": -1}, {"eps": 0.0}])
+@pytest.mark.parametrize(
+    "values",
+    [
+        *({"theta_on": 0.0}, {"sigma": -1.0}, {"refractory_us": -1}, {"eps": 0.0}),
+        *({name: value} for name in ("theta_off", "sigma", "eps") for value in (math.inf, math.nan)),
+    ],
+)
 def test_impossible_cameras_are_refused(values):
     with pytest.raises(ArgumentError, match="an event camera wants"):
         EventCamera(**values)

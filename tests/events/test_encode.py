@@ -24,6 +24,13 @@ def test_poisson_counts_are_binomial():
         assert binomtest(count, steps, rate).pvalue > 1e-4
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_poisson_keeps_small_rates_in_half_precision(dtype):
+    rates = torch.full((1, 1000), 2**-10, dtype=dtype)
+    count = int(poisson(rates, 200, torch.Generator().manual_seed(1)).double().sum())
+    assert binomtest(count, 200_000, 2**-10).pvalue > 1e-4
+
+
 def test_poisson_follows_its_generator():
     rates = torch.full((3, 4), 0.5, dtype=torch.float64)
     first, second = (poisson(rates, 6, torch.Generator().manual_seed(7)) for _ in range(2))

@@ -241,7 +241,13 @@ def test_impossible_videos_are_refused():
         camera.run(torch.zeros(1, 3, 3), torch.tensor([9000]), state)
 
 
-@pytest.mark.parametrize("values", [{"theta_on": 0.0}, {"sigma": -1.0}, {"leak_hz": -1.0}, {"refractory_us": -1}])
+@pytest.mark.parametrize(
+    "values",
+    [
+        *({"theta_on": 0.0}, {"sigma": -1.0}, {"leak_hz": -1.0}, {"refractory_us": -1}),
+        *({name: value} for name in ("theta_off", "leak_hz") for value in (math.inf, math.nan)),
+    ],
+)
 def test_impossible_cameras_are_refused(values):
     with pytest.raises(ArgumentError, match="an event camera wants"):
         V2ECamera(**values)

@@ -97,7 +97,7 @@ def write(stream: EventStream, path: str | Path, *, format: str | None = None) -
         format: a name of `FORMATS`; none goes by the extension, where that belongs to one format alone.
 
     Errors: ArgumentError for an extension that names no format or several, and for a stream that the format cannot
-    hold; UnknownNameError for a format's name.
+    hold; UnknownNameError for a format's name; OSError where the place cannot be written.
     """
     path = Path(path)
     chosen = _by_extension(path) if format is None else _named(format)

@@ -114,13 +114,17 @@ def _places(path: Path) -> dict[str, tuple[int, np.dtype]]:
 
 
 def _write(stream: EventStream, path: Path) -> None:
+    from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
     narrow = np.uint16 if max(stream.sensor[:2]) <= _NARROW else np.int32
     x, y = (column.numpy().astype(narrow) for column in (stream.x, stream.y))
     arrays = {"t": stream.t.numpy(), "x": x, "y": y, "p": stream.p.numpy()}
     arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    save_file(arrays, path, metadata=_metadata("stream", sensor=list(stream.sensor)))
+    try:
+        save_file(arrays, path, metadata=_metadata("stream", sensor=list(stream.sensor)))
+    except SafetensorError as error:
+        raise OSError(f"{path} cannot be written: {error}") from error
 
 
 def _metadata(kind: str, **content: Any) -> dict[str, str]:

@@ -237,3 +237,10 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
     with pytest.raises(ArgumentError):
         write(EventStream.from_numpy([-1], [0], sensor=Sensor(128, 128, 2)), path)
     assert [(each.name, each.read_bytes()) for each in tmp_path.iterdir()] == [("a.npy", b"old")]
+
+
+@pytest.mark.parametrize("format", ["spikenet", "npz", "text", "bin"])
+def test_a_place_that_cannot_be_written_is_an_os_error(tmp_path, format):
+    stream = EventStream.from_numpy([1], [0], sensor=Sensor(8, 8, 2))
+    with pytest.raises(OSError, match="No such file or directory"):
+        write(stream, tmp_path / "nowhere" / "a", format=format)
