@@ -46,6 +46,11 @@ def blank(count: int) -> Columns:
     return Columns(*(buffers.empty((count,), kind).numpy() for kind in kinds))
 
 
+def cut(columns: Columns, count: int) -> Columns:
+    """The first events; all of them are what came in."""
+    return columns if count == len(columns.t) else Columns(*(column[:count] for column in columns))
+
+
 class Losses:
     """What a pass over a file left out, by reason.
 

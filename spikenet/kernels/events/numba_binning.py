@@ -81,8 +81,8 @@ def _laid(rows: np.ndarray, parts: Sequence[_Part]) -> tuple[Tensor, Tensor, Ten
     indptr = np.zeros(rows.size + 1, np.int64)
     np.cumsum(rows, out=indptr[1:])
     indices, values = np.empty(indptr[-1], np.int32), np.empty(indptr[-1], np.float32)
-    for start, stop, *entries in parts:
-        _place(*entries, start, stop, rows.shape[1], indptr, indices, values)
+    for start, stop, addresses, counts in parts:
+        _place(addresses, counts, start, stop, rows.shape[1], indptr, indices, values)
     return _tensors((indptr, indices, values))
 
 
