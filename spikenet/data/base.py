@@ -113,7 +113,8 @@ class BatchedDataset(Dataset[Batch]):
             events = recordings.batch(indices, self.grid)
         return events, torch.from_numpy(recordings.labels[indices])
 
-    def collate(self, batch: Batch) -> Batch:
+    @staticmethod
+    def collate(batch: Any) -> Any:
         """A batch as it is: the loaders' ``collate_fn``."""
         return batch
 

@@ -59,8 +59,10 @@ def split_events(
     to: int,
     top: np.ndarray,
 ) -> None:
-    """Write ``count`` events that begin at ``packet[place]`` to the columns, from row ``to`` on; ``top``, int64 ``[3]``,
-    keeps the largest column, row and polarity, a negative one as the large number that its bits are without a sign."""
+    """Write ``count`` events that begin at ``packet[place]`` to the columns, from row ``to`` on.
+
+    ``top``, int64 ``[3]``, keeps the largest column, row and polarity, a negative one as its bits without a sign.
+    """
     top_x, top_y, top_p = top[0], top[1], top[2]
     for k in range(count):
         i = place + EVENT * k

@@ -179,7 +179,7 @@ def _table(size: int) -> np.ndarray:
 def _flush(counts: np.ndarray, indices: np.ndarray, values: np.ndarray, found: int) -> int:
     """Write the addresses that were counted, ascending, and their counts from number ``found`` on, and clear them."""
     for first in range(0, len(counts), 64):
-        left = occupied(counts, first)
+        left: Any = occupied(counts, first)
         while left:
             a = np.uint64(first) | np.uint64(_lowest(left))
             left &= left - _ONE

@@ -23,9 +23,7 @@ _NONE, _ONE = cast(int, np.uint64(0)), cast(int, np.uint64(1))
 
 
 @numba.njit(cache=True)
-def decode_bin(
-    records: np.ndarray, shift: int, t: np.ndarray, x: np.ndarray, y: np.ndarray, p: np.ndarray
-) -> Decoded:
+def decode_bin(records: np.ndarray, shift: int, t: np.ndarray, x: np.ndarray, y: np.ndarray, p: np.ndarray) -> Decoded:
     """5 bytes: column, row, polarity and time; a row of 240 marks an overflow of 8192 us."""
     count, top_x, top_y, top_p = _NONE, 0, 0, 0
     for i in range(0, len(records) - 4, 5):
@@ -43,9 +41,7 @@ def decode_bin(
 
 
 @numba.njit(cache=True)
-def decode_bs1(
-    records: np.ndarray, shift: int, t: np.ndarray, x: np.ndarray, y: np.ndarray, p: np.ndarray
-) -> Decoded:
+def decode_bs1(records: np.ndarray, shift: int, t: np.ndarray, x: np.ndarray, y: np.ndarray, p: np.ndarray) -> Decoded:
     """5 bytes: column (2), polarity and time."""
     count, top_x, top_p = len(records) // 5, 0, 0
     for k in range(count):
@@ -59,9 +55,7 @@ def decode_bs1(
 
 
 @numba.njit(cache=True)
-def decode_bs3(
-    records: np.ndarray, shift: int, t: np.ndarray, x: np.ndarray, y: np.ndarray, p: np.ndarray
-) -> Decoded:
+def decode_bs3(records: np.ndarray, shift: int, t: np.ndarray, x: np.ndarray, y: np.ndarray, p: np.ndarray) -> Decoded:
     """7 bytes: column and row of 12 bits each, polarity (a byte), time of 24 bits."""
     count, top_x, top_y, top_p = len(records) // 7, 0, 0, 0
     for k in range(count):
