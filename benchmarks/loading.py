@@ -33,7 +33,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from spikenet.data import NMNIST, EpochSampler, EventDataset, read_spikes
-from spikenet.data.base import CountedDataset
+from spikenet.data.base import BatchedDataset
 from spikenet.data.spoken import JoinedSpikes
 from spikenet.events.binning import TimeGrid
 
@@ -101,8 +101,8 @@ def _compare(name: str, files: Path) -> int:
 
 def _ours(dataset: EventDataset, name: str, workers: int, shuffle: bool) -> DataLoader:
     sampler = EpochSampler(len(dataset), 0) if shuffle else None
-    counted = CountedDataset(dataset, TimeGrid(*GRIDS[name]))
-    return _loader(counted, workers, sampler=sampler, collate_fn=counted.batch)
+    batched = BatchedDataset(dataset, TimeGrid(*GRIDS[name]))
+    return _loader(batched, workers, sampler=sampler, collate_fn=batched.collate)
 
 
 def _ours_nmnist(files: Path, workers: int, shuffle: bool) -> Epoch:

@@ -25,7 +25,7 @@ from spikenet.events import (
     Sensor,
     TimeJitter,
 )
-from spikenet.events.binning import Counted, TimeGrid
+from spikenet.events.binning import TimeGrid
 
 Batch = tuple[EventTensor, Tensor]
 
@@ -89,8 +89,8 @@ class EventDataset(Dataset[tuple[EventStream, int]]):
         return stream, label
 
 
-class CountedDataset(Dataset[tuple[Counted, int]]):
-    """Recordings put on a time grid one by one, each while it lies in the processor's cache.
+class BatchedDataset(Dataset[Batch]):
+    """Whole batches of recordings on a time grid.
 
     Args:
         dataset: the recordings.
@@ -103,17 +103,20 @@ class CountedDataset(Dataset[tuple[Counted, int]]):
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, key: int | tuple[int, int]) -> tuple[Counted, int]:
+    def __getitems__(self, keys: Sequence[int | tuple[int, int]]) -> Batch:
+        """The recordings of a batch side by side and their labels: what a DataLoader asks for where it can."""
+        recordings = self.dataset.recordings
+        indices = np.array([key[1] if isinstance(key, tuple) else key for key in keys], np.int64)
         if self.dataset.augmentations:
-            stream, label = self.dataset[key]
-            return self.grid.count(stream), label
-        recordings, index = self.dataset.recordings, key[1] if isinstance(key, tuple) else key
-        return recordings.counted(index, self.grid), int(recordings.labels[index])
+            events = self.grid.batch([self.grid.count(self.dataset[key][0]) for key in keys])
+        else:
+            events = recordings.batch(indices, self.grid)
+        return events, torch.from_numpy(recordings.labels[indices])
 
-    def batch(self, samples: Sequence[tuple[Counted, int]]) -> Batch:
-        """Recordings side by side and their labels in a tensor: the loaders' ``collate_fn``."""
-        recordings, labels = zip(*samples, strict=True)
-        return self.grid.batch(recordings), torch.tensor(labels)
+    @staticmethod
+    def collate(batch: Any) -> Any:
+        """A batch as it is: the loaders' ``collate_fn``."""
+        return batch
 
 
 class EventDataModule(lightning.LightningDataModule):
@@ -229,14 +232,14 @@ class EventDataModule(lightning.LightningDataModule):
         return self._loader(EventDataset(self.parts.test))
 
     def _loader(self, dataset: EventDataset, sampler: EpochSampler | None = None) -> DataLoader[Any]:
-        counted = CountedDataset(dataset, TimeGrid(self.dt_us, self.steps))
+        batched = BatchedDataset(dataset, TimeGrid(self.dt_us, self.steps))
         return DataLoader(
-            counted,
+            batched,
             self.batch_size,
             sampler=sampler,
             num_workers=self.workers,
             persistent_workers=self.workers > 0,
-            collate_fn=counted.batch,
+            collate_fn=batched.collate,
             pin_memory=torch.cuda.is_available(),
             # Its own generator: otherwise a loader takes a number from torch's, at times that depend on the workers.
             generator=torch.Generator().manual_seed(self.seed),

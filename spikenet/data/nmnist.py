@@ -15,8 +15,8 @@ from spikenet.data.contents import Contents, FolderContents, ZipContents
 from spikenet.data.recordings import Recordings, Selection
 from spikenet.data.stored import StoredData
 from spikenet.errors import ArgumentError
-from spikenet.events import EventStream, Sensor
-from spikenet.events.binning import Counted, TimeGrid
+from spikenet.events import EventStream, EventTensor, Sensor
+from spikenet.events.binning import TimeGrid
 from spikenet.events.files.bin import decode_bin
 
 _SENSOR = Sensor(34, 34, 2)
@@ -88,10 +88,10 @@ class BinFiles(Recordings):
     def stream(self, index: int) -> EventStream:
         return decode_bin(self.contents.read(index), self.contents.where(index), _SENSOR)
 
-    def counted(self, index: int, grid: TimeGrid) -> Counted:
-        content = self.contents.read(index)
-        counted = grid.count_bin(content, _SENSOR)
-        return counted or grid.count(decode_bin(content, self.contents.where(index), _SENSOR))
+    def batch(self, indices: np.ndarray, grid: TimeGrid) -> EventTensor:
+        numbers = indices.tolist()
+        plain = grid.batch_bin(lambda k: self.contents.read(numbers[k]), len(numbers), _SENSOR)
+        return super().batch(indices, grid) if plain is None else plain
 
 
 def _part(root: Path, part: str) -> Recordings | None:

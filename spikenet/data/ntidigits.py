@@ -10,11 +10,10 @@ import numpy as np
 from spikenet.data.about import About
 from spikenet.data.recordings import Recordings
 from spikenet.data.stored import StoredData
-from spikenet.errors import FormatError
 from spikenet.events import EventStream, Sensor, read
+from spikenet.events.files.hdf5 import open_hdf5
 
 _FILES = ("n-tidigits.hdf5", "n-tidigits18.hdf5")
-_BROKEN = (OSError, KeyError, RuntimeError, TypeError, ValueError)
 
 
 class NTIDIGITS(StoredData):
@@ -67,10 +66,5 @@ class _SingleDigits(Recordings):
 
 
 def _names(path: Path) -> dict[str, list[str]]:
-    import h5py
-
-    try:
-        with h5py.File(path, "r") as file:
-            return {part: file[f"{part}_labels"].asstr()[:].tolist() for part in ("train", "test")}
-    except _BROKEN as error:
-        raise FormatError(path, None, f"lacks readable train_labels and test_labels: {error}") from error
+    with open_hdf5(path) as file:
+        return {part: file.strings(f"{part}_labels") for part in ("train", "test")}

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from spikenet.errors import ArgumentError, DataError, FormatError
-from spikenet.events import EventStream, Sensor, read, write
-from spikenet.events.binning import Counted, TimeGrid
+from spikenet.events import EventStream, EventTensor, Sensor, read, write
+from spikenet.events.binning import TimeGrid
 from spikenet.events.files.bin import decode_bin
 
 _TEST_SEED, _VALIDATION_SEED = 1, 2
@@ -34,9 +34,9 @@ class Recordings(ABC):
     def stream(self, index: int) -> EventStream:
         """Decode one recording, ``0 <= index < len(self)``."""
 
-    def counted(self, index: int, grid: TimeGrid) -> Counted:
-        """One recording on a time grid; for formats that can be counted without making a stream."""
-        return grid.count(self.stream(index))
+    def batch(self, indices: np.ndarray, grid: TimeGrid) -> EventTensor:
+        """Some recordings on a time grid, side by side; each is counted while it lies in the processor's cache."""
+        return grid.batch([grid.count(self.stream(index)) for index in indices.tolist()])
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -57,8 +57,8 @@ class Selection(Recordings):
     def stream(self, index: int) -> EventStream:
         return self.recordings.stream(int(self.chosen[index]))
 
-    def counted(self, index: int, grid: TimeGrid) -> Counted:
-        return self.recordings.counted(int(self.chosen[index]), grid)
+    def batch(self, indices: np.ndarray, grid: TimeGrid) -> EventTensor:
+        return self.recordings.batch(self.chosen[indices], grid)
 
 
 class BinRecordings(Recordings):

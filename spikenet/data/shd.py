@@ -15,7 +15,7 @@ from spikenet.data.spoken import JoinedSpikes, Spoken, StoredSpikes
 from spikenet.data.stored import StoredData, download
 from spikenet.errors import ArgumentError, DataError, FormatError
 from spikenet.events import Sensor
-from spikenet.events.files.shd import read_spikes
+from spikenet.events.files.shd import StoredSpikeFile, read_spikes
 
 _CHANNELS = 700
 _CITATION = "Cramer, Stradmann, Schemmel, Zenke, IEEE TNNLS 33, 2022"
@@ -179,7 +179,9 @@ class SSC(SHD):
 
     def recordings(self, path: Path) -> Spoken:
         """The recordings of one file."""
-        return super().recordings(path) if path.suffix == ".gz" else StoredSpikes(path, _CHANNELS, self.pool)
+        if path.suffix == ".gz":
+            return super().recordings(path)
+        return StoredSpikes(StoredSpikeFile(path, _CHANNELS), self.pool)
 
 
 def _check_classes(path: Path, found: Sequence[str], train: Sequence[str]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from operator import index
 from typing import NamedTuple
 
@@ -60,19 +60,6 @@ class TimeGrid:
         columns = (stream.t, stream.x, stream.y, stream.p)
         return Counted(*count(*columns, self.dt_us, self.origin_us, steps, stream.sensor), stream.sensor)
 
-    def count_bin(self, content: bytes, sensor: Sensor) -> Counted | None:
-        """Count the records of a plain ``.bin`` file in memory, several times faster than through a stream.
-
-        None for a file that is damaged, holds markers or steps back in time, for a sensor with rows that stand for
-        markers, and on a grid without a number of steps: those take the way through a stream.
-        """
-        from spikenet.kernels.events.numba_binning import count_bin
-
-        if self.steps is None or sensor.height > _BIN_ROWS or forced() == "reference":
-            return None
-        counted = count_bin(content, self.dt_us, self.origin_us, self.steps, sensor)
-        return counted and Counted(*counted, sensor)
-
     def batch(self, recordings: Sequence[Counted]) -> EventTensor:
         """Lay recordings of one sensor side by side. Errors: ArgumentError for none, or for several sensors."""
         sensors = {recording.sensor for recording in recordings}
@@ -82,6 +69,24 @@ class TimeGrid:
         steps = int(lengths.max())
         stacked = stack([recording[:3] for recording in recordings], steps)
         return EventTensor._trusted(*stacked, (steps, len(recordings), *sensors.pop().shape), lengths)
+
+    def batch_bin(self, read: Callable[[int], bytes], batch: int, sensor: Sensor) -> EventTensor | None:
+        """``batch`` plain ``.bin`` files side by side, several times faster than through streams.
+
+        None where one is damaged, holds markers or steps back in time, for a sensor with rows that stand for markers,
+        and on a grid without a number of steps: those take the way through streams.
+
+        Args:
+            read: the bytes of one of the files, by number; several threads call it.
+            batch: how many there are.
+            sensor: every event lies on it.
+        """
+        from spikenet.kernels.events.numba_binning import batch_bin
+
+        if self.steps is None or sensor.height > _BIN_ROWS or forced() == "reference":
+            return None
+        laid = batch_bin(read, batch, self.dt_us, self.origin_us, self.steps, sensor)
+        return laid and EventTensor._trusted(*laid, (self.steps, batch, *sensor.shape))
 
     def _filled(self, t: Tensor) -> int:
         """Steps from 0 to the last event."""

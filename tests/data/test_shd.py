@@ -12,6 +12,7 @@ import pytest
 from spikenet.data import SHD, SSC, read_spikes
 from spikenet.data.spoken import JoinedSpikes, StoredSpikes
 from spikenet.errors import ArgumentError, DataError, FormatError
+from spikenet.events.files.shd import StoredSpikeFile
 
 
 def half_in_microseconds(value):
@@ -86,7 +87,7 @@ def test_official_files_under_a_root(write_spikes, tmp_path):
 
 def test_recordings_left_in_their_file_are_those_in_memory(write_spikes):
     path = write_spikes("a.h5")
-    stored, joined = StoredSpikes(path, 700, 5), JoinedSpikes(read_spikes(path), 700, 5)
+    stored, joined = StoredSpikes(StoredSpikeFile(path), 5), JoinedSpikes(read_spikes(path), 700, 5)
     assert (stored.classes, stored.sensor) == (joined.classes, joined.sensor)
     assert np.array_equal(stored.speakers, joined.speakers)
     for (one, label), (two, same) in zip(pickle.loads(pickle.dumps(stored)), joined, strict=True):
@@ -97,21 +98,21 @@ def test_recordings_left_in_their_file_are_those_in_memory(write_spikes):
 
 def test_broken_recordings_left_in_their_file(tmp_path, write_spikes):
     late = write_spikes("late.h5", times=[np.array([np.inf])] * 20, units=[np.array([1], np.uint16)] * 20)
-    with pytest.raises(FormatError, match=r"late.h5 at offset 3: recording 3 wants"):
-        StoredSpikes(late, 700, 1).stream(3)
+    with pytest.raises(FormatError, match=r"late.h5 at offset 3: a time wants seconds .* inf in recording 3"):
+        StoredSpikeFile(late).read(3)
     high = write_spikes("high.h5", times=[np.array([0.5])] * 20, units=[np.array([700], np.uint16)] * 20)
-    with pytest.raises(FormatError, match="units, from 0 to 699"):
-        StoredSpikes(high, 700, 1).stream(0)
-    with pytest.raises(FormatError, match=r"lacks the data sets \['spikes/times', 'spikes/units'\]"):
-        StoredSpikes(write_spikes("none.h5", times=None, units=None), 700, 1)
+    with pytest.raises(FormatError, match="a unit wants 0 to 699, received 700 in recording 0"):
+        StoredSpikeFile(high).read(0)
+    with pytest.raises(FormatError, match=r"lacks the data set spikes/times; it holds \['extra', 'labels'\]"):
+        StoredSpikeFile(write_spikes("none.h5", times=None, units=None))
     with pytest.raises(FormatError, match="want one length"):
-        StoredSpikes(write_spikes("odd.h5", labels=np.arange(7)), 700, 1)
+        StoredSpikeFile(write_spikes("odd.h5", labels=np.arange(7)))
     with pytest.raises(DataError, match="is no file"):
-        StoredSpikes(tmp_path / "gone.h5", 700, 1)
+        StoredSpikeFile(tmp_path / "gone.h5")
     cut = tmp_path / "cut.h5"
     cut.write_bytes(high.read_bytes()[:-300])
     with pytest.raises(FormatError, match="not a readable HDF5 file"):
-        StoredSpikes(cut, 700, 1)
+        StoredSpikeFile(cut)
 
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create 2 worker processes")

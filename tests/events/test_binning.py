@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spikenet.errors import ArgumentError, ShapeError
+from spikenet.errors import ArgumentError, DataError, ShapeError
 from spikenet.events import EventStream, EventTensor, Sensor, bin_by_count, bin_by_time
 from spikenet.events.binning import TimeGrid
 from spikenet.kernels.backends import use_backend
@@ -93,24 +93,53 @@ def records(events):
     return b"".join(struct.pack(">BBBH", x, y, p << 7 | t >> 16, t & 0xFFFF) for t, x, y, p in events)
 
 
-@given(streams(), st.integers(1, 60), st.integers(0, 6), st.integers(-20, 20))
-def test_plain_records_are_counted_as_their_stream(stream, dt_us, steps, origin_us):
-    kept = stream.slice(0, 1000).sorted()
-    rows = list(zip(*(column.tolist() for column in (kept.t, kept.x, kept.y, kept.p)), strict=True))
-    grid = TimeGrid(dt_us, steps, origin_us)
-    for one, two in zip(grid.count_bin(records(rows), SENSOR), grid.count(kept), strict=True):
-        assert torch.equal(one, two) if isinstance(one, torch.Tensor) else one == two
+def rows_of(stream):
+    return list(zip(*(column.tolist() for column in (stream.t, stream.x, stream.y, stream.p)), strict=True))
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@given(
+    st.lists(streams(), min_size=1, max_size=6),
+    *(st.integers(low, high) for low, high in ((1, 60), (0, 6), (-20, 20), (1, 9))),
+)
+def test_plain_records_are_counted_as_their_streams(threads, batch, dt_us, steps, origin_us, times):
+    kept = [stream.slice(0, 1000).sorted() for stream in batch] * times
+    files, grid = [records(rows_of(stream)) for stream in kept], TimeGrid(dt_us, steps, origin_us)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads)
+        fast = grid.batch_bin(files.__getitem__, len(files), SENSOR)
+    finally:
+        torch.set_num_threads(before)
+    plain = grid.batch([grid.count(stream) for stream in kept])
+    assert fast.shape == plain.shape
+    for field in ("indptr", "indices", "values", "lengths"):
+        assert torch.equal(getattr(fast, field), getattr(plain, field))
+        assert getattr(fast, field).dtype == getattr(plain, field).dtype
 
 
 def test_records_that_are_not_plain_are_left_to_the_stream():
     grid, plain = TimeGrid(10, 9), [(5, 1, 1, 0), (25, 2, 2, 1)]
-    assert grid.count_bin(records(plain), SENSOR).rows.tolist() == [1, 0, 1, 0, 0, 0, 0, 0, 0]
-    assert grid.count_bin(records(plain)[:-1], SENSOR) is None
+
+    def counted(rows, grid=grid, sensor=SENSOR, cut=None):
+        files = [records(plain), records(rows)[:cut], records(plain)] * 20
+        return grid.batch_bin(files.__getitem__, len(files), sensor)
+
+    assert counted(plain).indptr[::60].tolist() == [0, 60, 60, *[120] * 7]
+    assert counted(plain, cut=-1) is None
     for event in ((30, 4, 0, 0), (30, 0, 3, 0), (30, 0, 240, 0), (9, 0, 0, 0)):
-        assert grid.count_bin(records([*plain, event]), SENSOR) is None
-    assert grid.count_bin(records([(30, 0, 0, 1)]), Sensor(4, 3, 1)) is None
-    assert TimeGrid(10).count_bin(records(plain), SENSOR) is None
-    assert grid.count_bin(records(plain), Sensor(4, 241, 2)) is None
+        assert counted([*plain, event]) is None
+    assert counted([(30, 0, 0, 1)], sensor=Sensor(4, 3, 1)) is None
+    assert counted(plain, grid=TimeGrid(10)) is None
+    assert counted(plain, sensor=Sensor(4, 241, 2)) is None
+
+
+def test_a_file_that_cannot_be_read_is_no_batch():
+    def broken(number):
+        raise DataError(f"file {number} is gone")
+
+    with pytest.raises(DataError, match="is gone"):
+        TimeGrid(10, 9).batch_bin(broken, 64, SENSOR)
 
 
 def test_columns_with_gaps_in_memory():

@@ -17,6 +17,7 @@ columns, iniVation's page takes 1 for ON; ``flip_p`` and ``flip_x`` change what 
 from __future__ import annotations
 
 import re
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -24,8 +25,8 @@ import numpy as np
 
 from spikenet.errors import ArgumentError, FormatError
 from spikenet.events.files._chips import CHIPS, chip, chip_of_size, sizes
-from spikenet.events.files._records import RecordSource
 from spikenet.events.files.recording import Format, Opening
+from spikenet.events.files.words import RecordDecoder, WordSource
 from spikenet.events.stream import EventStream
 
 _SPECIAL = "special event, frame or IMU sample"
@@ -42,7 +43,7 @@ def _recognises(path: Path, head: bytes) -> bool:
     return path.name.endswith(".aedat")
 
 
-def _open(opening: Opening) -> RecordSource:
+def _open(opening: Opening) -> WordSource:
     from spikenet.kernels.events import records
 
     with opening.path.open("rb") as file:
@@ -50,10 +51,11 @@ def _open(opening: Opening) -> RecordSource:
         start = file.tell()
     name = _chip(opening, header)
     if version == 1:
-        decode, record = records.decode_aedat1, 6
+        kernel, record = records.decode_aedat1, 6
     else:
-        decode, record = records.decode_dvs128 if name == "DVS128" else records.decode_davis, 8
-    return RecordSource(opening.path, opening.losses, start, record, decode, header, CHIPS[name], _SPECIAL)
+        kernel, record = records.decode_dvs128 if name == "DVS128" else records.decode_davis, 8
+    decoder = partial(RecordDecoder, opening.losses, kernel, record, _SPECIAL)
+    return WordSource(opening, header, start, CHIPS[name], np.uint8, record, decoder)
 
 
 def _header(path: Path, file: BinaryIO) -> tuple[int, dict[str, str]]:

@@ -20,8 +20,8 @@ import numpy as np
 
 from spikenet.errors import ArgumentError, FormatError
 from spikenet.events.files._chips import CHIPS, chip, chip_of_size, sizes
-from spikenet.events.files._records import cut, room
-from spikenet.events.files.recording import Columns, Format, Opening
+from spikenet.events.files.recording import Columns, Format, Opening, blank
+from spikenet.events.files.words import measured
 from spikenet.events.stream import EventStream, Sensor
 
 _MARK = b"#!AER-DAT3."
@@ -37,9 +37,9 @@ def _recognises(path: Path, head: bytes) -> bool:
 
 class _Source:
     def __init__(self, opening: Opening) -> None:
-        self._path, self._losses = opening.path, opening.losses
-        with self._path.open("rb") as file:
-            lines = _header(self._path, file)
+        self._opening, self._losses = opening, opening.losses
+        with opening.path.open("rb") as file:
+            lines = _header(opening.path, file)
             self._start = file.tell()
         parts = [line.lstrip("#!-").partition(": ") for line in lines]
         self.header: Mapping[str, str] = {key.strip(): value.strip() for key, colon, value in parts if colon}
@@ -50,24 +50,24 @@ class _Source:
         """See `Source`."""
         from spikenet.kernels.events import aedat3 as kernel
 
-        state = np.zeros(11, np.int64)
+        state = np.zeros(kernel.PLACES, np.int64)
         state[kernel.SOURCE] = -1
-        end = self._path.stat().st_size
-        place, rest = self._start, b""
-        with self._path.open("rb") as file:
-            file.seek(place)
-            while not (state[kernel.FAULT] and state[kernel.LEFT] == 0) and (block := file.read(size)):
-                data = rest + block
-                columns = room(len(data) // kernel.EVENT)
-                known = state[kernel.FAULT]
-                behind = end - place - len(data)
-                used, count = kernel.decode_packets(np.frombuffer(data, np.uint8), behind, state, *columns)
-                self._tally(state, place)
-                if state[kernel.FAULT] != known:
-                    self._refuse(state, place, end)
-                place, rest = place + used, data[used:]
-                yield cut(columns, count)
-        if rest and not state[kernel.FAULT]:
+        end = self._opening.size
+        place, rest = self._start, np.empty(0, np.uint8)
+        for block in self._opening.blocks(place, end, size):
+            data = np.concatenate([rest, block]) if len(rest) else block
+            columns = blank(len(data) // kernel.EVENT)
+            known = state[kernel.FAULT]
+            used, count = kernel.decode_packets(data, end - place - len(data), state, *columns)
+            self._tally(state, place)
+            if state[kernel.FAULT] != known:
+                self._refuse(state, place, end)
+            place, rest = place + used, data[used:].copy()
+            x, y, p = state[-3:].tolist()
+            yield measured(columns, count, (x, y, p))
+            if state[kernel.FAULT] and not state[kernel.LEFT]:
+                return
+        if len(rest) and not state[kernel.FAULT]:
             self._losses.refuse("byte left after the last packet", place, len(rest))
 
     def _tally(self, state: np.ndarray, place: int) -> None:

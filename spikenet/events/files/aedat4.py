@@ -21,8 +21,8 @@ import numpy as np
 
 from spikenet.errors import ArgumentError, FormatError
 from spikenet.events.files._packing import LZ4, ZSTD_HIGH, packed, unpacker
-from spikenet.events.files._records import cut, grown, room
-from spikenet.events.files.recording import Columns, Format, Losses, Opening
+from spikenet.events.files.recording import Columns, Format, Losses, Opening, blank
+from spikenet.events.files.words import measured
 from spikenet.events.stream import EventStream, Sensor
 
 _MARK = b"#!AER-DAT4.0\r\n"
@@ -70,11 +70,12 @@ class _Source:
     def pieces(self, size: int) -> Iterator[Columns]:
         """See `Source`. A packet is never cut, so a piece is as large as a packet at least."""
         number = self._number
-        columns, count, begin = room(0), 0, self._head.start
+        columns, count, begin = blank(0), 0, self._head.start
+        top = np.zeros(3, np.int64)
         for place, stream, content in self._packets():
             if place >= begin + size:
-                yield cut(columns, count)
-                columns, count, begin = room(0), 0, place
+                yield measured(columns, count, _three(top))
+                columns, count, begin = blank(0), 0, place
             packet, first, events = self._events(place, content)
             if number is None and events:
                 number = stream  # the file does not say which streams hold events: the first one that does
@@ -82,10 +83,10 @@ class _Source:
                 self._losses.skip("event of another stream", events)
                 continue
             guess = min(size, self._head.stop - begin) // _TYPICAL
-            columns = grown(columns, count, count + events, guess)
-            self._kernels.split_events(packet, first, events, *columns, count)
+            columns = _grown(columns, count, count + events, guess)
+            self._kernels.split_events(packet, first, events, *columns, count, top)
             count += events
-        yield cut(columns, count)
+        yield measured(columns, count, _three(top))
 
     def _packets(self) -> Iterator[tuple[int, int, bytes]]:
         """Place, stream and content of each packet that may hold events."""
@@ -118,6 +119,22 @@ class _Source:
             reason = fault or "it is no flatbuffer of events, or an offset or a length in it leads outside"
             self._losses.refuse(f"packet that cannot be read: {reason}", place)
         return packet, first, events
+
+
+def _three(top: np.ndarray) -> tuple[int, int, int]:
+    x, y, p = top.tolist()
+    return x, y, p
+
+
+def _grown(columns: Columns, count: int, wanted: int, guess: int) -> Columns:
+    """Room for ``wanted`` events, ``guess`` the first time and at least twice as many as before after that; the first
+    ``count`` are kept."""
+    if wanted <= len(columns.t):
+        return columns
+    larger = blank(max(wanted, guess if not count else 2 * len(columns.t)))
+    for old, new in zip(columns, larger, strict=True):
+        new[:count] = old[:count]
+    return larger
 
 
 def _head(losses: Losses, file: BinaryIO) -> _Head:

@@ -12,6 +12,7 @@ Values are those stored. Layouts after the readers of event-Python and slayerPyt
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,8 +20,8 @@ import numpy as np
 import torch
 
 from spikenet.errors import ArgumentError, FormatError
-from spikenet.events.files._records import RecordSource, cut, room
-from spikenet.events.files.recording import Format, Opening
+from spikenet.events.files.recording import Format, Losses, Opening
+from spikenet.events.files.words import RecordDecoder, WordSource
 from spikenet.events.stream import EventStream, Sensor
 
 RECORD = 5
@@ -40,14 +41,11 @@ def decode_bin(content: bytes | np.ndarray, path: str | Path, sensor: Sensor) ->
     from spikenet.kernels.events.records import decode_bin as decode
 
     records = np.frombuffer(content, np.uint8)
-    records.flags.writeable = False  # one compiled kernel, whatever the bytes lie in
     if left := len(records) % RECORD:
         reason = f"records have {RECORD} bytes, but {left} are left at the end"
         raise FormatError(path, len(records) - left, reason)
-    columns = room(len(records) // RECORD)
-    count, _ = decode(records, 0, *columns)
-    columns = cut(columns, count)
-    if count and any(column.max() >= limit for column, limit in zip(columns[1:], sensor, strict=True)):
+    columns = RecordDecoder(Losses(Path(path), True), decode, RECORD)(records)
+    if any(top >= limit for top, limit in zip(columns.top, sensor, strict=True)):
         raise FormatError(path, RECORD * (first := _first_outside(records, sensor)), _outside(records, first, sensor))
     return EventStream._trusted(map(torch.from_numpy, columns), sensor)
 
@@ -111,11 +109,12 @@ class _Layout(NamedTuple):
     def _recognises(self, path: Path, head: bytes) -> bool:
         return path.name.endswith(self.extensions)
 
-    def _open(self, opening: Opening) -> RecordSource:
+    def _open(self, opening: Opening) -> WordSource:
         from spikenet.kernels.events import records
 
-        decode = getattr(records, f"decode_{self.name}")
-        return RecordSource(opening.path, opening.losses, 0, self.record, decode, {}, None, None)
+        kernel = getattr(records, f"decode_{self.name}")
+        decoder = partial(RecordDecoder, opening.losses, kernel, self.record)
+        return WordSource(opening, {}, 0, None, np.uint8, self.record, decoder)
 
     def _write(self, stream: EventStream, path: Path) -> None:
         path.write_bytes(self.encode(stream))

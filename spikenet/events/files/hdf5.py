@@ -26,12 +26,17 @@ _CHECKSUM_BYTES = 4
 @contextmanager
 def open_hdf5(path: Path) -> Iterator[Hdf5]:
     """Open a ``.h5`` file, or a ``.h5.gz``. Errors: FormatError for every way in which the file can be broken."""
-    import h5py
+    with readable(path):
+        opened = Hdf5(path)
+        with opened.file:
+            yield opened
 
+
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Every way in which a file can be broken is a FormatError here."""
     try:
-        unpacked = gunzip(path) if path.suffix == ".gz" else None
-        with h5py.File(path if unpacked is None else io.BytesIO(unpacked), "r") as file:
-            yield Hdf5(path, file, memoryview(_mapped(path) if unpacked is None else unpacked))
+        yield
     except SpikenetError:
         raise
     except _BROKEN as error:
@@ -57,17 +62,20 @@ def _mapped(path: Path) -> mmap.mmap:
 
 
 class Hdf5:
-    """An open HDF5 file.
+    """An open HDF5 file, or one in a ``.gz``.
 
     Args:
-        path: the file, for messages and for its size.
-        file: the same, opened by h5py.
-        content: its bytes, unpacked.
+        path: the file.
     """
 
-    def __init__(self, path: Path, file: Any, content: memoryview) -> None:
-        self.path, self.file, self._content = path, file, content
-        self._heap = Heap(path, content[file.userblock_size :])
+    def __init__(self, path: Path) -> None:
+        import h5py
+
+        unpacked = gunzip(path) if path.suffix == ".gz" else None
+        self.path, self.file = path, h5py.File(path if unpacked is None else io.BytesIO(unpacked), "r")
+        self._content = memoryview(_mapped(path) if unpacked is None else unpacked)
+        self._heap = Heap(path, self._content[self.file.userblock_size :])
+        self._ragged: dict[str, tuple[np.ndarray, np.dtype]] = {}  # of data sets that were found in order
 
     def __contains__(self, name: str) -> bool:
         return name in self.file
@@ -87,7 +95,10 @@ class Hdf5:
         if h5py.check_string_dtype(data.dtype) is None or data.ndim != 1:
             raise FormatError(self.path, None, f"{name} wants a list of names, received {data.dtype} {data.shape}")
         if data.dtype.kind == "O":
-            items = [item.tobytes().rstrip(b"\0") for item in self._arrays(name, data, rows, np.dtype("u1"))]
+            items = [
+                item.tobytes().rstrip(b"\0")
+                for item in self._heap.arrays(self._references(name, data)[rows], np.dtype("u1"))
+            ]
         else:
             items = data[rows].tolist()
         return [item.decode("utf-8") for item in items]
@@ -101,6 +112,13 @@ class Hdf5:
 
     def ragged(self, name: str, kinds: str, rows: slice) -> list[np.ndarray]:
         """Rows of a data set that holds an array of its own length in each."""
+        if name not in self._ragged:
+            self._ragged[name] = self._checked_ragged(name, kinds)
+        references, inner = self._ragged[name]
+        return [_native(part) for part in self._heap.arrays(references[rows], inner)]
+
+    def _checked_ragged(self, name: str, kinds: str) -> tuple[np.ndarray, np.dtype]:
+        """Where each array lies, and their type."""
         import h5py
 
         data = self._dataset(name)
@@ -110,12 +128,7 @@ class Hdf5:
                 self.path, None, f"{name} wants arrays of {_words(kinds)}, received {inner or data.dtype}"
             )
         self.count(name)
-        return [_native(part) for part in self._arrays(name, data, rows, inner)]
-
-    def _arrays(self, name: str, data: Any, rows: slice, dtype: np.dtype) -> list[np.ndarray]:
-        if len(data) > len(self._content):
-            raise FormatError(self.path, None, f"{name} claims {len(data)} arrays in a file of {len(self._content)}")
-        return self._heap.arrays(self._references(name, data)[rows], dtype)
+        return self._references(name, data), inner
 
     def _dataset(self, name: str) -> Any:
         """A data set of this file, of a size that the file may claim, stored where it says."""
@@ -143,6 +156,8 @@ class Hdf5:
 
     def _references(self, name: str, data: Any) -> np.ndarray:
         """What a ragged data set itself holds: where each array lies in the heap, `REFERENCE` ``[N]``."""
+        if len(data) > len(self._content):
+            raise FormatError(self.path, None, f"{name} claims {len(data)} arrays in a file of {len(self._content)}")
         if self.file.id.get_create_plist().get_sizes() != (8, 8):
             raise FormatError(self.path, None, f"{name}: addresses of 8 bytes are wanted")
         if data.chunks is None and data.id.get_offset() is None and data.id.get_storage_size():

@@ -46,6 +46,11 @@ def blank(count: int) -> Columns:
     return Columns(*(buffers.empty((count,), kind).numpy() for kind in kinds))
 
 
+def cut(columns: Columns, count: int) -> Columns:
+    """The first events; all of them are what came in."""
+    return columns if count == len(columns.t) else Columns(*(column[:count] for column in columns))
+
+
 class Losses:
     """What a pass over a file left out, by reason.
 
@@ -56,14 +61,14 @@ class Losses:
 
     def __init__(self, path: Path, strict: bool) -> None:
         self.path, self.strict = path, strict
-        self.skipped: Counter[str] = Counter()
-        self.damaged: Counter[str] = Counter()
-        self._at_opening: Counter[str] = Counter()
+        self.skipped: dict[str, int] = {}
+        self.damaged: dict[str, int] = {}
+        self._at_opening: dict[str, int] = {}
 
     def skip(self, reason: str, count: int = 1) -> None:
         """Count what the format itself says is no event: a trigger, an event before the first time stamp."""
         if count:
-            self.skipped[reason] += count
+            self.skipped[reason] = self.skipped.get(reason, 0) + count
 
     def refuse(self, reason: str, offset: int | None, count: int = 1, first: str = "") -> None:
         """Count damage, ``count`` of what the reason names.
@@ -72,7 +77,7 @@ class Losses:
         """
         if self.strict:
             raise FormatError(self.path, offset, reason + first)
-        self.damaged[reason] += count
+        self.damaged[reason] = self.damaged.get(reason, 0) + count
 
     def opened(self) -> None:
         """What was damaged so far concerns every pass."""
@@ -167,7 +172,7 @@ class Recording:
     @property
     def dropped(self) -> dict[str, int]:
         """What the last pass left out, by reason: events that the format marks as none, and damage if not strict."""
-        return dict(self._losses.skipped + self._losses.damaged)
+        return dict(Counter(self._losses.skipped) + Counter(self._losses.damaged))
 
     def read(self) -> EventStream:
         """All events. Errors: FormatError; a tolerant recording warns instead, with the count of what was left out."""

@@ -6,15 +6,17 @@ for each recording, ``labels`` its class; ``extra/keys`` may name the classes an
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from spikenet.errors import ArgumentError, DataError, FormatError
 from spikenet.events.files.arrays import LONGEST, ArraySource, Raw, check_holds, chosen, in_time
-from spikenet.events.files.hdf5 import Hdf5, holds, open_hdf5
+from spikenet.events.files.hdf5 import Hdf5, holds, open_hdf5, readable
 from spikenet.events.files.recording import Format, Opening
 from spikenet.events.stream import EventStream, Sensor
 
@@ -55,8 +57,50 @@ def read_spikes(path: str | Path, channels: int = CHANNELS) -> SpikeFile:
         raise DataError(f"{path} is no file; expected a .h5 or .h5.gz file in the SHD layout")
     with open_hdf5(path) as file:
         content = _decode(file, slice(None))
-    _check_values(path, content, channels)
+    _check_labels(path, content.labels, content.classes)
+    _check_spikes(path, content.times, content.units, content.starts, channels)
     return content
+
+
+class StoredSpikeFile:
+    """Recordings that stay in a ``.h5`` file, which every process opens for itself; each is checked when it is read.
+
+    Args:
+        path: the file.
+        channels: a unit wants to be below.
+
+    Attributes:
+        labels: class numbers, int64 ``[N]``.
+        classes: class names.
+        speakers: int64 ``[N]``, or none.
+
+    Errors: those of `read_spikes`.
+    """
+
+    def __init__(self, path: Path, channels: int = CHANNELS) -> None:
+        if not path.is_file():
+            raise DataError(f"{path} is no file; expected a .h5 file in the SHD layout")
+        self.path, self.channels = path, channels
+        self._process = 0
+        self._file: Hdf5 | None = None
+        with open_hdf5(path) as file:
+            self.labels, self.classes, self.speakers = _about(file)
+        _check_labels(path, self.labels, self.classes)
+
+    def read(self, number: int) -> tuple[np.ndarray, np.ndarray]:
+        """Seconds and channels of one recording, ``[E]`` each."""
+        with readable(self.path):
+            times, units, starts = _spikes(self._open(), slice(number, number + 1))
+        _check_spikes(self.path, times, units, starts, self.channels, number)
+        return times, units
+
+    def _open(self) -> Hdf5:
+        if self._file is None or self._process != os.getpid():
+            self._file, self._process = Hdf5(self.path), os.getpid()
+        return self._file
+
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"_process": 0, "_file": None}
 
 
 def write_spikes(
@@ -114,17 +158,29 @@ def _encode(
 
 def _decode(file: Hdf5, rows: slice) -> SpikeFile:
     """Some recordings, not yet checked number by number."""
+    labels, classes, speakers = _about(file)
+    times, units, starts = _spikes(file, rows)
+    speakers = None if speakers is None else speakers[rows]
+    return SpikeFile(times, units, starts, labels[rows], classes, speakers)
+
+
+def _about(file: Hdf5) -> tuple[np.ndarray, tuple[str, ...], np.ndarray | None]:
+    """Labels, classes and speakers of all recordings."""
     labels = file.array("labels", "iu").astype(np.int64)
     speakers = file.array("extra/speaker", "iu").astype(np.int64) if "extra/speaker" in file else None
     _check_sizes(file, labels, speakers)
+    names = file.strings("extra/keys") if "extra/keys" in file else map(str, range(labels.max(initial=-1) + 1))
+    return labels, tuple(names), speakers
+
+
+def _spikes(file: Hdf5, rows: slice) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Times and units of some recordings, joined, and where each begins."""
     times, units = file.ragged("spikes/times", "f", rows), file.ragged("spikes/units", "iu", rows)
-    for number, time, unit in zip(range(*rows.indices(len(labels))), times, units, strict=True):
+    for number, (time, unit) in enumerate(zip(times, units, strict=True), rows.start or 0):
         if len(time) != len(unit):
             raise FormatError(file.path, number, f"recording {number} has {len(time)} times and {len(unit)} units")
     starts = np.concatenate([[0], np.cumsum([len(part) for part in times], dtype=np.int64)])
-    names = file.strings("extra/keys") if "extra/keys" in file else map(str, range(labels.max(initial=-1) + 1))
-    speakers = None if speakers is None else speakers[rows]
-    return SpikeFile(_joined(times), _joined(units), starts, labels[rows], tuple(names), speakers)
+    return _joined(times), _joined(units), starts
 
 
 def _check_sizes(file: Hdf5, labels: np.ndarray, speakers: np.ndarray | None) -> None:
@@ -135,25 +191,29 @@ def _check_sizes(file: Hdf5, labels: np.ndarray, speakers: np.ndarray | None) ->
         raise FormatError(file.path, None, f"times, units, labels and speakers want one length, received {sizes}")
 
 
-def _check_values(path: Path, content: SpikeFile, channels: int) -> None:
-    """Every spike and label in range; the first that is not is named."""
-    times, units = content.times, content.units
+def _check_labels(path: Path, labels: np.ndarray, classes: Sequence[str]) -> None:
+    bad = np.flatnonzero((labels < 0) | (labels >= len(classes)))
+    if len(bad):
+        number = int(bad[0])
+        reason = f"label {labels[number]} of recording {number}: there are {len(classes)} classes"
+        raise FormatError(path, number, reason)
+
+
+def _check_spikes(
+    path: Path, times: np.ndarray, units: np.ndarray, starts: np.ndarray, channels: int, first: int = 0
+) -> None:
+    """Every spike in range; the first that is not is named. The recordings are numbered from ``first`` on."""
+
+    def refuse(bad: np.ndarray, values: np.ndarray, wanted: str) -> None:
+        if bad.any():
+            spike = int(bad.argmax())
+            number = first + int(np.searchsorted(starts, spike, side="right")) - 1
+            raise FormatError(path, number, f"{wanted}, received {values[spike]} in recording {number}")
+
     if not in_time(times):
-        _refuse(path, content, ~((times >= 0) & (times <= LONGEST)), times, f"a time wants seconds from 0 to {LONGEST}")
+        refuse(~((times >= 0) & (times <= LONGEST)), times, f"a time wants seconds from 0 to {LONGEST}")
     if len(units) and not (units.min() >= 0 and units.max() < channels):
-        _refuse(path, content, (units < 0) | (units >= channels), units, f"a unit wants 0 to {channels - 1}")
-    labels, known = content.labels, len(content.classes)
-    bad_label = np.flatnonzero((labels < 0) | (labels >= known))
-    if len(bad_label):
-        number = int(bad_label[0])
-        raise FormatError(path, number, f"label {labels[number]} of recording {number}: there are {known} classes")
-
-
-def _refuse(path: Path, content: SpikeFile, bad: np.ndarray, values: np.ndarray, wanted: str) -> None:
-    if bad.any():
-        spike = int(bad.argmax())
-        number = int(np.searchsorted(content.starts, spike, side="right")) - 1
-        raise FormatError(path, number, f"{wanted}, received {values[spike]} in recording {number}")
+        refuse((units < 0) | (units >= channels), units, f"a unit wants 0 to {channels - 1}")
 
 
 def _joined(parts: Sequence[np.ndarray]) -> np.ndarray:

@@ -14,17 +14,16 @@ from pathlib import Path
 import numpy as np
 
 from spikenet.errors import ArgumentError
-from spikenet.events.files._records import cut, room
-from spikenet.events.files.recording import Columns, Format, Opening
+from spikenet.events.files.recording import Columns, Format, Opening, blank, cut
 from spikenet.events.stream import EventStream, Sensor
 
-_LINE = re.compile(rb"\s*-?\d+(\.\d*)?[ \t]+\d+[ \t]+\d+[ \t]+\d+\s*$")
+_LINE = re.compile(rb"\s*-?\d+(\.\d*)?[ \t]+\d+[ \t]+\d+[ \t]+\d+[^\S\n]*(\n|\Z)")
 _MOST, _MOST_TIME = Sensor(10**9, 10**9, 100), 10**18  # us: what the reader surely takes
 _BLOCK = 1 << 16  # events that the writer formats at a time
 
 
 def _recognises(path: Path, head: bytes) -> bool:
-    return path.name.endswith(".txt") or _LINE.match(head.lstrip().partition(b"\n")[0]) is not None
+    return path.name.endswith(".txt") or _LINE.match(head) is not None
 
 
 class _Source:
@@ -39,7 +38,7 @@ class _Source:
         from spikenet.kernels.events.text import decode_lines
 
         for place, lines in self._lines(size):
-            columns = room((len(lines) + 1) // 8)
+            columns = blank((len(lines) + 1) // 8)
             count, bad, first = decode_lines(np.frombuffer(lines, np.uint8), *columns)
             if bad:
                 self._losses.refuse("line that is not 't x y p'", place + first, bad)

@@ -10,7 +10,7 @@ import numpy as np
 
 from spikenet.errors import ArgumentError, FormatError
 from spikenet.events.files import text_header
-from spikenet.events.files.recording import Columns, Losses, Measured, Opening, blank
+from spikenet.events.files.recording import Columns, Losses, Measured, Opening, blank, cut
 from spikenet.events.stream import EventStream, Sensor
 
 Decoder = Callable[[np.ndarray], Columns]  # words of the next piece -> its events
@@ -98,9 +98,9 @@ def write_words(path: Path, header: bytes, words: np.ndarray) -> None:
         file.write(words.data)
 
 
-def measured(columns: Columns, count: int, top: tuple[int, int, int]) -> Columns:
+def measured(columns: Columns, count: int, top: tuple[int, int, int]) -> Measured:
     """The first ``count`` of the columns."""
-    made = Measured(*(columns if count == len(columns.t) else (column[:count] for column in columns)))
+    made = Measured(*cut(columns, count))
     made.top = top
     return made
 
@@ -130,6 +130,32 @@ class EvtDecoder:
         for kind in np.flatnonzero(self.skipped).tolist():
             self.losses.skip(_SKIPPED.get(kind, f"word of the unknown kind {kind}"), int(self.skipped[kind]))
         self.skipped[:] = 0
+
+
+class RecordDecoder:
+    """Decodes the records of one pass, piece by piece.
+
+    Args:
+        losses: where records that make no event are counted.
+        kernel: one of `spikenet.kernels.events.records`.
+        record: bytes of each.
+        skipped: what a record is that makes no event; none where that is part of the time code.
+    """
+
+    def __init__(self, losses: Losses, kernel: Callable[..., Any], record: int, skipped: str | None = None) -> None:
+        self.losses, self.kernel, self.record, self.skipped = losses, kernel, record, skipped
+        self.shift = 0
+
+    def __call__(self, records: np.ndarray) -> Measured:
+        number = len(records) // self.record
+        records = records.view()
+        records.flags.writeable = False  # one compiled kernel, whatever the bytes lie in
+        columns = blank(number)
+        count, self.shift, *top = self.kernel(records, self.shift, *columns)
+        if self.skipped:
+            self.losses.skip(self.skipped, number - count)
+        x, y, p = top
+        return measured(columns, count, (x, y, p))
 
 
 _SKIPPED = {

@@ -20,8 +20,10 @@ FAULTS = {
 # Places in the state that goes from one piece to the next, int64: bytes left of the packet at hand, whether it holds
 # events that are wanted, what to add to their times, the source of the first polarity packet (-1: none yet), events
 # marked invalid, events of other packets, events with a negative time and where the first is in the data; then a
-# header's fault, where it is in the data, and how many events the file lacks for it.
+# header's fault, where it is in the data, and how many events the file lacks for it; at the end the largest column, row
+# and polarity.
 LEFT, WANTED, EPOCH, SOURCE, INVALID, OTHER, NEGATIVE_TIME, NEGATIVE_AT, FAULT, FAULT_AT, MISSING = range(11)
+PLACES = MISSING + 4
 
 _POLARITY = 1
 
@@ -70,9 +72,9 @@ def decode_packets(
     """Decode as many whole packet headers and events as there are, up to the first header that cannot be.
 
     Args:
-        data: uint8, read only: part of a file, from where the last call stopped.
+        data: uint8: part of a file, from where the last call stopped.
         behind: bytes of the file that follow ``data``.
-        state: int64 ``[11]``, see above.
+        state: int64 ``[PLACES]``, see above.
         t, x, y, p: the columns, with room for an event every 8 bytes.
 
     Returns:
@@ -110,6 +112,7 @@ def _events(
     count: int,
 ) -> int:
     epoch = state[EPOCH]
+    top_x, top_y, top_p = state[-3], state[-2], state[-1]
     for i in range(place, stop, EVENT):
         bits, time = word(data, i), word(data, i + 4)
         if not bits & 1:
@@ -120,8 +123,11 @@ def _events(
             state[NEGATIVE_TIME] += 1
         else:
             t[count] = epoch | time
-            x[count], y[count], p[count] = bits >> 17, bits >> 2 & 0x7FFF, bits >> 1 & 1
+            column, row, polarity = bits >> 17, bits >> 2 & 0x7FFF, bits >> 1 & 1
+            x[count], y[count], p[count] = column, row, polarity
+            top_x, top_y, top_p = max(top_x, column), max(top_y, row), max(top_p, polarity)
             count += 1
+    state[-3], state[-2], state[-1] = top_x, top_y, top_p
     return count
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from spikenet.kernels.events.words import signed_word, word
+from spikenet.kernels.events.words import byte, signed_word, word
 
 EVENT = 16  # bytes
 
@@ -57,11 +57,17 @@ def split_events(
     y: np.ndarray,
     p: np.ndarray,
     to: int,
+    top: np.ndarray,
 ) -> None:
-    """Write ``count`` events that begin at ``packet[place]`` to the columns, from row ``to`` on."""
+    """Write ``count`` events that begin at ``packet[place]`` to the columns, from row ``to`` on.
+
+    ``top``, int64 ``[3]``, keeps the largest column, row and polarity, a negative one as its bits without a sign.
+    """
+    top_x, top_y, top_p = top[0], top[1], top[2]
     for k in range(count):
         i = place + EVENT * k
         t[to + k] = word(packet, i) | word(packet, i + 4) << 32
-        address = word(packet, i + 8)
-        x[to + k], y[to + k] = np.int16(address & 0xFFFF), np.int16(address >> 16)
-        p[to + k] = packet[i + 12]
+        address, polarity = word(packet, i + 8), byte(packet, i + 12)
+        x[to + k], y[to + k], p[to + k] = np.int16(address & 0xFFFF), np.int16(address >> 16), polarity
+        top_x, top_y, top_p = max(top_x, address & 0xFFFF), max(top_y, address >> 16), max(top_p, polarity)
+    top[0], top[1], top[2] = top_x, top_y, top_p

@@ -1,9 +1,9 @@
-"""Binning without a sort: a step's events are counted in a table of all addresses and marked in a bitmap, which gives
-them back in order. Serial, for data workers call it. Importing this module imports numba."""
+"""Binning without a sort: a step's events are counted in a table of all addresses, which is then
+looked through, 64 at a time. Importing this module imports numba."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numba
@@ -12,9 +12,13 @@ import torch
 from numba.cpython.unsafe.numbers import trailing_zeros
 from torch import Tensor
 
+from spikenet.kernels.events.words import big, byte, occupied
+from spikenet.kernels.threads import over_lanes
+
+_Part = tuple[int, int, np.ndarray, np.ndarray]  # recordings from .. to, the addresses and the counts of all of them
+_WORTH = 1 << 14  # what opening a file and counting a few thousand records is worth in elements
+
 _lowest: Any = trailing_zeros  # the number of the lowest bit that is set
-_SIX, _LOW = np.uint64(6), np.uint64(63)
-_TWO, _THREE, _FOUR = np.uint64(2), np.uint64(3), np.uint64(4)
 _ONE = np.uint64(1)  # numba turns a mixture of signed and unsigned into floats
 
 
@@ -30,27 +34,56 @@ def count(
     return _tensors(counted)
 
 
-def count_bin(
-    content: bytes, dt: int, origin: int, steps: int, sensor: tuple[int, int, int]
+def batch_bin(
+    read: Callable[[int], bytes], batch: int, dt: int, origin: int, steps: int, sensor: tuple[int, int, int]
 ) -> tuple[Tensor, Tensor, Tensor] | None:
-    """`count` of a ``.bin`` file's 5-byte records, without columns in between. None where that takes more than a look
-    at each record: for a cut record, an event outside the sensor, a marker, or steps that do not ascend."""
-    plain, *counted = _count_records(np.frombuffer(content, np.uint8), dt, origin, steps, *sensor)
-    return _tensors(counted) if plain else None
+    """`count` and `stack` of ``.bin`` files without columns in between. Some recordings at a time are read and counted
+    by whichever thread is free, while they lie in its cache; a data worker has one thread.
+
+    Args:
+        read: the bytes of one of the recordings.
+        batch: their number ``B``.
+        dt: length of a step.
+        origin: the time at which step 0 begins.
+        steps: number of steps ``T``.
+        sensor: width, height, polarities.
+
+    Returns:
+        What `stack` returns. None where it takes more than a look at each record: for a cut one, an event outside the
+        sensor, a marker, or steps that do not ascend.
+    """
+    rows = np.zeros((steps, batch), np.int64)
+    parts: list[_Part] = []
+    plain = []
+
+    def some(start: int, stop: int) -> None:
+        contents = [read(number) for number in range(start, stop)]
+        stops = np.cumsum([len(content) for content in contents])
+        records = np.frombuffer(b"".join(contents), np.uint8)
+        fine, indices, values = _count_records(records, stops, start, dt, origin, *sensor, rows)
+        plain.append(fine)
+        parts.append((start, stop, indices, values))
+
+    over_lanes(some, batch, 1, batch * _WORTH)
+    return _laid(rows, parts) if all(plain) else None
 
 
 def stack(parts: Sequence[tuple[Tensor, Tensor, Tensor]], steps: int) -> tuple[Tensor, Tensor, Tensor]:
     """See ``spikenet.kernels.events.binning.stack``."""
-    batch = len(parts)
-    rows = np.zeros((steps, batch), np.int64)
+    rows = np.zeros((steps, len(parts)), np.int64)
     for b, (counts, _, _) in enumerate(parts):
         rows[: len(counts), b] = counts.numpy()
-    indptr = np.zeros(steps * batch + 1, np.int64)
+    return _laid(rows, [(b, b + 1, part[1].numpy(), part[2].numpy()) for b, part in enumerate(parts)])
+
+
+def _laid(rows: np.ndarray, parts: Sequence[_Part]) -> tuple[Tensor, Tensor, Tensor]:
+    """The entries of the parts in the order of the rows; ``rows`` counts them, ``[T, B]``."""
+    indptr = np.zeros(rows.size + 1, np.int64)
     np.cumsum(rows, out=indptr[1:])
     indices, values = np.empty(indptr[-1], np.int32), np.empty(indptr[-1], np.float32)
-    for b, (_, addresses, counts) in enumerate(parts):
-        _place(addresses.numpy(), counts.numpy(), b, batch, indptr, indices, values)
-    return torch.from_numpy(indptr), torch.from_numpy(indices), torch.from_numpy(values)
+    for start, stop, addresses, counts in parts:
+        _place(addresses, counts, start, stop, rows.shape[1], indptr, indices, values)
+    return _tensors((indptr, indices, values))
 
 
 def _columns(columns: Sequence[np.ndarray], dt: int, origin: int, steps: int, sensor: tuple[int, int, int]) -> Any:
@@ -69,7 +102,7 @@ def _count_columns(t, x, y, p, dt, origin, steps, width, height, polarities):  #
 
     A step is divided out only where time leaves the one before.
     """
-    counts, words = np.zeros(width * height * polarities, np.int32), _bitmap(width * height * polarities)
+    counts = _table(width * height * polarities)
     rows, indices, values = np.zeros(steps, np.int64), np.empty(len(t), np.int32), np.empty(len(t), np.float32)
     begin, last, inside, ascending, found = origin, 0, steps > 0, True, 0
     for i in range(len(t)):
@@ -81,69 +114,74 @@ def _count_columns(t, x, y, p, dt, origin, steps, width, height, polarities):  #
                 if step < last:
                     ascending = False
                     break
-                before, found = found, _flush(counts, words, indices, values, found)
+                before, found = found, _flush(counts, indices, values, found)
                 rows[last] += found - before
                 last = step
         if inside:
             a = np.uint64((np.int64(p[i]) * height + y[i]) * width + x[i])
             counts[a] += 1
-            words[a >> _SIX] |= _ONE << (a & _LOW)
     if last < steps:
-        before, found = found, _flush(counts, words, indices, values, found)
+        before, found = found, _flush(counts, indices, values, found)
         rows[last] += found - before
     return ascending, rows, indices[:found].copy(), values[:found].copy()
 
 
-@numba.njit(cache=True)
-def _count_records(records, dt, origin, steps, width, height, polarities):  # type: ignore[no-untyped-def]
-    """The same for records of 5 bytes: column, row, then polarity and 23 bits of time, most significant byte first.
-    The first value is also False for a cut record and for one outside the sensor, as markers are."""
-    size = len(records) // 5
-    counts, words = np.zeros(width * height * polarities, np.int32), _bitmap(width * height * polarities)
-    rows, indices, values = np.zeros(steps, np.int64), np.empty(size, np.int32), np.empty(size, np.float32)
-    begin, last, inside, plain, found = origin, 0, steps > 0, len(records) % 5 == 0, 0
-    for k in range(size):
-        i = np.uint64(5 * k)
-        x, y, high = np.int64(records[i]), np.int64(records[i + _ONE]), np.int64(records[i + _TWO])
-        if x >= width or y >= height or high >> 7 >= polarities:
-            plain = False
+@numba.njit(cache=True, nogil=True)
+def _count_records(records, stops, first, dt, origin, width, height, polarities, rows):  # type: ignore[no-untyped-def]
+    """Records of 5 bytes (column, row, then polarity and 23 bits of time, most significant byte first) of recordings
+    that end at the bytes ``stops``; numbers from ``first`` on are theirs in ``rows``, which receives their entries.
+
+    Returns whether all are plain; the addresses and how often each occurs, recording by recording.
+    """
+    steps, room = len(rows), len(records) // 5
+    counts = _table(width * height * polarities)
+    indices, values = np.empty(room, np.int32), np.empty(room, np.float32)
+    found, place, plain = 0, 0, True
+    for k in range(len(stops)):
+        begin, last, inside = origin, 0, steps > 0
+        plain &= (stops[k] - place) % 5 == 0
+        for i in range(place, stops[k] - 4, 5):
+            x, bits = byte(records, i), big(records, i + 1)
+            y, p, t = bits >> 24, bits >> 23 & 1, bits & 0x7FFFFF
+            if x >= width or y >= height or p >= polarities:
+                plain = False
+                break
+            if t < begin or t - begin >= dt:
+                step = (t - origin) // dt
+                begin = origin + step * dt
+                inside = step >= 0 and step < steps
+                if inside and step != last:
+                    if step < last:
+                        plain = False
+                        break
+                    before, found = found, _flush(counts, indices, values, found)
+                    rows[last, first + k] += found - before
+                    last = step
+            if inside:
+                a = np.uint64((p * height + y) * width + x)
+                counts[a] += 1
+        if not plain:
             break
-        t = (high & 0x7F) << 16 | np.int64(records[i + _THREE]) << 8 | np.int64(records[i + _FOUR])
-        if t < begin or t - begin >= dt:
-            step = (t - origin) // dt
-            begin = origin + step * dt
-            inside = step >= 0 and step < steps
-            if inside and step != last:
-                if step < last:
-                    plain = False
-                    break
-                before, found = found, _flush(counts, words, indices, values, found)
-                rows[last] += found - before
-                last = step
-        if inside:
-            a = np.uint64(((high >> 7) * height + y) * width + x)
-            counts[a] += 1
-            words[a >> _SIX] |= _ONE << (a & _LOW)
-    if last < steps:
-        before, found = found, _flush(counts, words, indices, values, found)
-        rows[last] += found - before
-    return plain, rows, indices[:found].copy(), values[:found].copy()
+        if last < steps:
+            before, found = found, _flush(counts, indices, values, found)
+            rows[last, first + k] += found - before
+        place = stops[k]
+    return plain, indices[:found], values[:found]
 
 
 @numba.njit(cache=True)
-def _bitmap(size: int) -> np.ndarray:
-    """One bit an address."""
-    return np.zeros((size + 63) // 64, np.uint64)
+def _table(size: int) -> np.ndarray:
+    """A count for every address, 64 at a time."""
+    return np.zeros((size + 63) // 64 * 64, np.int32)
 
 
 @numba.njit(cache=True)
-def _flush(counts: np.ndarray, words: np.ndarray, indices: np.ndarray, values: np.ndarray, found: int) -> int:
-    """Write the marked addresses, ascending, and their counts from number ``found`` on, and clear both tables."""
-    for w in range(len(words)):
-        left = words[w]
-        words[w] = 0
+def _flush(counts: np.ndarray, indices: np.ndarray, values: np.ndarray, found: int) -> int:
+    """Write the addresses that were counted, ascending, and their counts from number ``found`` on, and clear them."""
+    for first in range(0, len(counts), 64):
+        left: Any = occupied(counts, first)
         while left:
-            a = np.uint64(w << 6) | np.uint64(_lowest(left))
+            a = np.uint64(first) | np.uint64(_lowest(left))
             left &= left - _ONE
             indices[found] = a
             values[found] = counts[a]
@@ -152,20 +190,21 @@ def _flush(counts: np.ndarray, words: np.ndarray, indices: np.ndarray, values: n
     return found
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _place(
-    addresses: np.ndarray,  # int32: those of one recording
+    addresses: np.ndarray,  # int32: those of some recordings, one after the other
     counts: np.ndarray,  # float32
-    b: int,  # its number in the batch
+    first: int,  # their numbers in the batch
+    stop: int,
     batch: int,
     indptr: np.ndarray,  # int64 [T * B + 1]
     indices: np.ndarray,  # int32: receives them
     values: np.ndarray,  # float32
 ) -> None:
-    """Lay a recording's entries into their rows."""
+    """Lay the entries of some recordings into their rows."""
     source = 0
-    for row in range(b, len(indptr) - 1, batch):
-        first, stop = indptr[row], indptr[row + 1]
-        indices[first:stop] = addresses[source : source + stop - first]
-        values[first:stop] = counts[source : source + stop - first]
-        source += stop - first
+    for b in range(first, stop):
+        for row in range(b, len(indptr) - 1, batch):
+            for place in range(indptr[row], indptr[row + 1]):
+                indices[place], values[place] = addresses[source], counts[source]
+                source += 1

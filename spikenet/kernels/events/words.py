@@ -10,12 +10,13 @@ from typing import Any, cast
 
 import numpy as np
 from llvmlite import ir
+from numba import njit
 from numba.core import types
 from numba.extending import intrinsic
 
 
 def _at(context: Any, builder: Any, kind: Any, array: Any, place: Any, form: Any) -> Any:
-    """A pointer to values of an LLVM type at a byte of an array."""
+    """A pointer to values of an LLVM type at an element of an array."""
     base = context.make_array(kind)(context, builder, array).data
     return builder.bitcast(builder.gep(base, [place]), form.as_pointer())
 
@@ -46,9 +47,32 @@ def _loader(bits: int, signed: bool) -> Callable[[np.ndarray, int], int]:
     return cast(Any, intrinsic(load))
 
 
+@intrinsic
+def _occupied(_typing: Any, source: Any, place: Any) -> Any:
+
+    def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        form = ir.VectorType(ir.IntType(32), 64)
+        value = builder.load(_at(context, builder, signature.args[0], args[0], args[1], form), align=4)
+        marks = builder.icmp_signed("!=", value, ir.Constant(form, [0] * 64))
+        return builder.bitcast(marks, ir.IntType(64))  # one instruction for 16 values where the processor has it
+
+    return types.uint64(source, types.int64), build
+
+
 byte = _loader(8, signed=False)
 word = _loader(32, signed=False)
 signed_word = _loader(32, signed=True)
 
+
+@njit(cache=True)
+def big(source: np.ndarray, place: int) -> int:
+    """The 4 bytes at a place as a big-endian number, int64, not negative."""
+    value = word(source, place)
+    return (value & 0xFF) << 24 | (value & 0xFF00) << 8 | (value >> 8) & 0xFF00 | value >> 24
+
+
 copy16: Callable[[np.ndarray, int, np.ndarray, int], None] = cast(Any, _copy16)
 """Copy 16 bytes to a place of an array from a place of another: both must have them."""
+
+occupied: Callable[[np.ndarray, int], int] = cast(Any, _occupied)
+"""Which of the 64 int32 from a place of an array on are not 0: bit k (of a uint64) stands for the k-th."""
