@@ -19,16 +19,15 @@ import numpy as np
 
 from spikenet.errors import ArgumentError, FormatError
 from spikenet.events.files import text_header
+from spikenet.events.files.hdf5 import mapped
+from spikenet.events.files.hdf5_objects import MAGIC, Objects
 from spikenet.events.files.recording import Columns, Format, Losses, Opening, blank
 from spikenet.events.files.words import check_writable, columns_of, measured
 from spikenet.events.stream import EventStream
 
 FILTER = 0x8ECF
-_MAGIC = b"\x89HDF\r\n\x1a\n"
-_HEAP = b"GCOL\x01\0\0\0"  # a global heap: signature, version
 _EVENTS = "CD/events"
-_MOST = 65535  # events in a chunk of the codec, bytes in an attribute
-_ATTRIBUTES = 256  # that are read at most
+_MOST = 65535  # events in a chunk of the codec
 _DENSEST = 1100  # bytes that HDF5's own compression makes of one, at most
 _CHUNK = 16384  # events in a chunk that is written
 _INDEX_STEP = 2000  # microseconds between rows of the index
@@ -39,7 +38,7 @@ _BROKEN = (OSError, RuntimeError, KeyError, ValueError, TypeError)  # what h5py 
 
 
 def _recognises(path: Path, head: bytes) -> bool:
-    if not head.startswith(_MAGIC):
+    if not head.startswith(MAGIC):
         return False
     try:
         file = _file(path)
@@ -74,10 +73,10 @@ class _Source:
 
     def __init__(self, opening: Opening) -> None:
         self._opening = opening
-        _check_heaps(opening)
         with _sound(opening.path):
+            objects = Objects(opening.path, mapped(opening.path))
+            self.header = objects.attributes(objects.root)
             self._file = _file(opening.path)
-            self.header = _attributes(self._file)
             self._events = _dataset(opening, self._file)
         width, _, height = self.header.get("geometry", "").partition("x")
         self.sensor = text_header.sensor(opening, self.header, width or None, height or None)
@@ -93,57 +92,6 @@ class _Source:
                 raise FormatError(opening.path, None, f"{_EVENTS} adds other filters to ECF: {filters}")
             else:
                 yield from _plain(opening, self._events, size)
-
-
-def _check_heaps(opening: Opening) -> None:
-    """Errors: FormatError for a heap of texts whose entries lead astray: HDF5 would follow them for ever, or crash.
-
-    Looked at are the first and the last 64 KiB of a file, where writers put the texts of its attributes.
-    """
-    size = len(opening.head)
-    tail = max(opening.size - size, size)
-    for start, part in ((0, opening.head), *((tail, bytes(b)) for b in opening.blocks(tail, opening.size, size or 1))):
-        found = part.find(_HEAP)
-        while found >= 0:
-            fault = _unsound(part[found:], opening.size - start - found)
-            if fault is not None:
-                raise FormatError(opening.path, start + found + fault, "the entries of an HDF5 heap do not fill it")
-            found = part.find(_HEAP, found + 1)
-
-
-def _unsound(heap: bytes, room: int) -> int | None:
-    """Where the entries of a global heap (HDF5 file format, III.E) do not follow one another to its end.
-
-    ``heap`` begins with it and may be cut short; the file has ``room`` bytes from there.
-    """
-    place, end = 16, int.from_bytes(heap[8:16], "little")
-    if not 16 < end <= room:
-        return 8
-    numbers = set()
-    while place + 16 <= min(end, len(heap)):
-        number, size = (int.from_bytes(heap[place + a : place + b], "little") for a, b in ((0, 2), (8, 16)))
-        following = place + (size if number == 0 else 16 + (size + 7) // 8 * 8)
-        if not place < following <= end or number in numbers or (number == 0 and following + 16 <= end):
-            return place
-        numbers.add(number)
-        place = following
-    return None
-
-
-def _attributes(file: Any) -> dict[str, str]:
-    """The attributes that hold one value."""
-    from h5py import h5a
-
-    found = {}
-    for number in range(min(h5a.get_num_attrs(file), _ATTRIBUTES)):
-        attribute = h5a.open(file, index=number)
-        if attribute.shape != () or attribute.dtype.itemsize > _MOST:
-            continue
-        value = np.empty((), attribute.dtype)
-        attribute.read(value)
-        text: Any = value[()]
-        found[attribute.name.decode()] = text.decode("latin-1") if isinstance(text, bytes) else str(text)
-    return found
 
 
 def _dataset(opening: Opening, file: Any) -> Any:

@@ -16,8 +16,8 @@ import numpy as np
 from spikenet.errors import FormatError, SpikenetError
 from spikenet.events.files.bounds import check_claim, gunzip, inflate
 from spikenet.events.files.hdf5_heap import REFERENCE, Heap
+from spikenet.events.files.hdf5_objects import MAGIC
 
-MAGIC = b"\x89HDF\r\n\x1a\n"
 _BROKEN = (OSError, EOFError, zlib.error, KeyError, RuntimeError, TypeError, ValueError, OverflowError, MemoryError)
 _DEFLATE, _SHUFFLE = 1, 2
 _CHECKSUM_BYTES = 4
@@ -31,7 +31,7 @@ def open_hdf5(path: Path) -> Iterator[Hdf5]:
     try:
         unpacked = gunzip(path) if path.suffix == ".gz" else None
         with h5py.File(path if unpacked is None else io.BytesIO(unpacked), "r") as file:
-            yield Hdf5(path, file, memoryview(_mapped(path) if unpacked is None else unpacked))
+            yield Hdf5(path, file, mapped(path) if unpacked is None else memoryview(unpacked))
     except SpikenetError:
         raise
     except _BROKEN as error:
@@ -51,9 +51,10 @@ def holds(path: Path, head: bytes, names: set[str], broken: bool = False) -> boo
         return broken
 
 
-def _mapped(path: Path) -> mmap.mmap:
+def mapped(path: Path) -> memoryview:
+    """The bytes of a file, not yet read. Errors: ValueError for an empty one."""
     with path.open("rb") as file:
-        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 
 
 class Hdf5:
