@@ -19,7 +19,7 @@ import numpy as np
 
 from spikenet.errors import ArgumentError, FormatError
 from spikenet.events.files import text_header
-from spikenet.events.files.hdf5 import mapped
+from spikenet.events.files.hdf5 import BROKEN, Hdf5, mapped
 from spikenet.events.files.hdf5_objects import MAGIC, Objects
 from spikenet.events.files.recording import Columns, Format, Losses, Opening, blank
 from spikenet.events.files.words import check_writable, columns_of, measured
@@ -34,7 +34,6 @@ _INDEX_STEP = 2000  # microseconds between rows of the index
 _INDEX_MOST = 1 << 22  # rows of an index that is written: 2 h 20 min
 _LAYOUT = np.dtype({"names": ["x", "y", "p", "t"], "formats": ["<u2", "<u2", "<i2", "<i8"], "offsets": [0, 2, 4, 8]})
 _INDEX_LAYOUT = np.dtype([("id", "<u8"), ("ts", "<i8")])
-_BROKEN = (OSError, RuntimeError, KeyError, ValueError, TypeError)  # what h5py raises for damage
 
 
 def _recognises(path: Path, head: bytes) -> bool:
@@ -43,7 +42,7 @@ def _recognises(path: Path, head: bytes) -> bool:
     try:
         file = _file(path)
         return bool(file.links.exists(b"CD") and file.links.exists(_EVENTS.encode()))
-    except _BROKEN:
+    except BROKEN:
         return path.suffix == ".hdf5"  # so that opening it says what is broken
 
 
@@ -64,7 +63,7 @@ def _sound(path: Path) -> Iterator[None]:
         yield
     except FormatError:
         raise
-    except _BROKEN as error:
+    except BROKEN as error:
         raise FormatError(path, None, f"HDF5 finds it broken: {error}") from error
 
 
@@ -91,7 +90,7 @@ class _Source:
             elif FILTER in filters:
                 raise FormatError(opening.path, None, f"{_EVENTS} adds other filters to ECF: {filters}")
             else:
-                yield from _plain(opening, self._events, size)
+                yield from _plain(opening, self._file, size)
 
 
 def _dataset(opening: Opening, file: Any) -> Any:
@@ -104,7 +103,7 @@ def _dataset(opening: Opening, file: Any) -> Any:
         raise FormatError(opening.path, None, f"a data set {_EVENTS} is wanted: {error}") from error
     layout, shape = events.dtype, events.shape
     whole = {name for name in layout.names or () if layout[name].kind in "iu"}
-    if len(shape) != 1 or not {"x", "y", "p", "t"} <= whole:
+    if len(shape) != 1 or layout.hasobject or not {"x", "y", "p", "t"} <= whole:
         reason = f"{_EVENTS} wants rows of whole numbers x, y, p and t, found {layout} of shape {shape}"
         raise FormatError(opening.path, None, reason)
     return events
@@ -114,11 +113,11 @@ def _filters(plan: Any) -> list[int]:
     return [plan.get_filter(number)[0] for number in range(plan.get_nfilters())]
 
 
-def _plain(opening: Opening, plain: Any, size: int) -> Iterator[Columns]:
+def _plain(opening: Opening, file: Any, size: int) -> Iterator[Columns]:
     """What HDF5 reads by itself. Rows that a file claims and does not hold would be read as zeros: they are refused."""
     import h5py
 
-    events = h5py.Dataset(plain)
+    events = Hdf5(opening.path, h5py.File(file), mapped(opening.path)).dataset(_EVENTS)
     stored = events.id.get_storage_size()
     held = (_DENSEST if events.chunks else 1) * stored // events.dtype.itemsize
     if events.chunks:

@@ -18,8 +18,10 @@ from spikenet.events.files.bounds import check_claim, gunzip, inflate
 from spikenet.events.files.hdf5_heap import REFERENCE, Heap
 from spikenet.events.files.hdf5_objects import MAGIC
 
-_BROKEN = (OSError, EOFError, zlib.error, KeyError, RuntimeError, TypeError, ValueError, OverflowError, MemoryError)
-_DEFLATE, _SHUFFLE = 1, 2
+# What damage makes h5py raise.
+BROKEN = (OSError, EOFError, zlib.error, KeyError, RuntimeError, TypeError, ValueError, OverflowError, MemoryError)
+_DEFLATE, _SHUFFLE, _CHECKSUM, _LZF = 1, 2, 3, 32000
+_UNDONE = {_DEFLATE, _SHUFFLE, _CHECKSUM, _LZF}  # the filters that the library is left to undo
 _CHECKSUM_BYTES = 4
 
 
@@ -34,7 +36,7 @@ def open_hdf5(path: Path) -> Iterator[Hdf5]:
             yield Hdf5(path, file, mapped(path) if unpacked is None else memoryview(unpacked))
     except SpikenetError:
         raise
-    except _BROKEN as error:
+    except BROKEN as error:
         raise FormatError(path, None, f"not a readable HDF5 file: {error}") from error
 
 
@@ -47,7 +49,7 @@ def holds(path: Path, head: bytes, names: set[str], broken: bool = False) -> boo
     try:
         with h5py.File(path, "r") as file:
             return not names.isdisjoint(file)
-    except _BROKEN:
+    except BROKEN:
         return broken
 
 
@@ -75,7 +77,7 @@ class Hdf5:
 
     def array(self, name: str, kinds: str) -> np.ndarray:
         """A data set of plain numbers, read whole."""
-        data = self._dataset(name)
+        data = self.dataset(name)
         if data.dtype.kind not in kinds or data.dtype.itemsize > 8:
             raise FormatError(self.path, None, f"{name} wants {_words(kinds)}, received {data.dtype}")
         return _native(np.asarray(data[()]))
@@ -84,7 +86,7 @@ class Hdf5:
         """Rows of a data set of text ``[N]``, of fixed or of any length."""
         import h5py
 
-        data = self._dataset(name)
+        data = self.dataset(name)
         if h5py.check_string_dtype(data.dtype) is None or data.ndim != 1:
             raise FormatError(self.path, None, f"{name} wants a list of names, received {data.dtype} {data.shape}")
         if data.dtype.kind == "O":
@@ -95,7 +97,7 @@ class Hdf5:
 
     def count(self, name: str) -> int:
         """The length of a data set with one dimension."""
-        data = self._dataset(name)
+        data = self.dataset(name)
         if data.ndim != 1:
             raise FormatError(self.path, None, f"{name} wants one dimension, received shape {data.shape}")
         return int(data.shape[0])
@@ -104,7 +106,7 @@ class Hdf5:
         """Rows of a data set that holds an array of its own length in each."""
         import h5py
 
-        data = self._dataset(name)
+        data = self.dataset(name)
         inner = h5py.check_vlen_dtype(data.dtype)
         if inner is None or inner.kind not in kinds or inner.itemsize > 8:
             raise FormatError(
@@ -118,7 +120,7 @@ class Hdf5:
             raise FormatError(self.path, None, f"{name} claims {len(data)} arrays in a file of {len(self._content)}")
         return self._heap.arrays(self._references(name, data)[rows], dtype)
 
-    def _dataset(self, name: str) -> Any:
+    def dataset(self, name: str) -> Any:
         """A data set of this file, of a size that the file may claim, stored where it says."""
         import h5py
 
@@ -137,6 +139,8 @@ class Hdf5:
     def _check_chunks(self, name: str, data: Any) -> None:
         """Raise FormatError for a packed chunk that unpacks to more than a chunk: the library would follow it."""
         for _, offset, packed, filters in self._stored(name, data):
+            if not _UNDONE.issuperset(filters):
+                raise FormatError(self.path, offset, f"{name} is packed by filters {filters}; deflate would work")
             if _DEFLATE in filters:
                 whole = prod(data.chunks) * data.id.get_type().get_size() + _CHECKSUM_BYTES
                 if len(inflate(self._read(offset, packed), whole + 1)) > whole:

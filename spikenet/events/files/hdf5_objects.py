@@ -9,20 +9,24 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from spikenet.errors import FormatError
+from spikenet.events.files.hdf5_dense import dense
 from spikenet.events.files.hdf5_heap import REFERENCE, Heap
 
 MAGIC = b"\x89HDF\r\n\x1a\n"
 _LARGEST = 1 << 22  # bytes in the header of an object; a thousandth is usual
-_ATTRIBUTE, _CONTINUATION = 0x0C, 0x10  # kinds of message
+_ATTRIBUTE, _CONTINUATION, _ATTRIBUTES = 0x0C, 0x10, 0x15  # kinds of message
+_NOWHERE = (1 << 64) - 1
 _SHARED = 2  # the flag of a message that lies elsewhere
 _INTEGER, _FLOAT, _STRING, _VARIABLE = 0, 1, 3, 9  # classes of datatype
 _FLOATS = {(5, 10): "f2", (8, 23): "f4", (11, 52): "f8"}  # bits of exponent and mantissa
+_SHORT = (struct.error, ValueError, IndexError, OverflowError)  # what too few bytes raise
 _MOST, _LONGEST = 256, 65535  # attributes that are read of an object, bytes in one
 
 
@@ -82,16 +86,30 @@ class Objects:
 
     def attributes(self, address: int) -> dict[str, str]:
         """The texts and numbers among the first 256 attributes of an object, but for long ones."""
-        attributes = [each for each in self.messages(address) if each.kind == _ATTRIBUTE and not each.shared]
-        found = {}
-        for message in attributes[:_MOST]:
-            try:
-                name, text = self._attribute(message.body)
-            except (struct.error, ValueError) as error:
-                raise self._broken(message.place, f"an attribute is cut off: {error}") from error
-            if text is not None:
-                found[name] = text
+        found: dict[str, str] = {}
+        place = address
+        try:
+            for at, body in islice(self._attributes(address), _MOST):
+                place = at
+                name, text = self._attribute(body)
+                if text is not None:
+                    found[name] = text
+        except FormatError:
+            raise
+        except _SHORT as error:
+            raise self._broken(place, f"an attribute cannot be read: {error}") from error
         return found
+
+    def _attributes(self, address: int) -> Iterator[tuple[int, memoryview]]:
+        """Place and bytes of each attribute."""
+        for kind, shared, place, body in self.messages(address):
+            if kind == _ATTRIBUTE and not shared:
+                yield place, body
+            elif kind == _ATTRIBUTES:
+                numbered = 2 if body[1] & 1 else 0
+                heap, tree = struct.unpack_from("<QQ", body, 2 + numbered)
+                if heap != _NOWHERE:
+                    yield from dense(self._content, heap, tree, _MOST)
 
     def _older(self, address: int) -> tuple[int, list[tuple[int, int]]]:
         """The bytes before each message and the first block of a header of version 1."""
@@ -107,7 +125,7 @@ class Objects:
         return 6 if flags & 4 else 4, [(start, start + self._number(start - width, width))]
 
     def _continuation(self, place: int, newer: bool) -> tuple[int, int]:
-        """Where a block begins and ends that goes on with a header: that of version 2 has a signature and a checksum."""
+        """Where a block begins and ends that goes on with a header; one of version 2 has a signature and a checksum."""
         start, length = self._number(place, 8), self._number(place + 8, 8)
         if newer and bytes(self._content[start : start + 4]) != b"OCHK":
             raise self._broken(place, "no block of a header is where one is announced")
