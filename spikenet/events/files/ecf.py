@@ -40,8 +40,7 @@ def _recognises(path: Path, head: bytes) -> bool:
     if not head.startswith(MAGIC):
         return False
     try:
-        file = _file(path)
-        return bool(file.links.exists(b"CD") and file.links.exists(_EVENTS.encode()))
+        return _holds_events(_file(path))
     except BROKEN:
         return path.suffix == ".hdf5"  # so that opening it says what is broken
 
@@ -54,6 +53,15 @@ def _file(path: Path) -> Any:
         return h5py.h5f.open(os.fsencode(path), h5py.h5f.ACC_RDONLY)
     except OSError:  # damaged, or open already, in h5py's own way: nobody may open it in another
         return h5py.File(path).id
+
+
+def _holds_events(file: Any) -> bool:
+    """Whether there is such a data set, in the file itself: a link to another one is not followed."""
+    from h5py import h5l
+
+    links = file.links
+    paths = (b"CD", _EVENTS.encode())
+    return all(links.exists(path) and links.get_info(path).type == h5l.TYPE_HARD for path in paths)
 
 
 @contextmanager
@@ -97,6 +105,8 @@ def _dataset(opening: Opening, file: Any) -> Any:
     """The data set of events, its form checked."""
     from h5py import h5d
 
+    if not _holds_events(file):
+        raise FormatError(opening.path, None, f"a data set {_EVENTS} is wanted, in the file itself")
     try:
         events = h5d.open(file, _EVENTS.encode())
     except KeyError as error:

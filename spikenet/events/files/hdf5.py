@@ -169,8 +169,9 @@ class Hdf5:
                 yield 0, data.id.get_offset(), data.id.get_storage_size(), []
             return
         filters = [plist.get_filter(i)[0] for i in range(plist.get_nfilters())]
-        for number in range(data.id.get_num_chunks()):
-            chunk = data.id.get_chunk_info(number)
+        found: list[Any] = []
+        data.id.chunk_iter(found.append)
+        for chunk in found:
             used = [each for i, each in enumerate(filters) if not chunk.filter_mask >> i & 1]
             yield int(chunk.chunk_offset[0]), int(chunk.byte_offset), int(chunk.size), used
 

@@ -237,6 +237,18 @@ def test_not_events(tmp_path):
         read(tmp_path / "a.hdf5", format="ecf")
 
 
+@pytest.mark.parametrize("part", ["CD", "CD/events"])
+@pytest.mark.parametrize("link", [lambda path: h5py.ExternalLink("b.hdf5", path), lambda path: h5py.SoftLink(path)])
+def test_links_are_not_followed(tmp_path, part, link):
+    write(random_stream(0, 300, VGA), tmp_path / "b.hdf5", format="ecf")
+    with h5py.File(tmp_path / "a.hdf5", "w") as file:
+        file[part] = link(f"/{part}")
+    with pytest.raises(FormatError, match="CD/events is wanted"):
+        read(tmp_path / "a.hdf5", format="ecf")
+    with pytest.raises(FormatError, match="no known format"):
+        read(tmp_path / "a.hdf5")
+
+
 @pytest.mark.parametrize("size", [0, 3840, 4096, 1 << 40])
 def test_heap_that_hdf5_would_walk_for_ever(tmp_path, size):
     """The free space at the end of the attributes' texts is entry 0; HDF5 hangs if the entry it leads to is empty."""
