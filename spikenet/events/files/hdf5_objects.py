@@ -65,7 +65,7 @@ class Objects:
 
     def messages(self, address: int) -> Iterator[Message]:
         """The messages in the header of an object."""
-        newer = self._content[address : address + 4] == b"OHDR"
+        newer = bytes(self._content[address : address + 4]) == b"OHDR"
         head, blocks = self._newer(address) if newer else self._older(address)
         passed = 0
         for start, stop in blocks:
