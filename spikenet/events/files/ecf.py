@@ -10,16 +10,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from spikenet.errors import ArgumentError, FormatError
 from spikenet.events.files import text_header
-from spikenet.events.files.hdf5 import BROKEN, Hdf5, mapped
+from spikenet.events.files.hdf5 import BROKEN, mapped, open_hdf5
 from spikenet.events.files.hdf5_objects import MAGIC, Objects
 from spikenet.events.files.recording import Columns, Format, Losses, Opening, blank
 from spikenet.events.files.words import check_writable, columns_of, measured
@@ -40,13 +41,14 @@ def _recognises(path: Path, head: bytes) -> bool:
     if not head.startswith(MAGIC):
         return False
     try:
-        return _holds_events(_file(path))
+        with closing(_file(path)) as file:
+            return _holds_events(file)
     except BROKEN:
         return path.suffix == ".hdf5"  # so that opening it says what is broken
 
 
 def _file(path: Path) -> Any:
-    """The open file, closed when the last reference to it goes; `h5py.File` would take twice as long."""
+    """The open file, to be closed; `h5py.File` would take twice as long."""
     import h5py
 
     try:
@@ -75,34 +77,43 @@ def _sound(path: Path) -> Iterator[None]:
         raise FormatError(path, None, f"HDF5 finds it broken: {error}") from error
 
 
+class _Table(NamedTuple):
+    """The data set of events as it is stored: what its rows are, how many, the filters that packed them, the rows of a
+    chunk; of every chunk of the codec its first row, place, size and whether it is packed."""
+
+    layout: np.dtype
+    total: int
+    filters: list[int]
+    rows: int
+    chunks: list[tuple[int, int, int, bool]]
+
+
 class _Source:
-    """An open Metavision file."""
+    """A Metavision file. It is not kept open: HDF5 would take a file that was written anew to be the old one."""
 
     def __init__(self, opening: Opening) -> None:
         self._opening = opening
         with _sound(opening.path):
             objects = Objects(opening.path, mapped(opening.path))
             self.header = objects.attributes(objects.root)
-            self._file = _file(opening.path)
-            self._events = _dataset(opening, self._file)
+            with closing(_file(opening.path)) as file:
+                self._table = _table(opening, file)
         width, _, height = self.header.get("geometry", "").partition("x")
         self.sensor = text_header.sensor(opening, self.header, width or None, height or None)
 
     def pieces(self, size: int) -> Iterator[Columns]:
-        opening = self._opening
-        with _sound(opening.path):
-            plan = self._events.get_create_plist()
-            filters = _filters(plan)
-            if filters == [FILTER]:
-                yield from _Chunks(opening, self._events, plan.get_chunk()[0]).pieces(size)
-            elif FILTER in filters:
-                raise FormatError(opening.path, None, f"{_EVENTS} adds other filters to ECF: {filters}")
-            else:
-                yield from _plain(opening, self._file, size)
+        opening, filters = self._opening, self._table.filters
+        if filters == [FILTER]:
+            with _sound(opening.path), opening.path.open("rb", buffering=0) as file:
+                yield from _Chunks(opening, self._table).pieces(file, size)
+        elif FILTER in filters:
+            raise FormatError(opening.path, None, f"{_EVENTS} adds other filters to ECF: {filters}")
+        else:
+            yield from _plain(opening, size)
 
 
-def _dataset(opening: Opening, file: Any) -> Any:
-    """The data set of events, its form checked."""
+def _table(opening: Opening, file: Any) -> _Table:
+    """What is stored, its form checked."""
     from h5py import h5d
 
     if not _holds_events(file):
@@ -111,68 +122,72 @@ def _dataset(opening: Opening, file: Any) -> Any:
         events = h5d.open(file, _EVENTS.encode())
     except KeyError as error:
         raise FormatError(opening.path, None, f"a data set {_EVENTS} is wanted: {error}") from error
-    layout, shape = events.dtype, events.shape
-    whole = {name for name in layout.names or () if layout[name].kind in "iu"}
-    if len(shape) != 1 or layout.hasobject or not {"x", "y", "p", "t"} <= whole:
-        reason = f"{_EVENTS} wants rows of whole numbers x, y, p and t, found {layout} of shape {shape}"
-        raise FormatError(opening.path, None, reason)
-    return events
+    with closing(events):
+        layout, shape = events.dtype, events.shape
+        whole = {name for name in layout.names or () if layout[name].kind in "iu"}
+        if len(shape) != 1 or layout.hasobject or not {"x", "y", "p", "t"} <= whole:
+            reason = f"{_EVENTS} wants rows of whole numbers x, y, p and t, found {layout} of shape {shape}"
+            raise FormatError(opening.path, None, reason)
+        plan = events.get_create_plist()
+        filters = [plan.get_filter(number)[0] for number in range(plan.get_nfilters())]
+        if filters != [FILTER]:
+            return _Table(layout, shape[0], filters, 0, [])
+        found: list[Any] = []
+        events.chunk_iter(found.append)
+        chunks = sorted((info.chunk_offset[0], info.byte_offset, info.size, not info.filter_mask) for info in found)
+        return _Table(layout, shape[0], filters, plan.get_chunk()[0], chunks)
 
 
-def _filters(plan: Any) -> list[int]:
-    return [plan.get_filter(number)[0] for number in range(plan.get_nfilters())]
-
-
-def _plain(opening: Opening, file: Any, size: int) -> Iterator[Columns]:
+def _plain(opening: Opening, size: int) -> Iterator[Columns]:
     """What HDF5 reads by itself. Rows that a file claims and does not hold would be read as zeros: they are refused."""
-    import h5py
-
-    events = Hdf5(opening.path, h5py.File(file), mapped(opening.path)).dataset(_EVENTS)
-    stored = events.id.get_storage_size()
-    held = (_DENSEST if events.chunks else 1) * stored // events.dtype.itemsize
-    if events.chunks:
-        held = min(held, events.id.get_num_chunks() * events.chunks[0])
-    if held < len(events):
-        raise FormatError(opening.path, None, f"{_EVENTS} claims {len(events)} events, room for {held} is in the file")
-    rows = max(size // events.dtype.itemsize, 1)
-    for first in range(0, len(events), rows):
-        block = events[first : first + rows]
-        columns = blank(len(block))
-        for name, column in zip("txyp", columns, strict=True):
-            values = block[name]
-            limits = np.iinfo(column.dtype)
-            if len(values) and (values.min() < limits.min or values.max() > limits.max):
-                raise FormatError(
-                    opening.path, None, f"{name} wants values that fit {column.dtype}, found {values.max()}"
-                )
-            column[:] = values
-        yield columns
+    with open_hdf5(opening.path) as file:
+        events = file.dataset(_EVENTS)
+        stored = events.id.get_storage_size()
+        held = (_DENSEST if events.chunks else 1) * stored // events.dtype.itemsize
+        if events.chunks:
+            held = min(held, events.id.get_num_chunks() * events.chunks[0])
+        if held < len(events):
+            raise FormatError(
+                opening.path, None, f"{_EVENTS} claims {len(events)} events, room for {held} is in the file"
+            )
+        rows = max(size // events.dtype.itemsize, 1)
+        for first in range(0, len(events), rows):
+            block = events[first : first + rows]
+            columns = blank(len(block))
+            for name, column in zip("txyp", columns, strict=True):
+                values = block[name]
+                limits = np.iinfo(column.dtype)
+                if len(values) and (values.min() < limits.min or values.max() > limits.max):
+                    raise FormatError(
+                        opening.path, None, f"{name} wants values that fit {column.dtype}, found {values.max()}"
+                    )
+                column[:] = values
+            yield columns
 
 
 class _Chunks:
     """The ECF chunks of a data set."""
 
-    def __init__(self, opening: Opening, events: Any, rows: int) -> None:
+    def __init__(self, opening: Opening, table: _Table) -> None:
         self.losses: Losses = opening.losses
-        self.events, self.layout = events, events.dtype
-        self.rows, self.total = rows, events.shape[0]
-        found: list[Any] = []
-        events.chunk_iter(found.append)
-        self.places = sorted((info.chunk_offset[0], info.byte_offset, info.size) for info in found)
-        if any(offset is None or offset + size > opening.size for _, offset, size in self.places):
-            raise FormatError(opening.path, None, f"{_EVENTS} has chunks behind the end of the file")
-        stored = {row for row, _, _ in self.places}
-        missing = -(-self.total // self.rows) - len(stored)
+        self.layout, self.total, self.rows = table.layout, table.total, table.rows
+        for row, offset, size, _ in table.chunks:
+            if row % self.rows or offset is None or offset + size > opening.size:
+                place = None if offset is None else min(offset, opening.size)
+                raise FormatError(
+                    opening.path, place, f"{_EVENTS} has a chunk behind the end of the file or across two"
+                )
+        missing = -(-self.total // self.rows) - len({row for row, *_ in table.chunks})
         self.losses.refuse(f"chunk of {self.rows} events that is not in the file", None, missing) if missing else None
-        self.places = [place for place in self.places if place[0] < self.total]
+        self.places = [place for place in table.chunks if place[0] < self.total]
 
-    def pieces(self, size: int) -> Iterator[Columns]:
+    def pieces(self, file: FileIO, size: int) -> Iterator[Columns]:
         held: list[_Chunk] = []
         length = 0
-        for row, offset, stored in self.places:
-            mask, data = self.events.read_direct_chunk((row,))
+        for row, offset, stored, packed in self.places:
+            data = os.pread(file.fileno(), stored, offset)
             wanted = min(self.rows, self.total - row)
-            chunk = _Chunk(row, offset, data, not mask, wanted, self._count(data, not mask))
+            chunk = _Chunk(row, offset, data, packed, wanted, self._count(data, packed))
             if chunk.count < wanted:
                 first = f": {chunk.count} of {wanted}, from event {row} on"
                 self.losses.refuse("chunk that does not hold its events", offset, 1, first)
