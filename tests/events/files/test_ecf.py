@@ -317,6 +317,21 @@ def test_file_that_is_open_already(metavision):
         assert len(theirs["CD/events"]) == 3
 
 
+def test_file_written_anew_after_it_was_refused(tmp_path):
+    """HDF5 would take it to be the old one, were that open still; the refusal is kept, and what it came through."""
+    path = tmp_path / "a.hdf5"
+    stream = random_stream(0, 300, VGA)
+    write(stream, path, format="ecf")
+    content = path.read_bytes()
+    place = content.index(b"SNOD")
+    path.write_bytes(content[:place] + b"\xff" * 32 + content[place + 32 :])
+    with pytest.raises(FormatError) as refused:
+        read(path, format="ecf")
+    path.write_bytes(content)
+    assert_same(read(path), stream)
+    assert refused.value.path == path
+
+
 def test_cut_file(tmp_path):
     path = tmp_path / "a.hdf5"
     write(random_stream(0, 300, VGA), path, format="ecf")
