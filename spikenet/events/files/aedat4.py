@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Mapping
+from operator import attrgetter
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 from xml.etree import ElementTree
@@ -203,7 +204,7 @@ def _streams(losses: Losses, xml: bytes) -> list[_Stream]:
     except (ElementTree.ParseError, ValueError) as error:
         losses.refuse(f"XML text that cannot be read ({error})", len(_MARK))
         return []
-    return sorted(streams)
+    return sorted(streams, key=attrgetter("number"))
 
 
 def _stream(number: int, node: ElementTree.Element) -> _Stream:

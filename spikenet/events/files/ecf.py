@@ -10,52 +10,60 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from spikenet.errors import ArgumentError, FormatError
 from spikenet.events.files import text_header
+from spikenet.events.files.hdf5 import BROKEN, mapped, open_hdf5
+from spikenet.events.files.hdf5_objects import MAGIC, Objects
 from spikenet.events.files.recording import Columns, Format, Losses, Opening, blank
 from spikenet.events.files.words import check_writable, columns_of, measured
 from spikenet.events.stream import EventStream
 
 FILTER = 0x8ECF
-_MAGIC = b"\x89HDF\r\n\x1a\n"
-_HEAP = b"GCOL\x01\0\0\0"  # a global heap: signature, version
 _EVENTS = "CD/events"
-_MOST = 65535  # events in a chunk of the codec, bytes in an attribute
-_ATTRIBUTES = 256  # that are read at most
+_MOST = 65535  # events in a chunk of the codec
 _DENSEST = 1100  # bytes that HDF5's own compression makes of one, at most
 _CHUNK = 16384  # events in a chunk that is written
 _INDEX_STEP = 2000  # microseconds between rows of the index
 _INDEX_MOST = 1 << 22  # rows of an index that is written: 2 h 20 min
 _LAYOUT = np.dtype({"names": ["x", "y", "p", "t"], "formats": ["<u2", "<u2", "<i2", "<i8"], "offsets": [0, 2, 4, 8]})
 _INDEX_LAYOUT = np.dtype([("id", "<u8"), ("ts", "<i8")])
-_BROKEN = (OSError, RuntimeError, KeyError, ValueError, TypeError)  # what h5py raises for damage
 
 
 def _recognises(path: Path, head: bytes) -> bool:
-    if not head.startswith(_MAGIC):
+    if not head.startswith(MAGIC):
         return False
     try:
-        file = _file(path)
-        return bool(file.links.exists(b"CD") and file.links.exists(_EVENTS.encode()))
-    except _BROKEN:
+        with closing(_file(path)) as file:
+            return _holds_events(file)
+    except BROKEN:
         return path.suffix == ".hdf5"  # so that opening it says what is broken
 
 
 def _file(path: Path) -> Any:
-    """The open file, closed when the last reference to it goes; `h5py.File` would take twice as long."""
+    """The open file, to be closed; `h5py.File` would take twice as long."""
     import h5py
 
     try:
         return h5py.h5f.open(os.fsencode(path), h5py.h5f.ACC_RDONLY)
     except OSError:  # damaged, or open already, in h5py's own way: nobody may open it in another
         return h5py.File(path).id
+
+
+def _holds_events(file: Any) -> bool:
+    """Whether there is such a data set, in the file itself: a link to another one is not followed."""
+    from h5py import h5l
+
+    links = file.links
+    paths = (b"CD", _EVENTS.encode())
+    return all(links.exists(path) and links.get_info(path).type == h5l.TYPE_HARD for path in paths)
 
 
 @contextmanager
@@ -65,157 +73,121 @@ def _sound(path: Path) -> Iterator[None]:
         yield
     except FormatError:
         raise
-    except _BROKEN as error:
+    except BROKEN as error:
         raise FormatError(path, None, f"HDF5 finds it broken: {error}") from error
 
 
+class _Table(NamedTuple):
+    """The data set of events as it is stored: what its rows are, how many, the filters that packed them, the rows of a
+    chunk; of every chunk of the codec its first row, place, size and whether it is packed."""
+
+    layout: np.dtype
+    total: int
+    filters: list[int]
+    rows: int
+    chunks: list[tuple[int, int, int, bool]]
+
+
 class _Source:
-    """An open Metavision file."""
+    """A Metavision file. It is not kept open: HDF5 would take a file that was written anew to be the old one."""
 
     def __init__(self, opening: Opening) -> None:
         self._opening = opening
-        _check_heaps(opening)
         with _sound(opening.path):
-            self._file = _file(opening.path)
-            self.header = _attributes(self._file)
-            self._events = _dataset(opening, self._file)
+            objects = Objects(opening.path, mapped(opening.path))
+            self.header = objects.attributes(objects.root)
+            with closing(_file(opening.path)) as file:
+                self._table = _table(opening, file)
         width, _, height = self.header.get("geometry", "").partition("x")
         self.sensor = text_header.sensor(opening, self.header, width or None, height or None)
 
     def pieces(self, size: int) -> Iterator[Columns]:
-        opening = self._opening
-        with _sound(opening.path):
-            plan = self._events.get_create_plist()
-            filters = _filters(plan)
-            if filters == [FILTER]:
-                yield from _Chunks(opening, self._events, plan.get_chunk()[0]).pieces(size)
-            elif FILTER in filters:
-                raise FormatError(opening.path, None, f"{_EVENTS} adds other filters to ECF: {filters}")
-            else:
-                yield from _plain(opening, self._events, size)
+        opening, filters = self._opening, self._table.filters
+        if filters == [FILTER]:
+            with _sound(opening.path), opening.path.open("rb", buffering=0) as file:
+                yield from _Chunks(opening, self._table).pieces(file, size)
+        elif FILTER in filters:
+            raise FormatError(opening.path, None, f"{_EVENTS} adds other filters to ECF: {filters}")
+        else:
+            yield from _plain(opening, size)
 
 
-def _check_heaps(opening: Opening) -> None:
-    """Errors: FormatError for a heap of texts whose entries lead astray: HDF5 would follow them for ever, or crash.
-
-    Looked at are the first and the last 64 KiB of a file, where writers put the texts of its attributes.
-    """
-    size = len(opening.head)
-    tail = max(opening.size - size, size)
-    for start, part in ((0, opening.head), *((tail, bytes(b)) for b in opening.blocks(tail, opening.size, size or 1))):
-        found = part.find(_HEAP)
-        while found >= 0:
-            fault = _unsound(part[found:], opening.size - start - found)
-            if fault is not None:
-                raise FormatError(opening.path, start + found + fault, "the entries of an HDF5 heap do not fill it")
-            found = part.find(_HEAP, found + 1)
-
-
-def _unsound(heap: bytes, room: int) -> int | None:
-    """Where the entries of a global heap (HDF5 file format, III.E) do not follow one another to its end.
-
-    ``heap`` begins with it and may be cut short; the file has ``room`` bytes from there.
-    """
-    place, end = 16, int.from_bytes(heap[8:16], "little")
-    if not 16 < end <= room:
-        return 8
-    numbers = set()
-    while place + 16 <= min(end, len(heap)):
-        number, size = (int.from_bytes(heap[place + a : place + b], "little") for a, b in ((0, 2), (8, 16)))
-        following = place + (size if number == 0 else 16 + (size + 7) // 8 * 8)
-        if not place < following <= end or number in numbers or (number == 0 and following + 16 <= end):
-            return place
-        numbers.add(number)
-        place = following
-    return None
-
-
-def _attributes(file: Any) -> dict[str, str]:
-    """The attributes that hold one value."""
-    from h5py import h5a
-
-    found = {}
-    for number in range(min(h5a.get_num_attrs(file), _ATTRIBUTES)):
-        attribute = h5a.open(file, index=number)
-        if attribute.shape != () or attribute.dtype.itemsize > _MOST:
-            continue
-        value = np.empty((), attribute.dtype)
-        attribute.read(value)
-        text: Any = value[()]
-        found[attribute.name.decode()] = text.decode("latin-1") if isinstance(text, bytes) else str(text)
-    return found
-
-
-def _dataset(opening: Opening, file: Any) -> Any:
-    """The data set of events, its form checked."""
+def _table(opening: Opening, file: Any) -> _Table:
+    """What is stored, its form checked."""
     from h5py import h5d
 
+    if not _holds_events(file):
+        raise FormatError(opening.path, None, f"a data set {_EVENTS} is wanted, in the file itself")
     try:
         events = h5d.open(file, _EVENTS.encode())
     except KeyError as error:
         raise FormatError(opening.path, None, f"a data set {_EVENTS} is wanted: {error}") from error
-    layout, shape = events.dtype, events.shape
-    whole = {name for name in layout.names or () if layout[name].kind in "iu"}
-    if len(shape) != 1 or not {"x", "y", "p", "t"} <= whole:
-        reason = f"{_EVENTS} wants rows of whole numbers x, y, p and t, found {layout} of shape {shape}"
-        raise FormatError(opening.path, None, reason)
-    return events
+    with closing(events):
+        layout, shape = events.dtype, events.shape
+        whole = {name for name in layout.names or () if layout[name].kind in "iu"}
+        if len(shape) != 1 or layout.hasobject or not {"x", "y", "p", "t"} <= whole:
+            reason = f"{_EVENTS} wants rows of whole numbers x, y, p and t, found {layout} of shape {shape}"
+            raise FormatError(opening.path, None, reason)
+        plan = events.get_create_plist()
+        filters = [plan.get_filter(number)[0] for number in range(plan.get_nfilters())]
+        if filters != [FILTER]:
+            return _Table(layout, shape[0], filters, 0, [])
+        found: list[Any] = []
+        events.chunk_iter(found.append)
+        chunks = sorted((info.chunk_offset[0], info.byte_offset, info.size, not info.filter_mask) for info in found)
+        return _Table(layout, shape[0], filters, plan.get_chunk()[0], chunks)
 
 
-def _filters(plan: Any) -> list[int]:
-    return [plan.get_filter(number)[0] for number in range(plan.get_nfilters())]
-
-
-def _plain(opening: Opening, plain: Any, size: int) -> Iterator[Columns]:
+def _plain(opening: Opening, size: int) -> Iterator[Columns]:
     """What HDF5 reads by itself. Rows that a file claims and does not hold would be read as zeros: they are refused."""
-    import h5py
-
-    events = h5py.Dataset(plain)
-    stored = events.id.get_storage_size()
-    held = (_DENSEST if events.chunks else 1) * stored // events.dtype.itemsize
-    if events.chunks:
-        held = min(held, events.id.get_num_chunks() * events.chunks[0])
-    if held < len(events):
-        raise FormatError(opening.path, None, f"{_EVENTS} claims {len(events)} events, room for {held} is in the file")
-    rows = max(size // events.dtype.itemsize, 1)
-    for first in range(0, len(events), rows):
-        block = events[first : first + rows]
-        columns = blank(len(block))
-        for name, column in zip("txyp", columns, strict=True):
-            values = block[name]
-            limits = np.iinfo(column.dtype)
-            if len(values) and (values.min() < limits.min or values.max() > limits.max):
-                raise FormatError(
-                    opening.path, None, f"{name} wants values that fit {column.dtype}, found {values.max()}"
-                )
-            column[:] = values
-        yield columns
+    with open_hdf5(opening.path) as file:
+        events = file.dataset(_EVENTS)
+        stored = events.id.get_storage_size()
+        held = (_DENSEST if events.chunks else 1) * stored // events.dtype.itemsize
+        if events.chunks:
+            held = min(held, events.id.get_num_chunks() * events.chunks[0])
+        if held < len(events):
+            raise FormatError(
+                opening.path, None, f"{_EVENTS} claims {len(events)} events, room for {held} is in the file"
+            )
+        rows = max(size // events.dtype.itemsize, 1)
+        for first in range(0, len(events), rows):
+            block = events[first : first + rows]
+            columns = blank(len(block))
+            for name, column in zip("txyp", columns, strict=True):
+                values = block[name]
+                limits = np.iinfo(column.dtype)
+                if len(values) and (values.min() < limits.min or values.max() > limits.max):
+                    raise FormatError(
+                        opening.path, None, f"{name} wants values that fit {column.dtype}, found {values.max()}"
+                    )
+                column[:] = values
+            yield columns
 
 
 class _Chunks:
     """The ECF chunks of a data set."""
 
-    def __init__(self, opening: Opening, events: Any, rows: int) -> None:
+    def __init__(self, opening: Opening, table: _Table) -> None:
         self.losses: Losses = opening.losses
-        self.events, self.layout = events, events.dtype
-        self.rows, self.total = rows, events.shape[0]
-        found: list[Any] = []
-        events.chunk_iter(found.append)
-        self.places = sorted((info.chunk_offset[0], info.byte_offset, info.size) for info in found)
-        if any(offset is None or offset + size > opening.size for _, offset, size in self.places):
-            raise FormatError(opening.path, None, f"{_EVENTS} has chunks behind the end of the file")
-        stored = {row for row, _, _ in self.places}
-        missing = -(-self.total // self.rows) - len(stored)
+        self.layout, self.total, self.rows = table.layout, table.total, table.rows
+        for row, offset, size, _ in table.chunks:
+            if row % self.rows or offset is None or offset + size > opening.size:
+                place = None if offset is None else min(offset, opening.size)
+                raise FormatError(
+                    opening.path, place, f"{_EVENTS} has a chunk behind the end of the file or across two"
+                )
+        missing = -(-self.total // self.rows) - len({row for row, *_ in table.chunks})
         self.losses.refuse(f"chunk of {self.rows} events that is not in the file", None, missing) if missing else None
-        self.places = [place for place in self.places if place[0] < self.total]
+        self.places = [place for place in table.chunks if place[0] < self.total]
 
-    def pieces(self, size: int) -> Iterator[Columns]:
+    def pieces(self, file: FileIO, size: int) -> Iterator[Columns]:
         held: list[_Chunk] = []
         length = 0
-        for row, offset, stored in self.places:
-            mask, data = self.events.read_direct_chunk((row,))
+        for row, offset, stored, packed in self.places:
+            data = os.pread(file.fileno(), stored, offset)
             wanted = min(self.rows, self.total - row)
-            chunk = _Chunk(row, offset, data, not mask, wanted, self._count(data, not mask))
+            chunk = _Chunk(row, offset, data, packed, wanted, self._count(data, packed))
             if chunk.count < wanted:
                 first = f": {chunk.count} of {wanted}, from event {row} on"
                 self.losses.refuse("chunk that does not hold its events", offset, 1, first)

@@ -16,10 +16,12 @@ import numpy as np
 from spikenet.errors import FormatError, SpikenetError
 from spikenet.events.files.bounds import check_claim, gunzip, inflate
 from spikenet.events.files.hdf5_heap import REFERENCE, Heap
+from spikenet.events.files.hdf5_objects import MAGIC
 
-MAGIC = b"\x89HDF\r\n\x1a\n"
-_BROKEN = (OSError, EOFError, zlib.error, KeyError, RuntimeError, TypeError, ValueError, OverflowError, MemoryError)
-_DEFLATE, _SHUFFLE = 1, 2
+# What damage makes h5py raise.
+BROKEN = (OSError, EOFError, zlib.error, KeyError, RuntimeError, TypeError, ValueError, OverflowError, MemoryError)
+_DEFLATE, _SHUFFLE, _CHECKSUM, _LZF = 1, 2, 3, 32000
+_UNDONE = {_DEFLATE, _SHUFFLE, _CHECKSUM, _LZF}  # the filters that the library is left to undo
 _CHECKSUM_BYTES = 4
 
 
@@ -39,7 +41,7 @@ def readable(path: Path) -> Iterator[None]:
         yield
     except SpikenetError:
         raise
-    except _BROKEN as error:
+    except BROKEN as error:
         raise FormatError(path, None, f"not a readable HDF5 file: {error}") from error
 
 
@@ -52,13 +54,14 @@ def holds(path: Path, head: bytes, names: set[str], broken: bool = False) -> boo
     try:
         with h5py.File(path, "r") as file:
             return not names.isdisjoint(file)
-    except _BROKEN:
+    except BROKEN:
         return broken
 
 
-def _mapped(path: Path) -> mmap.mmap:
+def mapped(path: Path) -> memoryview:
+    """The bytes of a file, not yet read. Errors: ValueError for an empty one."""
     with path.open("rb") as file:
-        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 
 
 class Hdf5:
@@ -73,7 +76,7 @@ class Hdf5:
 
         unpacked = gunzip(path) if path.suffix == ".gz" else None
         self.path, self.file = path, h5py.File(path if unpacked is None else io.BytesIO(unpacked), "r")
-        self._content = memoryview(_mapped(path) if unpacked is None else unpacked)
+        self._content = mapped(path) if unpacked is None else memoryview(unpacked)
         self._heap = Heap(path, self._content[self.file.userblock_size :])
         self._ragged: dict[str, tuple[np.ndarray, np.dtype]] = {}  # of data sets that were found in order
 
@@ -82,7 +85,7 @@ class Hdf5:
 
     def array(self, name: str, kinds: str) -> np.ndarray:
         """A data set of plain numbers, read whole."""
-        data = self._dataset(name)
+        data = self.dataset(name)
         if data.dtype.kind not in kinds or data.dtype.itemsize > 8:
             raise FormatError(self.path, None, f"{name} wants {_words(kinds)}, received {data.dtype}")
         return _native(np.asarray(data[()]))
@@ -91,7 +94,7 @@ class Hdf5:
         """Rows of a data set of text ``[N]``, of fixed or of any length."""
         import h5py
 
-        data = self._dataset(name)
+        data = self.dataset(name)
         if h5py.check_string_dtype(data.dtype) is None or data.ndim != 1:
             raise FormatError(self.path, None, f"{name} wants a list of names, received {data.dtype} {data.shape}")
         if data.dtype.kind == "O":
@@ -105,7 +108,7 @@ class Hdf5:
 
     def count(self, name: str) -> int:
         """The length of a data set with one dimension."""
-        data = self._dataset(name)
+        data = self.dataset(name)
         if data.ndim != 1:
             raise FormatError(self.path, None, f"{name} wants one dimension, received shape {data.shape}")
         return int(data.shape[0])
@@ -121,7 +124,7 @@ class Hdf5:
         """Where each array lies, and their type."""
         import h5py
 
-        data = self._dataset(name)
+        data = self.dataset(name)
         inner = h5py.check_vlen_dtype(data.dtype)
         if inner is None or inner.kind not in kinds or inner.itemsize > 8:
             raise FormatError(
@@ -130,7 +133,7 @@ class Hdf5:
         self.count(name)
         return self._references(name, data), inner
 
-    def _dataset(self, name: str) -> Any:
+    def dataset(self, name: str) -> Any:
         """A data set of this file, of a size that the file may claim, stored where it says."""
         import h5py
 
@@ -149,6 +152,8 @@ class Hdf5:
     def _check_chunks(self, name: str, data: Any) -> None:
         """Raise FormatError for a packed chunk that unpacks to more than a chunk: the library would follow it."""
         for _, offset, packed, filters in self._stored(name, data):
+            if not _UNDONE.issuperset(filters):
+                raise FormatError(self.path, offset, f"{name} is packed by filters {filters}; deflate would work")
             if _DEFLATE in filters:
                 whole = prod(data.chunks) * data.id.get_type().get_size() + _CHECKSUM_BYTES
                 if len(inflate(self._read(offset, packed), whole + 1)) > whole:
@@ -179,8 +184,9 @@ class Hdf5:
                 yield 0, data.id.get_offset(), data.id.get_storage_size(), []
             return
         filters = [plist.get_filter(i)[0] for i in range(plist.get_nfilters())]
-        for number in range(data.id.get_num_chunks()):
-            chunk = data.id.get_chunk_info(number)
+        found: list[Any] = []
+        data.id.chunk_iter(found.append)
+        for chunk in found:
             used = [each for i, each in enumerate(filters) if not chunk.filter_mask >> i & 1]
             yield int(chunk.chunk_offset[0]), int(chunk.byte_offset), int(chunk.size), used
 

@@ -131,6 +131,8 @@ class _Archive:
     def _member(self, archive: zipfile.ZipFile, name: str) -> _Array:
         """What the header of a member says, checked against the sizes in the archive's table."""
         info = archive.getinfo(f"{name}.npy")
+        if info.header_offset < 0:
+            raise FormatError(self._path, None, f"{name} begins before the file, says the archive's table")
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise FormatError(self._path, info.header_offset, f"{name} is packed by method {info.compress_type}")
         check_claim(self._path, info.header_offset, name, info.file_size)

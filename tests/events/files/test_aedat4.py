@@ -24,6 +24,7 @@ from tests.events.files.aedat_bytes import (
     stream_xml,
     tolerated,
 )
+from tests.events.files.trial import Case, trial
 
 QVGA = Sensor(320, 240, 2)
 CAMERA = stream_xml(0, "EVTS", QVGA)
@@ -112,8 +113,10 @@ def no_zstd(monkeypatch):
 
 
 def test_zstd_without_a_library(no_zstd, tmp_path):
+    path = recorded(tmp_path / "a.aedat4", compression=3)
     with pytest.raises(DataError, match="pip install zstandard"):
-        read(recorded(tmp_path / "a.aedat4", compression=3))
+        read(path)
+    assert "zstandard" in str(trial(Case(path, "aedat4", QVGA)).refusal)
 
 
 def test_zstd_by_pythons_own_module(no_zstd, monkeypatch, tmp_path):
@@ -160,6 +163,15 @@ def test_one_of_two_cameras_is_chosen(tmp_path):
     recording = open_recording(path, index=1)
     assert len(recording.read()) == 1
     assert recording.dropped == {"packet of another event stream": 1}
+
+
+def test_two_streams_of_one_number(tmp_path):
+    """Damage may make them so; one names a sensor, the other does not, and they have no order."""
+    streams = (stream_xml(0, "EVTS", None), CAMERA)
+    path = recorded(tmp_path / "a.aedat4", packet4(evts(EVENTS)), streams=streams)
+    with pytest.raises(ArgumentError, match="2 event streams"):
+        read(path)
+    assert rows(read(path, index=1)) == EVENTS
 
 
 @pytest.mark.parametrize("xml", ["", "<dv/>", '<dv><node name="outInfo"/></dv>'])

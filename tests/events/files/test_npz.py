@@ -123,6 +123,18 @@ def test_packing_that_may_hide_a_bomb(archive):
         read(archive(arrays(), zipfile.ZIP_LZMA), sensor=HARDVS)
 
 
+def test_a_member_before_the_file(archive):
+    """zipfile moves all members by the error in where the table is said to be."""
+    path = archive(arrays())
+    content = bytearray(path.read_bytes())
+    end = content.rindex(b"PK\x05\x06")
+    table = int.from_bytes(content[end + 16 : end + 20], "little")
+    content[end + 16 : end + 20] = (table + 1).to_bytes(4, "little")
+    path.write_bytes(content)
+    with pytest.raises(FormatError, match="begins before the file"):
+        read(path, sensor=HARDVS)
+
+
 @pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
 def test_truncated_or_flipped(archive, tmp_path, method):
     whole = archive(arrays(), method).read_bytes()

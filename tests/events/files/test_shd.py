@@ -165,6 +165,16 @@ def test_a_length_that_the_file_cannot_hold(tmp_path, layout):
         read(path, index=0)
 
 
+def test_filters_that_are_not_undone(tmp_path):
+    """A damaged number may name one that the library trusts in what it finds."""
+    path = make(tmp_path / "a.h5")
+    with h5py.File(path, "r+") as file:
+        del file["labels"]
+        file.create_dataset("labels", data=np.arange(3), chunks=(3,), scaleoffset=0)
+    with pytest.raises(FormatError, match=r"packed by filters \[6\]"):
+        read(path, index=0)
+
+
 def test_a_number_of_recordings_that_the_file_cannot_hold(tmp_path):
     path = make(tmp_path / "a.h5")
     with h5py.File(path, "r+") as file:

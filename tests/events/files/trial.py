@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from spikenet.errors import ArgumentError, FormatError
+from spikenet.errors import ArgumentError, DataError, FormatError
 from spikenet.events import EventStream, Sensor, open_recording
 
 ROOM, PER_BYTE = 64 << 20, 100  # memory that a reader may take: this much, and so many times the size of the file
@@ -65,15 +65,24 @@ def outcome(case: Case, *, strict: bool, size: int | None = None) -> Outcome:
             streams = [recording.read()] if size is None else list(recording.chunks(size))
         except FormatError as error:
             _judge(error, case.path)
-            return Outcome(None, {}, False, error)
+            return _refused(error)
         except ArgumentError as error:  # damage may take the recording asked for, or the name of the chip
             if not re.search("index|chip|layout", str(error)):
                 raise
-            return Outcome(None, {}, False, error)
+            return _refused(error)
+        except DataError as error:  # damage may name a compression for which no library is here
+            if "pip install zstandard" not in str(error):
+                raise
+            return _refused(error)
     warned = any(str(case.path) in str(warning.message) for warning in caught)
     for stream in streams:
         stream.check()
     return Outcome(_columns(streams), recording.dropped, warned)
+
+
+def _refused(error: Exception) -> Outcome:
+    """Without the frames that it came through, which would hold the file in memory as long as each other."""
+    return Outcome(None, {}, False, error.with_traceback(None))
 
 
 def _columns(streams: list[EventStream]) -> np.ndarray:
