@@ -7,7 +7,8 @@ A layer with weights is charged by what its input holds, decided per call:
 - anything else (graded input, the average of spikes): all multiply-accumulates (MAC) of the layer, at every step.
 
 "Synapses reached" is exact: a spike at a border reaches fewer outputs of a convolution than one in the middle, and
-stride, dilation and groups count.
+stride, dilation and groups count. A synapse with a delay is charged as at inference, where it has one tap, when the
+spike is sent: one AC, also for a spike so late that the sequence ends before it arrives.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ from torch import Tensor, nn
 
 from spikenet.energy.reach import Connection, dense_macs, synapses_reached
 from spikenet.errors import ShapeError
-from spikenet.layers import Recurrent
+from spikenet.events import EventTensor
+from spikenet.layers import DelayRecurrent, Recurrent
+from spikenet.layers.delay import Delayed
 from spikenet.neurons import Neuron
 
 _KINDS = ("spikes", "counts", "graded")
@@ -110,9 +113,9 @@ def count(network: nn.Module) -> Iterator[Work]:
 
     Args:
         network: any module called on ``[T, B, ...]`` (a tensor or an `EventTensor`). Its `torch.nn.Linear` and
-            `Conv1d/2d/3d` layers (subclasses too) are counted as connections, spikenet's neurons as neurons, its
-            recurrent layers as both. Layers inside may see ``[T, B, ...]`` or time folded into the batch,
-            ``[T * B, ...]``. A layer with weights of any other kind is named in `Work.uncounted`.
+            `Conv1d/2d/3d` layers (subclasses too) and spikenet's layers with delays are counted as connections, its
+            neurons as neurons, its recurrent layers as both. Layers inside may see ``[T, B, ...]`` or time folded into
+            the batch, ``[T * B, ...]``. A layer with weights of any other kind is named in `Work.uncounted`.
 
     Yields:
         `Work`, filled as the network is called.
@@ -132,12 +135,20 @@ def count(network: nn.Module) -> Iterator[Work]:
 
 def _hook(work: Work, name: str, module: nn.Module) -> Callable[..., None] | None:
     record = LayerWork(name, type(module).__name__)
+    if isinstance(module, Delayed):
+        work.layers.append(record)
+        return lambda module, args, output: _connection(work, record, module, _dense(args[0]), output)
     if isinstance(module, Connection):
         work.layers.append(record)
         return lambda module, args, output: _connection(work, record, module, args[0].detach(), output)
     if isinstance(module, Recurrent):
         work.layers.append(record)
-        return lambda module, args, output: _recurrent(work, record, module, output.detach())
+        targets = module.features if module.autapses else module.features - 1
+        return lambda module, args, output: _recurrent(work, record, targets, output.detach())
+    if isinstance(module, DelayRecurrent):
+        work.layers.append(record)
+        reached = module.synapses.out_features * module.synapses.elements
+        return lambda module, args, output: _recurrent(work, record, reached, output.detach())
     if isinstance(module, Neuron):
         work.layers.append(record)
         return lambda module, args, output: _neuron(record, output.detach())
@@ -168,10 +179,9 @@ def _connection(work: Work, record: LayerWork, layer: Connection, x: Tensor, out
         record.acs += synapses_reached(layer, x)
 
 
-def _recurrent(work: Work, record: LayerWork, layer: Recurrent, output: Tensor) -> None:
+def _recurrent(work: Work, record: LayerWork, targets: int, output: Tensor) -> None:
     """The neurons, and their connections to each other; a spike is charged when it is sent, so that parts add up."""
     _neuron(record, output)
-    targets = layer.features if layer.autapses else layer.features - 1
     dense, events = output.numel() * targets, output.double().abs().sum().item()
     record.inputs += output.numel()
     record.events += events
@@ -181,6 +191,10 @@ def _recurrent(work: Work, record: LayerWork, layer: Recurrent, output: Tensor) 
         record.macs += dense
     else:
         record.acs += round(events) * targets
+
+
+def _dense(x: Tensor | EventTensor) -> Tensor:
+    return x.to_dense() if isinstance(x, EventTensor) else x.detach()
 
 
 def _neuron(record: LayerWork, output: Tensor) -> None:

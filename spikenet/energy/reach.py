@@ -8,13 +8,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d
-Connection = nn.Linear | Convolution
+from spikenet.layers import DelayConv1d, DelayConv2d, DelayLinear
+
+Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d | DelayConv1d | DelayConv2d
+Connection = nn.Linear | Convolution | DelayLinear
 _TRANSPOSED = {1: functional.conv_transpose1d, 2: functional.conv_transpose2d, 3: functional.conv_transpose3d}
 
 
 def dense_macs(layer: Connection, output: Tensor) -> int:
     """Multiply-accumulates that the layer does for this output if it skips nothing, padding included."""
+    if isinstance(layer, DelayLinear | DelayConv1d | DelayConv2d):
+        return output.numel() * layer.weight[0].numel()  # of one tap each, as at inference
     if isinstance(layer, nn.Linear):
         return output.numel() * layer.in_features
     return output.numel() * math.prod(layer.kernel_size) * (layer.in_channels // layer.groups)
@@ -25,7 +29,10 @@ def synapses_reached(layer: Connection, x: Tensor) -> int:
     events = x.double().abs()
     if isinstance(layer, nn.Linear):
         return round(events.sum().item()) * layer.out_features
-    return _reached_by_convolution(layer, events)
+    if isinstance(layer, DelayLinear):
+        return round(events.sum().item()) * layer.out_features * layer.elements
+    elements = layer.elements if isinstance(layer, DelayConv1d | DelayConv2d) else 1
+    return _reached_by_convolution(layer, events) * elements
 
 
 def _reached_by_convolution(layer: Convolution, events: Tensor) -> int:

@@ -1,7 +1,7 @@
 """Bumps: how a synapse spreads over taps while its delay is learned.
 
-A bump is a function of the distance `u = d - delay` from the tap to the delay, in steps, and of its width `s`. It is data:
-a name, a function, its slope, and what the width is made of. All but "v0" are normalised over the taps:
+A bump is a function of the distance `u = d - delay` from the tap to the delay, in steps, and of its width `s`. It is
+data: a name, a function, its slope, and what the width is made of. All but "v0" are normalised over the taps:
 
     g(d) = value(u, s) / (sum over taps of value + 1e-7)
 

@@ -4,7 +4,8 @@
 
 so that `first` steps of x may lie before the first output. With g the gradient of y:
 
-    gx[t, b, j] = sum_i sum_d K[i, j, d] g[t - first + d, b, i]        gK[i, j, d] = sum_t,b x[t, b, j] g[t - first + d, b, i]
+    gx[t, b, j] = sum_i sum_d K[i, j, d] g[t - first + d, b, i]
+    gK[i, j, d] = sum_t sum_b x[t, b, j] g[t - first + d, b, i]
 
 On the CPU output and gK go by the events of x while at most `most` of its entries are other than 0, and gx by the taps
 that are other than 0 while these are few; otherwise each is one matrix product a tap.

@@ -2,8 +2,8 @@
 
     out[r, t] = sum over the terms of r, in order: coefficient source[row, t + shift]
 
-Some batch entries are laid side by side, `[rows, steps * entries]`, so that a shift in time is an offset and a term costs
-one pass along a row, at any density: no synapse is read twice, and no tap that is 0 is read at all.
+Some batch entries are laid side by side, `[rows, steps * entries]`, so that a shift in time is an offset and a term
+costs one pass along a row, at any density: no synapse is read twice, and no tap that is 0 is read at all.
 """
 
 from __future__ import annotations
