@@ -165,6 +165,6 @@ def _sent(heard: list[Tensor], z: Tensor, k: Tensor) -> list[Tensor]:
 
     The product reads a tensor of its own: with the alignment of its arguments it may choose another order of summation.
     """
-    arriving = (z.clone() @ k).view(len(z), len(heard), -1).unbind(1)
+    arriving = (z.clone() @ k).unflatten(1, (len(heard), z.shape[1])).unbind(1)
     later = [*heard[1:], torch.zeros_like(heard[0])]
     return [a + b for a, b in zip(later, arriving, strict=True)]

@@ -132,6 +132,6 @@ def delay_kernel(weight: Tensor, delay: Tensor, sigma: Tensor, shape: Bump, taps
     """
     real = torch.float64 if weight.dtype == torch.float64 else torch.float32
     w, d, s = weight.to(real), delay.to(real).expand(weight.shape), sigma.to(real).expand(weight.shape)
-    if BUMPS.get(shape.name) is shape:
+    if BUMPS.get(shape.name) == shape:
         return torch.ops.spikenet.delay_kernel(w, d, s, shape.name, taps).to(weight.dtype)
     return spread(w, d, s, shape, taps).to(weight.dtype)
