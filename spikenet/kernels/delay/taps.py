@@ -2,7 +2,8 @@
 
     y[s, b, i] = sum_j sum_k weight[i, j, k] x[s + first - tap[i, j, k], b, j]
 
-Each synapse is read once; there are no taps to go through. The gradients are those of `conv` for taps that are `weight`
+Each synapse is read once; there are no taps to go through. On the CPU a quiet sequence goes by its events, any other by
+its synapses, with the same bits. The gradients are those of `conv` for taps that are `weight`
 at `tap` and 0 elsewhere.
 """
 
@@ -18,6 +19,8 @@ from spikenet.kernels.backends import Implementation, Operation, anywhere, on_pr
 from spikenet.kernels.delay import dense
 from spikenet.kernels.delay.conv import check, real
 
+QUIET = 0.1  # density of x up to which its events are faster on the CPU; measured at 256 inputs and outputs, 25 taps
+
 
 def one_tap(weight: Tensor, tap: Tensor, taps: int) -> Tensor:
     """K `[N, M, taps]`: `weight` at `tap`, and 0 elsewhere."""
@@ -30,9 +33,11 @@ def _reference(x: Tensor, weight: Tensor, tap: Tensor, taps: int, first: int, st
 
 
 def _numba(x: Tensor, weight: Tensor, tap: Tensor, taps: int, first: int, steps: int) -> Tensor:
-    from spikenet.kernels.delay import numba_terms
+    from spikenet.kernels.delay import numba_scatter, numba_terms
 
     wide = real(x.dtype)
+    if int(x.count_nonzero()) <= QUIET * x.numel():
+        return numba_scatter.forward(x.to(wide), weight.to(wide), tap, taps, first, steps).to(x.dtype)
     terms = numba_terms.of_synapses(weight.to(wide), tap, first)
     return numba_terms.sums(x.to(wide), terms, taps - 1, steps).to(x.dtype)
 

@@ -12,6 +12,7 @@ from torch.nn import functional
 from spikenet.errors import BackendError, DeviceError, DtypeError, ShapeError
 from spikenet.kernels import use_backend
 from spikenet.kernels.delay import conv, delay_conv, delay_taps, one_tap
+from spikenet.kernels.delay import taps as rounded
 
 # steps in, batch, inputs, outputs, taps, first, steps out
 SIZES = [
@@ -134,11 +135,11 @@ def test_a_part_of_a_sequence_gives_the_bits_of_the_whole() -> None:
     x, k, _ = (v.float() for v in case((30, 11, 13, 10, 6, 0, 30), 0.3, graded=True))
     weight, tap = torch.randn(10, 13, 1), torch.randint(0, 6, (10, 13, 1))
     with use_backend("numba"):
-        whole, rounded = delay_conv(x, k, 0, 30), delay_taps(x, weight, tap, 6, 0, 30)
+        whole, tapped = delay_conv(x, k, 0, 30), delay_taps(x, weight, tap, 6, 0, 30)
         for start, stop in ((5, 30), (9, 10), (17, 24)):
             part = x[start - 5 : stop]
             assert torch.equal(delay_conv(part, k, 5, stop - start), whole[start:stop])
-            assert torch.equal(delay_taps(part, weight, tap, 6, 5, stop - start), rounded[start:stop])
+            assert torch.equal(delay_taps(part, weight, tap, 6, 5, stop - start), tapped[start:stop])
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -160,6 +161,21 @@ def test_one_tap_a_synapse(backend: str, size: tuple[int, ...]) -> None:
     for a, b in zip(got, results(shifted, x, weight, grad, first, steps), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(one_tap(weight, tap, taps).sum(-1), weight.sum(-1))
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_quiet_and_busy_sequences_give_the_same_bits(size: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    x, _, _ = (v.float() for v in case(size, 0.3, graded=True))
+    _, _, inputs, outputs, taps, first, steps = size
+    weight, tap = torch.randn(outputs, inputs, 2), torch.randint(0, taps, (outputs, inputs, 2))
+    found = []
+    for quiet in (0.0, 1.0):
+        monkeypatch.setattr(rounded, "QUIET", quiet)
+        found.append(delay_taps(x, weight, tap, taps, first, steps))
+    assert torch.equal(*found)
+    hot = functional.one_hot(tap, taps).double()
+    expected = truth(x.double(), (weight.double()[..., None] * hot).sum(2), first, steps)
+    torch.testing.assert_close(found[0].double(), expected, rtol=1e-6, atol=1e-6)
 
 
 def test_compiled_whole() -> None:
