@@ -20,6 +20,7 @@ from torch import Tensor
 from spikenet.errors import BackendError
 from spikenet.kernels.backends import Implementation, Operation, anywhere, lazily, on_processor
 from spikenet.kernels.delay.bump import BUMPS, TINY, Bump
+from spikenet.kernels.triton_device import why_not_on
 
 
 def _parts(delay: Tensor, sigma: Tensor, shape: Bump, taps: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -53,14 +54,22 @@ def _reference_gradients(
     return (gk * g).sum(-1), weight * (gk * (g * slope.sum(-1, keepdim=True) - slope) / total).sum(-1)
 
 
-_NUMBA = "spikenet.kernels.delay.numba_construct"
+def _triton_why_not(weight: Tensor, *_: Any) -> str | None:
+    if weight.dtype == torch.float64:
+        return "the Triton kernels compute in float32, and the weights are torch.float64"
+    return why_not_on(weight)
+
+
+_NUMBA, _TRITON = "spikenet.kernels.delay.numba_construct", "spikenet.kernels.delay.triton_construct"
 FORWARD = Operation(
     "delay_kernel",
+    Implementation("triton", _triton_why_not, lazily(_TRITON, "forward")),
     Implementation("numba", on_processor, lazily(_NUMBA, "forward")),
     Implementation("reference", anywhere, _reference),
 )
 GRADIENTS = Operation(
     "the gradient of delay_kernel",
+    Implementation("triton", _triton_why_not, lazily(_TRITON, "gradients")),
     Implementation("numba", on_processor, lazily(_NUMBA, "gradients")),
     Implementation("reference", anywhere, _reference_gradients),
 )

@@ -8,7 +8,8 @@ so that `first` steps of x may lie before the first output. With g the gradient 
     gK[i, j, d] = sum_t sum_b x[t, b, j] g[t - first + d, b, i]
 
 On the CPU output and gK go by the events of x while at most `most` of its entries are other than 0, and gx by the taps
-that are other than 0 while these are few; otherwise each is one matrix product a tap.
+that are other than 0 while these are few; otherwise each is one matrix product a tap. On a CUDA device they are
+products over all taps in one kernel.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ import torch
 from torch import Tensor
 
 from spikenet.errors import BackendError, DeviceError, DtypeError, ShapeError
-from spikenet.kernels.backends import Implementation, Operation, anywhere, forced, on_processor
+from spikenet.kernels.backends import Implementation, Operation, anywhere, forced, lazily, on_processor
 from spikenet.kernels.delay import dense
+from spikenet.kernels.triton_device import why_not_on
 
 CROSSOVER = (
     0.18  # density of x up to which its events are faster on the CPU; measured at 256 inputs and outputs, 25 taps
@@ -82,15 +84,25 @@ def _numba_taps(x: Tensor, grad: Tensor, first: int, taps: int, most: float) -> 
     return numba_events.gradient_of_taps(x.to(wide), grad.to(wide), first, taps).to(x.dtype)
 
 
-def _operation(name: str, numba: Any, reference: Any) -> Operation:
+def triton_why_not(x: Tensor, *_: Any) -> str | None:
+    """Why the Triton kernels cannot run on `x`, or None."""
+    if x.dtype == torch.float64:
+        return "the Triton kernels compute in float32, and the input is torch.float64"
+    return why_not_on(x)
+
+
+def _operation(name: str, function: str, numba: Any, reference: Any) -> Operation:
     return Operation(
-        name, Implementation("numba", on_processor, numba), Implementation("reference", anywhere, reference)
+        name,
+        Implementation("triton", triton_why_not, lazily("spikenet.kernels.delay.triton_conv", function)),
+        Implementation("numba", on_processor, numba),
+        Implementation("reference", anywhere, reference),
     )
 
 
-FORWARD = _operation("delay_conv", _numba, _reference)
-OF_INPUT = _operation("the input gradient of delay_conv", _numba_input, _reference_input)
-OF_TAPS = _operation("the tap gradient of delay_conv", _numba_taps, _reference_taps)
+FORWARD = _operation("delay_conv", "forward", _numba, _reference)
+OF_INPUT = _operation("the input gradient of delay_conv", "gradient_of_input", _numba_input, _reference_input)
+OF_TAPS = _operation("the tap gradient of delay_conv", "gradient_of_taps", _numba_taps, _reference_taps)
 
 _library = torch.library.Library("spikenet", "FRAGMENT")
 _library.define("delay_conv(Tensor x, Tensor k, int first, int steps, float most) -> Tensor")

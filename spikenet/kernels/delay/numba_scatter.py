@@ -20,7 +20,9 @@ def forward(x: Tensor, weight: Tensor, tap: Tensor, taps: int, first: int, steps
     """See `taps.delay_taps`; x and weights in float32 or float64."""
     batch, outputs = x.shape[1], len(weight)
     y = buffers.empty((steps, batch, outputs), x.dtype)
-    place = tap.permute(1, 2, 0).contiguous().numpy() * outputs + np.arange(outputs)  # [M, E, N]: step and output in one
+    place = tap.permute(1, 2, 0).contiguous().numpy() * outputs + np.arange(
+        outputs
+    )  # [M, E, N]: step and output in one
     weights = weight.detach().permute(1, 2, 0).contiguous().numpy()
     arrays = x.detach().contiguous().numpy(), place.astype(np.uint32), weights, y.numpy()
     run: Any = _forward

@@ -2,9 +2,9 @@
 
     y[s, b, i] = sum_j sum_k weight[i, j, k] x[s + first - tap[i, j, k], b, j]
 
-Each synapse is read once; there are no taps to go through. On the CPU a quiet sequence goes by its events, any other by
-its synapses, with the same bits. The gradients are those of `conv` for taps that are `weight`
-at `tap` and 0 elsewhere.
+On the CPU each synapse is read once, and there are no taps to go through: a quiet sequence goes by its events, any
+other by its synapses, with the same bits. On a CUDA device it is a product over all taps, for the tensor cores. The
+gradients are those of `conv` for taps that are `weight` at `tap` and 0 elsewhere.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor
 from spikenet.errors import BackendError, DtypeError, ShapeError
 from spikenet.kernels.backends import Implementation, Operation, anywhere, on_processor
 from spikenet.kernels.delay import dense
-from spikenet.kernels.delay.conv import check, real
+from spikenet.kernels.delay.conv import check, real, triton_why_not
 
 QUIET = 0.1  # density of x up to which its events are faster on the CPU; measured at 256 inputs and outputs, 25 taps
 
@@ -42,8 +42,15 @@ def _numba(x: Tensor, weight: Tensor, tap: Tensor, taps: int, first: int, steps:
     return numba_terms.sums(x.to(wide), terms, taps - 1, steps).to(x.dtype)
 
 
+def _triton(x: Tensor, weight: Tensor, tap: Tensor, taps: int, first: int, steps: int) -> Tensor:
+    from spikenet.kernels.delay import triton_conv
+
+    return triton_conv.forward(x, one_tap(weight, tap, taps), first, steps, 1.0)
+
+
 FORWARD = Operation(
     "delay_taps",
+    Implementation("triton", triton_why_not, _triton),
     Implementation("numba", on_processor, _numba),
     Implementation("reference", anywhere, _reference),
 )

@@ -138,6 +138,30 @@ def test_half_precision_is_computed_in_float32(backend: str) -> None:
     assert torch.equal(k, wide.bfloat16())
 
 
+def triton_equals_the_reference(name: str, device: str) -> None:
+    weight, delay, grad = (v.detach().float().to(device) for v in case())
+    found = []
+    for backend in ("triton", "reference"):
+        w, d = weight.clone().requires_grad_(), delay.clone().requires_grad_()
+        with use_backend(backend):
+            k = delay_kernel(w, d, torch.tensor(0.6, device=device), BUMPS[name], TAPS)
+            found.append([k, *torch.autograd.grad(k, [w, d], grad)])
+    for got, wanted in zip(*found, strict=True):
+        torch.testing.assert_close(got, wanted, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="Triton does not interpret here")
+@pytest.mark.parametrize("name", BUMPS)
+def test_triton_equals_the_reference(name: str) -> None:
+    triton_equals_the_reference(name, "cpu")
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", BUMPS)
+def test_triton_on_a_cuda_device(name: str) -> None:
+    triton_equals_the_reference(name, "cuda")
+
+
 def test_refusals() -> None:
     with pytest.raises(UnknownNameError, match="Did you mean 'gauss'"):
         bump("gaus")

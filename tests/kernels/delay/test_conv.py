@@ -178,6 +178,66 @@ def test_quiet_and_busy_sequences_give_the_same_bits(size: tuple[int, ...], monk
     torch.testing.assert_close(found[0].double(), expected, rtol=1e-6, atol=1e-6)
 
 
+# Triton: in its interpreter here, on a CUDA device by `pytest -m gpu`.
+
+interpreted = pytest.mark.skipif(torch.cuda.is_available(), reason="Triton does not interpret here")
+TILES = [
+    (5, 3, 2, 3, 4, 0, 7),
+    (7, 30, 40, 20, 3, 2, 5),
+    (3, 2, 140, 5, 2, 1, 2),
+]  # rows, inputs and outputs past a tile
+
+
+def against_float64(size: tuple[int, ...], dtype: torch.dtype, device: str, error: float) -> None:
+    """Triton's results, with an error in parts of what the terms' magnitudes come to."""
+    x, k, grad = (v.to(dtype) for v in case(size, graded=True))
+    wide = [v.double() for v in (x, k, grad)]
+    expected = results(truth, *wide, *size[-2:])
+    magnitude = results(truth, *(v.abs() for v in wide), *size[-2:])
+    with use_backend("triton"):
+        ours = results(delay_conv, *(v.to(device) for v in (x, k, grad)), *size[-2:])
+    for got, wanted, most in zip(ours, expected, magnitude, strict=True):
+        assert got.dtype == dtype
+        rounding = wanted.abs() * torch.finfo(dtype).eps / 2
+        assert bool(((got.cpu().double() - wanted).abs() <= error * most + rounding + 1e-7).all())
+
+
+@interpreted
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("size", TILES)
+def test_triton_equals_torchs_convolution(size: tuple[int, ...], dtype: torch.dtype) -> None:
+    against_float64(size, dtype, "cpu", 2e-6)
+
+
+@interpreted
+def test_triton_one_tap_a_synapse() -> None:
+    x, _, _ = (v.float() for v in case(SIZES[0], 0.5, graded=True))
+    weight, tap = torch.randn(3, 7, 2), torch.randint(0, 5, (3, 7, 2))
+    with use_backend("triton"):
+        y = delay_taps(x, weight, tap, 5, 0, 15)
+    torch.testing.assert_close(y, delay_taps(x, weight, tap, 5, 0, 15))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(("tf32", "error"), [(False, 4e-6), (True, 2e-3)])
+@pytest.mark.parametrize("size", [*TILES, (50, 64, 256, 200, 25, 0, 62)])
+def test_triton_on_a_cuda_device(size: tuple[int, ...], tf32: bool, error: float) -> None:
+    before = torch.backends.cuda.matmul.allow_tf32
+    try:
+        torch.backends.cuda.matmul.allow_tf32 = tf32
+        against_float64(size, torch.float32, "cuda", error)
+        against_float64(size, torch.bfloat16, "cuda", 4e-6)
+        against_float64(size, torch.float16, "cuda", 4e-6)
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = before
+
+
+def test_triton_says_what_it_cannot_do() -> None:
+    x, k, _ = case(SIZES[0])
+    with use_backend("triton"), pytest.raises(BackendError, match=r"in float32, and the input is torch\.float64"):
+        delay_conv(x, k, 0, 15)
+
+
 def test_compiled_whole() -> None:
     x, k, grad = case(SIZES[0])
     weight, tap = torch.randn(3, 7, 1).double(), torch.randint(0, 5, (3, 7, 1))
