@@ -121,20 +121,44 @@ def _sums(
         if n < entries:
             wide = np.zeros((source.shape[2], length * n), source.dtype)
             totals = np.empty((ROWS, steps * n), source.dtype)
-        for t in range(source.shape[0]):
-            at = (lead + t) * n
-            for j in range(source.shape[2]):
-                for e in range(n):
-                    wide[j, at + e] = source[t, b + e, j]
+        _beside(source[:, b : b + n], wide[:, lead * n :])
         for r in range(0, rows, ROWS):
             group = min(ROWS, rows - r)
             for i in range(group):
                 totals[i] = 0.0
                 _add(totals[i], wide, row, shift, coefficient, begins[r + i], begins[r + i + 1], lead, n)
-            for t in range(steps):
+            _apart(totals[:group], out[:, b : b + n, r : r + group])
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def _beside(source: np.ndarray, wide: np.ndarray) -> None:
+    """`[T, n, M]` to `[M, T * n]`; the usual n is a constant, which makes the innermost loop straight code."""
+    n = source.shape[1]
+    for t in range(source.shape[0]):
+        now = source[t]
+        for j in range(source.shape[2]):
+            to = wide[j, t * n : (t + 1) * n]
+            if n == ENTRIES:
+                for e in range(ENTRIES):
+                    to[e] = now[e, j]
+            else:
                 for e in range(n):
-                    for i in range(group):
-                        out[t, b + e, r + i] = totals[i, t * n + e]
+                    to[e] = now[e, j]
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def _apart(totals: np.ndarray, out: np.ndarray) -> None:
+    """`[R, S * n]` to `[S, n, R]`, likewise."""
+    n, rows = out.shape[1], out.shape[2]
+    for t in range(out.shape[0]):
+        for e in range(n):
+            to, k = out[t, e], t * n + e
+            if rows == ROWS:
+                for i in range(ROWS):
+                    to[i] = totals[i, k]
+            else:
+                for i in range(rows):
+                    to[i] = totals[i, k]
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
@@ -151,18 +175,21 @@ def _add(
 ) -> None:
     """The terms from k on, in order, as one by one."""
     size = total.size
-    while k + 4 <= last:
-        p0, p1 = (lead + shift[k]) * entries, (lead + shift[k + 1]) * entries
-        p2, p3 = (lead + shift[k + 2]) * entries, (lead + shift[k + 3]) * entries
-        x0, x1 = wide[row[k], p0 : p0 + size], wide[row[k + 1], p1 : p1 + size]
-        x2, x3 = wide[row[k + 2], p2 : p2 + size], wide[row[k + 3], p3 : p3 + size]
-        c0, c1, c2, c3 = coefficient[k], coefficient[k + 1], coefficient[k + 2], coefficient[k + 3]
+    while k + 8 <= last:
+        x0, c0 = wide[row[k], (lead + shift[k]) * entries :], coefficient[k]
+        x1, c1 = wide[row[k + 1], (lead + shift[k + 1]) * entries :], coefficient[k + 1]
+        x2, c2 = wide[row[k + 2], (lead + shift[k + 2]) * entries :], coefficient[k + 2]
+        x3, c3 = wide[row[k + 3], (lead + shift[k + 3]) * entries :], coefficient[k + 3]
+        x4, c4 = wide[row[k + 4], (lead + shift[k + 4]) * entries :], coefficient[k + 4]
+        x5, c5 = wide[row[k + 5], (lead + shift[k + 5]) * entries :], coefficient[k + 5]
+        x6, c6 = wide[row[k + 6], (lead + shift[k + 6]) * entries :], coefficient[k + 6]
+        x7, c7 = wide[row[k + 7], (lead + shift[k + 7]) * entries :], coefficient[k + 7]
         for n in range(size):
-            total[n] = total[n] + c0 * x0[n] + c1 * x1[n] + c2 * x2[n] + c3 * x3[n]
-        k += 4
+            half = total[n] + c0 * x0[n] + c1 * x1[n] + c2 * x2[n] + c3 * x3[n]
+            total[n] = half + c4 * x4[n] + c5 * x5[n] + c6 * x6[n] + c7 * x7[n]
+        k += 8
     while k < last:
-        p0, c0 = (lead + shift[k]) * entries, coefficient[k]
-        x0 = wide[row[k], p0 : p0 + size]
+        x0, c0 = wide[row[k], (lead + shift[k]) * entries :], coefficient[k]
         for n in range(size):
             total[n] += c0 * x0[n]
         k += 1

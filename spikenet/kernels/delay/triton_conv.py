@@ -20,14 +20,14 @@ def forward(x: Tensor, k: Tensor, first: int, steps: int, most: float) -> Tensor
     """See `conv.delay_conv`."""
     if _widened(x):
         return forward(x.float(), k.float(), first, steps, most).to(x.dtype)
-    return _products(x, k.permute(2, 1, 0).contiguous(), steps, first * x.shape[1], -x.shape[1])
+    return _products(x, k.permute(2, 0, 1).contiguous(), steps, first * x.shape[1], -x.shape[1])
 
 
 def gradient_of_input(grad: Tensor, k: Tensor, first: int, steps: int) -> Tensor:
     """See `conv.delay_conv`: the gradient of x."""
     if _widened(grad):
         return gradient_of_input(grad.float(), k.float(), first, steps).to(grad.dtype)
-    return _products(grad, k.permute(2, 0, 1).contiguous(), steps, -first * grad.shape[1], grad.shape[1])
+    return _products(grad, k.permute(2, 1, 0).contiguous(), steps, -first * grad.shape[1], grad.shape[1])
 
 
 def gradient_of_taps(x: Tensor, grad: Tensor, first: int, taps: int, most: float) -> Tensor:
@@ -47,8 +47,8 @@ def gradient_of_taps(x: Tensor, grad: Tensor, first: int, taps: int, most: float
 
 
 def _products(x: Tensor, k: Tensor, steps: int, shift: int, step: int) -> Tensor:
-    """y `[steps, B, N]`: row r hears row `r + shift + d step` of x through `k[d]`, `[M, N]`."""
-    x, batch, outputs = x.contiguous(), x.shape[1], k.shape[2]
+    """y `[steps, B, N]`: row r hears row `r + shift + d step` of x through `k[d]`, `[N, M]`."""
+    x, batch, outputs = x.contiguous(), x.shape[1], k.shape[1]
     y = torch.empty(steps, batch, outputs, dtype=x.dtype, device=x.device)
     rows, tile = steps * batch, (ROWS, _tile(outputs), DEPTH)
     grid = (triton.cdiv(rows, ROWS), triton.cdiv(outputs, tile[1]))
@@ -98,7 +98,7 @@ def _forward(  # type: ignore[no-untyped-def]
         heard = ((u >= 0) & (u < rows_in))[:, None] & (j < inputs)[None, :]
         a = tl.load(x + u[:, None] * inputs + j[None, :], mask=heard, other=0.0)
         of = (j < inputs)[:, None] & (n < outputs)[None, :]
-        b = tl.load(k + (d * inputs + j)[:, None] * outputs + n[None, :], mask=of, other=0.0)
+        b = tl.load(k + (d * outputs + n).to(tl.int64)[None, :] * inputs + j[:, None], mask=of, other=0.0)
         total = tl.dot(a, b, total, input_precision=PRECISION)
     to = y + r[:, None] * outputs + n[None, :]
     tl.store(to, total.to(y.dtype.element_ty), mask=(r < rows)[:, None] & (n < outputs)[None, :])
