@@ -1,11 +1,14 @@
 """A layer with learned delays on the CPU: spikenet beside the DCLS package, in training and with rounded delays.
 
-    python benchmarks/delays.py [--quick] [--rounds N] [--threads N]
+    python benchmarks/delays.py [--quick] [--rounds N] [--threads N] [--flush]
 
 Both get the same float32 spikes, weights, positions and sigma, DCLS padded as its authors pad it; outputs and gradients
 are compared before anything is timed. A training run at the published schedule (Hammouamri et al., ICLR 2024: 150
 epochs, sigma from `taps // 2` to 0.23 over the first 37) is timed at four sigmas, and their mean is weighted by the
 epochs that each stands for.
+
+At a small sigma the far taps of DCLS's kernels are denormal numbers, with which many processors are slow; its users meet
+them as they are met here. `--flush` takes them for 0 (in the main thread, so with `--threads 1`), to see what they cost.
 """
 
 from __future__ import annotations
@@ -139,7 +142,9 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="one small case, few rounds")
     parser.add_argument("--rounds", type=int, default=5, help="alternations (default 5)")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="torch threads")
+    parser.add_argument("--flush", action="store_true", help="take denormal numbers for 0; wants --threads 1")
     options = parser.parse_args()
+    torch.set_flush_denormal(options.flush)
     torch.set_num_threads(options.threads)
     print(machine())
     if options.quick:
