@@ -7,8 +7,9 @@ are compared before anything is timed. A training run at the published schedule 
 epochs, sigma from `taps // 2` to 0.23 over the first 37) is timed at four sigmas, and their mean is weighted by the
 epochs that each stands for.
 
-At a small sigma the far taps of DCLS's kernels are denormal numbers, with which many processors are slow; its users meet
-them as they are met here. `--flush` takes them for 0 (in the main thread, so with `--threads 1`), to see what they cost.
+At a small sigma the far taps of DCLS's kernels are denormal numbers, with which many processors are slow; its users
+meet them as they are met here. `--flush` takes them for 0 (in the main thread, so with `--threads 1`), to see what
+they cost.
 """
 
 from __future__ import annotations
