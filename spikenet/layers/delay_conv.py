@@ -93,7 +93,8 @@ class DelayConv1d(_DelayConv):
                         input[t - d, b, c, stride x + dilation n - padding]
 
     Kernels `g`, training, rounding in evaluation, clamping, chunks and streams as in `DelayLinear`. It runs as torch's
-    convolution with time as one more axis.
+    convolution with time as one more axis, at any density, and all taps are gone through in evaluation too; a part of a
+    sequence agrees with the whole up to rounding, since torch may add up another shape in another order.
 
     Args:
         in_channels, out_channels, kernel_size, stride, padding, dilation, groups: as for `torch.nn.Conv1d`; `padding`
