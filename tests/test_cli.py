@@ -5,6 +5,7 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -113,8 +114,78 @@ def test_the_commands_are_listed(capsys) -> None:
     assert main([]) == 2
     assert main(["info"]) == 0
     assert "torch  " in capsys.readouterr().out
-    assert main(["data", "digits-dvs"]) == 0
+
+
+def recordings(root: Path, part: str, count: int) -> Path:
+    """Small N-MNIST recordings, one event each."""
+    for number in range(count):
+        path = root / part / str(number % 10) / f"{number:05d}.bin"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(bytes([3, 4, 0x80, 0, number]))
+    return root
+
+
+def test_data_sets_are_listed_and_described(capsys, tmp_path: Path) -> None:
+    assert main(["data"]) == 2
+    assert main(["data", "--help"]) == 0
+    assert "spikenet data check NAME" in capsys.readouterr().out
+    assert main(["data", "list"]) == 0
+    listed = re.findall(r"^([\w-]+)  ", capsys.readouterr().out, re.M)
+    assert len(listed) == 13
+    assert {"nmnist", "shd", "dvs-gesture", "fsdd"} <= set(listed)
+    assert main(["data", "info", "digits-dvs"]) == 0
     assert "1077 training, 360 validation, 360 test" in capsys.readouterr().out
+    assert main(["data", "info", "nmnist"]) == 0
+    described = capsys.readouterr().out
+    assert "60,000 train, 10,000 test" in described
+    assert "CC BY-SA 4.0" in described
+    assert "samples:" not in described
+    assert main(["data", "info", "nmnist", "--data.root", str(recordings(tmp_path, "Train", 60))]) == 0
+    assert "samples: 43 training, 5 validation, 12 test" in capsys.readouterr().out
+
+
+def test_a_data_set_is_checked(capsys, tmp_path: Path) -> None:
+    recordings(recordings(tmp_path, "Train", 40), "Test", 10)
+    refused(
+        capsys,
+        ["data", "check", "nmnist", "--data.root", str(tmp_path)],
+        1,
+        "N-MNIST is not whole: 0 damaged recordings, 2 differences",
+    )
+    (tmp_path / "Test/3/00003.bin").write_bytes(b"\0\0")
+    assert main(["data", "check", "nmnist", "--data.root", str(tmp_path)]) == 1
+    printed = capsys.readouterr().out
+    assert re.search(r"damaged: .*Test/3/00003\.bin at offset 0", printed)
+    assert "differs: train: 40 recordings, 60000 are published" in printed
+    assert main(["data", "check", "digits-dvs"]) == 0
+    assert "every recording can be read, and nothing differs" in capsys.readouterr().out
+
+
+def test_a_data_set_is_prepared(capsys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tonic's place is taken by an object that writes what Tonic would."""
+
+    def download(save_to: str, train: bool) -> None:
+        recordings(Path(save_to) / "NMNIST", "Train" if train else "Test", 40 if train else 10)
+
+    monkeypatch.setitem(sys.modules, "tonic", SimpleNamespace(datasets=SimpleNamespace(NMNIST=download)))
+    words = ["data", "prepare", "nmnist", "--data.root", str(tmp_path)]
+    assert main(words) == 0
+    assert "samples: 36 training, 4 validation, 10 test" in capsys.readouterr().out
+    monkeypatch.setitem(sys.modules, "tonic", None)
+    assert main(words) == 0
+    refused(capsys, [*words[:-1], str(tmp_path / "other")], 1, r"no N-MNIST .*other.*pip install 'spikenet\[data\]'")
+    refused(capsys, ["data", "prepare", "hardvs", *words[3:]], 1, "no HARDVS recordings .*label.txt.*github")
+    refused(capsys, ["data", "prepare", "nmnist"], 1, r"N-MNIST wants a root folder \(--data\.root\)")
+    assert main(["data", "prepare", "digits-dvs"]) == 0
+
+
+def test_a_download_that_fails(capsys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def download(save_to: str, train: bool) -> None:
+        raise RuntimeError("File not found or corrupted.")
+
+    monkeypatch.setitem(sys.modules, "tonic", SimpleNamespace(datasets=SimpleNamespace(NMNIST=download)))
+    words = ["data", "prepare", "nmnist", "--data.root", str(tmp_path)]
+    refused(capsys, words, 1, "Tonic could not download it: File not found or corrupted.*By hand: .*garrickorchard")
 
 
 # What it refuses.
@@ -127,6 +198,11 @@ def test_unknown_names(capsys) -> None:
     refused(capsys, ["train", "--network", "SpikingMPL"], 2, "network 'SpikingMPL'", "Did you mean 'SpikingMLP'")
     refused(capsys, ["train", "--network", "torch.nn.Nothing"], 1, "'torch.nn.Nothing' cannot be imported", "Nothing")
     refused(capsys, ["train", "--dataset", "not_there.Data"], 1, "'not_there.Data' cannot be imported", "not_there")
+    refused(capsys, ["data", "lst"], 2, "action of spikenet data 'lst'", "Did you mean 'list'")
+    refused(capsys, ["data", "nmnist"], 2, "action of spikenet data 'nmnist'", "check, info, list, prepare")
+    refused(capsys, ["data", "info", "nmist"], 2, "data set 'nmist'", "Did you mean 'nmnist'")
+    refused(capsys, ["data", "check"], 1, "spikenet data check NAME")
+    refused(capsys, ["data", "list", "nmnist"], 1, "takes no options, received nmnist")
     refused(capsys, ["train", "--preset", "digits-dvs", "--optim.lrr", "1"], 2, "optim.lrr")
     refused(capsys, ["train", "--preset", "digits-dvs", "--model.hiden", "1"], 2, "model.hiden")
 

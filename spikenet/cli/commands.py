@@ -10,14 +10,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table as ShownTable
-
-from spikenet.cli.options import dataset_class, network_class, parse, parser_for
+from spikenet.cli.data import data
+from spikenet.cli.options import dataset_class, network_class, parse
+from spikenet.cli.screen import introduce, samples, say, show_table
 from spikenet.errors import ArgumentError, SpikenetError, UnknownNameError
-
-_PARTS = {"train": "training", "val": "validation", "test": "test"}
-_CONSOLE = Console(highlight=False, markup=False, soft_wrap=True)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -31,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if argv is None else argv)
     if not words or words[0] in ("-h", "--help"):
-        _say(_usage())
+        say(_usage())
         return 0 if words else 2
     try:
         return _command(words[0])(words[1:])
@@ -57,7 +53,7 @@ def train(words: Sequence[str]) -> int:
     if len(results) > 1:
         spread = statistics.stdev(results)
         mean = f"{100 * statistics.mean(results):.2f} ± {100 * spread:.2f} %"
-        _say(f"mean test accuracy of {len(results)} seeds: {mean}")
+        say(f"mean test accuracy of {len(results)} seeds: {mean}")
     return 0
 
 
@@ -81,20 +77,6 @@ def energy(words: Sequence[str]) -> int:
     return 0
 
 
-def data(words: Sequence[str]) -> int:
-    """Say what a data set holds: ``spikenet data NAME [--data.OPTION VALUE ...]``."""
-    from spikenet.data import SETS
-
-    if not words or words[0].startswith("-"):
-        _say(f"{inspect.getdoc(data)}\nData sets: {', '.join(sorted(SETS))}")
-        return 0 if words else 2
-    parser = parser_for("spikenet data NAME", "Say what a data set holds.")
-    parser.add_class_arguments(dataset_class(words[0]), "data", skip={"seed"})
-    options = parser.parse_args(list(words[1:]))
-    _introduce(_ready(dataset_class(words[0])(**options.data.as_dict(), seed=0)))
-    return 0
-
-
 def info(words: Sequence[str]) -> int:
     """Print versions, threads and devices."""
     from spikenet.training.run import environment
@@ -102,7 +84,7 @@ def info(words: Sequence[str]) -> int:
     found = environment()
     versions = found.pop("versions")
     for name, value in {**found, **versions}.items():
-        _say(f"{name:>14}  {value}")
+        say(f"{name:>14}  {value}")
     return 0
 
 
@@ -137,7 +119,7 @@ class _Run:
         return {
             "data set": self.data.name,
             "classes": ", ".join(self.data.classes),
-            "samples": _samples(self.data),
+            "samples": samples(self.data),
             "network": f"{self.options.network}, {sum(p.numel() for p in self.model.parameters()):,} parameters",
             "seed": str(self.seed),
             "epochs": str(self.options.trainer.epochs),
@@ -149,7 +131,7 @@ def _new_run(parser: Any, options: Any, seed: int) -> float:
     from spikenet.training import RunFolder
 
     run = _Run(options, seed)
-    _introduce(run.data)
+    introduce(run.data)
     stored = options.clone()
     stored.seeds = [seed]
     for word in ("config", "preset", "resume"):
@@ -165,7 +147,7 @@ def _resume(words: Sequence[str]) -> int:
             "a run is resumed with the options stored in it: spikenet train --resume RUN_FOLDER, and nothing else."
         )
     run = _stored(words[1])
-    _introduce(run.data)
+    introduce(run.data)
     _finish(run)
     return 0
 
@@ -174,7 +156,7 @@ def _finish(run: _Run) -> float:
     """Train what is left to train, then evaluate and report; returns the test accuracy."""
     from spikenet.training import fit, save_weights
 
-    _say(f"run folder: {run.folder.path}")
+    say(f"run folder: {run.folder.path}")
     with _resumable(run.folder):
         fit(run.model, run.data, run.folder, optim=run.optim, options=run.trainer, seed=run.seed)
         save_weights(run.model, run.folder.weights)
@@ -191,11 +173,11 @@ def _evaluate(run: _Run) -> float:
     result = evaluate(run.model, run.data.test_dataloader(), len(run.data.classes))
     write(run.folder, run.model, run.data, result, run.facts())
     rates = "  ".join(f"{name} {rate:.1%}" for name, rate in result.work.rates.items())
-    _say(f"\n{run.data.name}, seed {run.seed}")
-    _say(f"test accuracy: {result.accuracy:.2%} ({result.correct} of {result.samples})")
-    _say(f"firing rates (spikes per neuron and step): {rates}")
+    say(f"\n{run.data.name}, seed {run.seed}")
+    say(f"test accuracy: {result.accuracy:.2%} ({result.correct} of {result.samples})")
+    say(f"firing rates (spikes per neuron and step): {rates}")
     _print_table(energy_table(price(result.work)))
-    _say(f"report: {run.folder.report}")
+    say(f"report: {run.folder.report}")
     return result.accuracy
 
 
@@ -239,16 +221,6 @@ def _ready(data: Any) -> Any:
     return data
 
 
-def _samples(data: Any) -> str:
-    return ", ".join(f"{data.sizes[part]} {name}" for part, name in _PARTS.items())
-
-
-def _introduce(data: Any) -> None:
-    _say(f"data set: {data.name}")
-    _say(f"classes ({len(data.classes)}): {', '.join(data.classes)}")
-    _say(f"samples: {_samples(data)}")
-
-
 def _command(name: str) -> Callable[[Sequence[str]], int]:
     if name not in _COMMANDS:
         raise UnknownNameError("command", name, _COMMANDS)
@@ -262,17 +234,7 @@ def _usage() -> str:
 
 
 def _print_table(table: Any) -> None:
-    shown = ShownTable(box=None, pad_edge=False, header_style="bold")
-    for column, name in enumerate(table.columns):
-        shown.add_column(name, justify="right" if column in table.numbers else "left", no_wrap=True)
-    for row in table.rows:
-        shown.add_row(*row)
-    _CONSOLE.print(shown)
-
-
-def _say(text: str) -> None:
-    _CONSOLE.print(text)
-    sys.stdout.flush()
+    show_table(table.columns, table.rows, table.numbers)
 
 
 def _fail(reason: Any, code: int) -> int:

@@ -2,26 +2,67 @@
 
 from __future__ import annotations
 
+from spikenet.data.about import About
+from spikenet.data.asl_dvs import ASLDVS
 from spikenet.data.base import EpochSampler, EventDataModule, EventDataset
-from spikenet.data.bin_format import read_bin
+from spikenet.data.check import Findings, check
+from spikenet.data.cifar10_dvs import CIFAR10DVS
 from spikenet.data.digits_dvs import DigitsDVS
+from spikenet.data.dvs_gesture import DVSGesture
+from spikenet.data.dvs_lip import DVSLip
+from spikenet.data.fsdd import FSDD
+from spikenet.data.hardvs import HARDVS
+from spikenet.data.n_caltech101 import NCaltech101
 from spikenet.data.nmnist import NMNIST
+from spikenet.data.ntidigits import NTIDIGITS
 from spikenet.data.recordings import EventData, Recordings
-from spikenet.data.shd import SHD
-from spikenet.data.spikes_h5 import read_spikes
+from spikenet.data.shd import SHD, SSC
+from spikenet.data.speech_commands import SpeechCommands
+from spikenet.data.stored import StoredData
+from spikenet.data.tonic_data import TonicData
+from spikenet.events.files.shd import read_spikes, write_spikes
 
-SETS: dict[str, type[EventDataModule]] = {"digits-dvs": DigitsDVS, "nmnist": NMNIST, "shd": SHD}
+SETS: dict[str, type[EventDataModule]] = {
+    "asl-dvs": ASLDVS,
+    "cifar10-dvs": CIFAR10DVS,
+    "digits-dvs": DigitsDVS,
+    "dvs-gesture": DVSGesture,
+    "dvs-lip": DVSLip,
+    "fsdd": FSDD,
+    "hardvs": HARDVS,
+    "n-caltech101": NCaltech101,
+    "nmnist": NMNIST,
+    "ntidigits": NTIDIGITS,
+    "shd": SHD,
+    "speech-commands": SpeechCommands,
+    "ssc": SSC,
+}
 
 __all__ = [
+    "ASLDVS",
+    "CIFAR10DVS",
+    "FSDD",
+    "HARDVS",
     "NMNIST",
+    "NTIDIGITS",
     "SETS",
     "SHD",
+    "SSC",
+    "About",
+    "DVSGesture",
+    "DVSLip",
     "DigitsDVS",
     "EpochSampler",
     "EventData",
     "EventDataModule",
     "EventDataset",
+    "Findings",
+    "NCaltech101",
     "Recordings",
-    "read_bin",
+    "SpeechCommands",
+    "StoredData",
+    "TonicData",
+    "check",
     "read_spikes",
+    "write_spikes",
 ]

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
 import lightning
 import numpy as np
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from spikenet.data.about import About
 from spikenet.data.recordings import EventData, Recordings, philox, shuffled
 from spikenet.errors import ArgumentError, UnknownNameError
 from spikenet.events import (
@@ -24,10 +24,23 @@ from spikenet.events import (
     RandomShift,
     Sensor,
     TimeJitter,
-    bin_by_time,
 )
+from spikenet.events.binning import Counted, TimeGrid
 
 Batch = tuple[EventTensor, Tensor]
+
+
+class Track(Protocol):
+    """Anything that hands on the items of a sequence and shows how far it is, as ``rich.progress.track`` does."""
+
+    def __call__(self, sequence: Sequence[Any], description: str) -> Iterable[Any]: ...
+
+
+def untracked(sequence: Sequence[Any], description: str) -> Iterable[Any]:
+    """Hands on the items and shows nothing."""
+    return sequence
+
+
 _ORDER, _AUGMENTATION = 1, 2  # purposes of random bits
 
 
@@ -76,16 +89,31 @@ class EventDataset(Dataset[tuple[EventStream, int]]):
         return stream, label
 
 
-@dataclass(frozen=True)
-class BinBatch:
-    """Puts recordings on a time grid and their labels in a tensor: the loaders' ``collate_fn``."""
+class CountedDataset(Dataset[tuple[Counted, int]]):
+    """Recordings put on a time grid one by one, each while it lies in the processor's cache.
 
-    dt_us: int
-    steps: int | None
+    Args:
+        dataset: the recordings.
+        grid: the grid.
+    """
 
-    def __call__(self, samples: Sequence[tuple[EventStream, int]]) -> Batch:
-        streams, labels = zip(*samples, strict=True)
-        return bin_by_time(streams, self.dt_us, self.steps), torch.tensor(labels)
+    def __init__(self, dataset: EventDataset, grid: TimeGrid) -> None:
+        self.dataset, self.grid = dataset, grid
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, key: int | tuple[int, int]) -> tuple[Counted, int]:
+        if self.dataset.augmentations:
+            stream, label = self.dataset[key]
+            return self.grid.count(stream), label
+        recordings, index = self.dataset.recordings, key[1] if isinstance(key, tuple) else key
+        return recordings.counted(index, self.grid), int(recordings.labels[index])
+
+    def batch(self, samples: Sequence[tuple[Counted, int]]) -> Batch:
+        """Recordings side by side and their labels in a tensor: the loaders' ``collate_fn``."""
+        recordings, labels = zip(*samples, strict=True)
+        return self.grid.batch(recordings), torch.tensor(labels)
 
 
 class EventDataModule(lightning.LightningDataModule):
@@ -95,7 +123,7 @@ class EventDataModule(lightning.LightningDataModule):
     and int64 ``[B]``. The order of training follows from ``(seed, epoch)`` and the augmentation from
     ``(seed, epoch, index)``, whatever the number of workers and wherever a run was resumed.
 
-    A new data set is a subclass with a ``read`` method. Everything is read once, on first use.
+    A new data set is a subclass with a ``read`` method, which runs on first use, and an ``about``.
 
     Args:
         batch_size: recordings in a batch.
@@ -103,24 +131,26 @@ class EventDataModule(lightning.LightningDataModule):
         seed: order and augmentation follow from it; the split into parts does not.
         dt_us: length of a time step in microseconds.
         steps: number of time steps; later events are left out. None (null) gives each recording its own length.
-        shift: augmentation: move each training recording by up to this many pixels.
+        shift: augmentation: move each training recording by up to this many pixels (or channels).
         jitter_us: augmentation: move each event in time, standard deviation in microseconds.
         drop: augmentation: lose each event with this probability.
 
     Errors: ArgumentError for a value out of range; reading raises DataError and FormatError.
     """
 
+    about: ClassVar[About | None] = None
+
     def __init__(
         self,
         *,
-        batch_size: int,
-        workers: int,
-        seed: int,
-        dt_us: int,
-        steps: int | None,
-        shift: int,
-        jitter_us: float,
-        drop: float,
+        batch_size: int = 64,
+        workers: int = 0,
+        seed: int = 0,
+        dt_us: int = 10_000,
+        steps: int | None = None,
+        shift: int = 0,
+        jitter_us: float = 0.0,
+        drop: float = 0.0,
     ) -> None:
         super().__init__()
         least = {"batch_size": 1, "workers": 0, "seed": 0, "dt_us": 1, "steps": 1}
@@ -140,6 +170,9 @@ class EventDataModule(lightning.LightningDataModule):
     @abstractmethod
     def read(self) -> EventData:
         """Read the data set and cut it into its three parts by a fixed rule."""
+
+    def prepare(self, track: Track = untracked) -> None:
+        """Fetch or make what ``read`` needs and is missing; ``track`` shows how far that is."""
 
     @cached_property
     def parts(self) -> EventData:
@@ -196,13 +229,14 @@ class EventDataModule(lightning.LightningDataModule):
         return self._loader(EventDataset(self.parts.test))
 
     def _loader(self, dataset: EventDataset, sampler: EpochSampler | None = None) -> DataLoader[Any]:
+        counted = CountedDataset(dataset, TimeGrid(self.dt_us, self.steps))
         return DataLoader(
-            dataset,
+            counted,
             self.batch_size,
             sampler=sampler,
             num_workers=self.workers,
             persistent_workers=self.workers > 0,
-            collate_fn=BinBatch(self.dt_us, self.steps),
+            collate_fn=counted.batch,
             pin_memory=torch.cuda.is_available(),
             # Its own generator: otherwise a loader takes a number from torch's, at times that depend on the workers.
             generator=torch.Generator().manual_seed(self.seed),

@@ -1,16 +1,24 @@
-"""Labelled recordings in memory, and the fixed rules that cut them into parts."""
+"""Labelled recordings, in memory, in files or in the cache, and the fixed rules that cut them into parts."""
 
 from __future__ import annotations
 
+import os
+import warnings
 from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from spikenet.data.bin_format import NMNIST_SENSOR, decode_bin
-from spikenet.errors import ArgumentError, DataError
-from spikenet.events import EventStream, Sensor
+from spikenet.errors import ArgumentError, DataError, FormatError
+from spikenet.events import EventStream, Sensor, read, write
+from spikenet.events.binning import Counted, TimeGrid
+from spikenet.events.files.bin import decode_bin
+
+_TEST_SEED, _VALIDATION_SEED = 1, 2
+_KEPT = "spikenet"  # the format of cached recordings
 
 
 class Recordings(ABC):
@@ -25,6 +33,10 @@ class Recordings(ABC):
     @abstractmethod
     def stream(self, index: int) -> EventStream:
         """Decode one recording, ``0 <= index < len(self)``."""
+
+    def counted(self, index: int, grid: TimeGrid) -> Counted:
+        """One recording on a time grid; for formats that can be counted without making a stream."""
+        return grid.count(self.stream(index))
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -45,6 +57,9 @@ class Selection(Recordings):
     def stream(self, index: int) -> EventStream:
         return self.recordings.stream(int(self.chosen[index]))
 
+    def counted(self, index: int, grid: TimeGrid) -> Counted:
+        return self.recordings.counted(int(self.chosen[index]), grid)
+
 
 class BinRecordings(Recordings):
     """Recordings kept as the records of the ``.bin`` format, one after the other: 5 bytes an event.
@@ -58,9 +73,7 @@ class BinRecordings(Recordings):
         sensor: every event lies on it.
     """
 
-    def __init__(
-        self, records: np.ndarray, sizes: ArrayLike, labels: ArrayLike, sensor: Sensor = NMNIST_SENSOR
-    ) -> None:
+    def __init__(self, records: np.ndarray, sizes: ArrayLike, labels: ArrayLike, sensor: Sensor) -> None:
         self.records, self.sensor = records, sensor
         self.labels = np.asarray(labels, np.int64)
         self.starts = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
@@ -68,6 +81,81 @@ class BinRecordings(Recordings):
     def stream(self, index: int) -> EventStream:
         content = self.records[self.starts[index] : self.starts[index + 1]]
         return decode_bin(content, f"recording {index}", self.sensor)
+
+
+class FileRecordings(Recordings):
+    """Recordings in files of their own, decoded when they are asked for; only names and labels are kept in memory.
+
+    Args:
+        root: the folder of all files.
+        names: path of each below the root ``[N]``.
+        labels: class numbers ``[N]``.
+        sensor: every event lies on it.
+        format: a name of ``spikenet.events.FORMATS``.
+        from_start: whether times count from the first event of a recording, for files with the camera's own clock.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        names: Sequence[str],
+        labels: ArrayLike,
+        sensor: Sensor,
+        format: str,
+        from_start: bool = False,
+    ) -> None:
+        self.root, self.names = root, packed(names)
+        self.labels = np.asarray(labels, np.int64)
+        self.sensor, self.format, self.from_start = sensor, format, from_start
+
+    def stream(self, index: int) -> EventStream:
+        stream = read(self.root / os.fsdecode(self.names[index]), format=self.format, sensor=self.sensor)
+        return since(stream, int(stream.t.min())) if self.from_start and len(stream) else stream
+
+
+class CachedRecordings(Recordings):
+    """Recordings that take long to make, kept as files of the cache once they are made.
+
+    Args:
+        source: makes them.
+        names: the name of each ``[N]``, which may hold folders.
+        folder: where they are kept; its name must follow from everything that decides the content.
+    """
+
+    def __init__(self, source: Recordings, names: Sequence[str], folder: Path) -> None:
+        self.source, self.names, self.folder = source, packed(names), folder
+        self.labels = source.labels
+
+    def stream(self, index: int) -> EventStream:
+        path = self.folder / f"{os.fsdecode(self.names[index])}.events"
+        if path.is_file():
+            try:
+                return read(path, format=_KEPT)
+            except FormatError as error:
+                warnings.warn(f"{error}; it is made anew", stacklevel=2)
+        stream = self.source.stream(index)
+        _keep(stream, path)
+        return stream
+
+
+def _keep(stream: EventStream, path: Path) -> None:
+    unfinished = path.with_name(f".{os.getpid()}-{path.name}")  # another process may make the same recording
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(stream, unfinished, format=_KEPT)
+        unfinished.replace(path)
+    except OSError as error:
+        raise DataError(f"{path} cannot be written: {error}; $SPIKENET_CACHE names another folder") from error
+
+
+def packed(names: Sequence[str]) -> np.ndarray:
+    """Names as one array of bytes: forked workers copy the pages of Python objects that they look at."""
+    return np.array([os.fsencode(name) for name in names], np.bytes_)
+
+
+def since(stream: EventStream, start: int) -> EventStream:
+    """The stream with times that count from ``start``."""
+    return EventStream._trusted((stream.t - start, stream.x, stream.y, stream.p), stream.sensor)
 
 
 @dataclass(frozen=True)
@@ -94,6 +182,38 @@ class EventData:
                     f"{self.name}: labels in the {part} part want 0 to {len(self.classes) - 1} "
                     f"for its {len(self.classes)} classes, received {labels.min()} to {labels.max()}"
                 )
+
+
+def cut(
+    name: str,
+    classes: Sequence[str],
+    sensor: Sensor,
+    found: Mapping[str, Recordings],
+    test_share: float = 0.2,
+    val_share: float = 0.1,
+) -> EventData:
+    """The published parts as they are; what was not published is held out, stratified, by a rule that never changes.
+
+    Args:
+        name: the data's name; a test part of our own is added to it.
+        classes: class names in the order of the labels.
+        sensor: the sensor of all recordings.
+        found: ``"train"``, and ``"test"`` and ``"val"`` where they were published.
+        test_share: the share of the train part that serves for testing where none was published.
+        val_share: the share of what then remains that serves for validation where none was published.
+    """
+    train, test, val = found["train"], found.get("test"), found.get("val")
+    if test is None:
+        train, test = _divided(train, test_share, _TEST_SEED)
+        name = f"{name}, own test part of {test_share:.0%}"
+    if val is None:
+        train, val = _divided(train, val_share, _VALIDATION_SEED)
+    return EventData(name, tuple(classes), sensor, train, val, test)
+
+
+def _divided(recordings: Recordings, share: float, seed: int) -> tuple[Recordings, Recordings]:
+    rest, held = hold_out(recordings.labels, round(share * len(recordings)), seed)
+    return Selection(recordings, rest), Selection(recordings, held)
 
 
 def philox(seed: int, purpose: int, epoch: int = 0, index: int = 0) -> np.random.Philox:

@@ -16,15 +16,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from math import prod
 from typing import Any
 
 from torch import Tensor, nn
 
-from spikenet.energy.reach import Connection, dense_macs, synapses_reached
+from spikenet.energy.reach import Connection, dense_macs, entries, synapses_reached
 from spikenet.errors import ShapeError
 from spikenet.events import EventTensor
 from spikenet.layers import DelayRecurrent, Recurrent
-from spikenet.layers.delay import Delayed
 from spikenet.neurons import Neuron
 
 _KINDS = ("spikes", "counts", "graded")
@@ -113,9 +113,10 @@ def count(network: nn.Module) -> Iterator[Work]:
 
     Args:
         network: any module called on ``[T, B, ...]`` (a tensor or an `EventTensor`). Its `torch.nn.Linear` and
-            `Conv1d/2d/3d` layers (subclasses too) and spikenet's layers with delays are counted as connections, its
-            neurons as neurons, its recurrent layers as both. Layers inside may see ``[T, B, ...]`` or time folded into
-            the batch, ``[T * B, ...]``. A layer with weights of any other kind is named in `Work.uncounted`.
+            `Conv1d/2d/3d` layers (subclasses too, `EventLinear` and `EventConv2d` on events) and spikenet's layers with
+            delays are counted as connections, its neurons as neurons, its recurrent layers as both. Layers inside may
+            see ``[T, B, ...]`` or time folded into the batch, ``[T * B, ...]``. A layer with weights of any other kind
+            is named in `Work.uncounted`.
 
     Yields:
         `Work`, filled as the network is called.
@@ -135,12 +136,9 @@ def count(network: nn.Module) -> Iterator[Work]:
 
 def _hook(work: Work, name: str, module: nn.Module) -> Callable[..., None] | None:
     record = LayerWork(name, type(module).__name__)
-    if isinstance(module, Delayed):
-        work.layers.append(record)
-        return lambda module, args, output: _connection(work, record, module, _dense(args[0]), output)
     if isinstance(module, Connection):
         work.layers.append(record)
-        return lambda module, args, output: _connection(work, record, module, args[0].detach(), output)
+        return lambda module, args, output: _connection(work, record, module, args[0], output)
     if isinstance(module, Recurrent):
         work.layers.append(record)
         targets = module.features if module.autapses else module.features - 1
@@ -165,12 +163,12 @@ def _open_call(work: Work, x: Any) -> None:
     work.samples += work.call[1]
 
 
-def _connection(work: Work, record: LayerWork, layer: Connection, x: Tensor, output: Tensor) -> None:
-    kind = _kind(x)
+def _connection(work: Work, record: LayerWork, layer: Connection, x: Tensor | EventTensor, output: Tensor) -> None:
+    kind = _kind(entries(x))
     dense = dense_macs(layer, output)
     record.input = max(record.input, kind, key=_KINDS.index)
-    record.inputs += x.numel()
-    record.events += x.double().abs().sum().item()
+    record.inputs += prod(x.shape)
+    record.events += entries(x).double().abs().sum().item()
     record.dense_macs_steps += dense
     record.dense_macs += dense // _steps_in(work, x)
     if kind == "graded":
@@ -193,10 +191,6 @@ def _recurrent(work: Work, record: LayerWork, targets: int, output: Tensor) -> N
         record.acs += round(events) * targets
 
 
-def _dense(x: Tensor | EventTensor) -> Tensor:
-    return x.to_dense() if isinstance(x, EventTensor) else x.detach()
-
-
 def _neuron(record: LayerWork, output: Tensor) -> None:
     record.input = max(record.input, _kind(output), key=_KINDS.index)
     record.updates += output.numel()
@@ -209,7 +203,7 @@ def _kind(x: Tensor) -> str:
     return "graded"
 
 
-def _steps_in(work: Work, x: Tensor) -> int:
+def _steps_in(work: Work, x: Tensor | EventTensor) -> int:
     """Time steps that one call covers: all of them, unless it runs step by step or after the time axis was read out."""
     steps, batch = work.call
     return steps if x.shape[:2] == work.call or x.shape[0] == steps * batch else 1

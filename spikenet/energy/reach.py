@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from spikenet.events import EventTensor
 from spikenet.layers import DelayConv1d, DelayConv2d, DelayLinear
 
 Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d | DelayConv1d | DelayConv2d
@@ -24,21 +25,33 @@ def dense_macs(layer: Connection, output: Tensor) -> int:
     return output.numel() * math.prod(layer.kernel_size) * (layer.in_channels // layer.groups)
 
 
-def synapses_reached(layer: Connection, x: Tensor) -> int:
+def synapses_reached(layer: Connection, x: Tensor | EventTensor) -> int:
     """Sum over the events in `x` of the synapses that each one reaches; a value of 3 (or -3) is three events."""
-    events = x.double().abs()
     if isinstance(layer, nn.Linear):
-        return round(events.sum().item()) * layer.out_features
+        return round(entries(x).double().abs().sum().item()) * layer.out_features
     if isinstance(layer, DelayLinear):
-        return round(events.sum().item()) * layer.out_features * layer.elements
+        return round(entries(x).double().abs().sum().item()) * layer.out_features * layer.elements
     elements = layer.elements if isinstance(layer, DelayConv1d | DelayConv2d) else 1
-    return _reached_by_convolution(layer, events) * elements
+    return _reached_by_convolution(layer, _at_each_input(x, len(layer.kernel_size))) * elements
+
+
+def entries(x: Tensor | EventTensor) -> Tensor:
+    """The numbers in `x`; of events those that are stored, and every other one is 0."""
+    return x.values if isinstance(x, EventTensor) else x.detach()
+
+
+def _at_each_input(x: Tensor | EventTensor, space: int) -> Tensor:
+    """Events at each input, `[C, *space]`, in all."""
+    if isinstance(x, EventTensor):
+        flat = torch.bincount(x.indices, x.values.double().abs(), minlength=math.prod(x.features))
+        return flat.view(x.features)
+    return x.detach().double().abs().reshape(-1, *x.shape[-space - 1 :]).sum(0)
 
 
 def _reached_by_convolution(layer: Convolution, events: Tensor) -> int:
     """A transposed convolution of ones says how many windows cover each padded position."""
     space = len(layer.kernel_size)
-    at = _padded(layer, events.reshape(-1, *events.shape[-space - 1 :]).sum(0)).sum(0)
+    at = _padded(layer, events).sum(0)
     geometry = zip(at.shape, layer.kernel_size, layer.stride, layer.dilation, strict=True)
     windows = [(size - dilation * (kernel - 1) - 1) // stride + 1 for size, kernel, stride, dilation in geometry]
     covered_by = _TRANSPOSED[space](

@@ -22,10 +22,12 @@ from spikenet.events.augment import (
     TimeJitter,
 )
 from spikenet.events.binning import bin_by_count, bin_by_time
-from spikenet.events.camera import EventCamera
+from spikenet.events.camera import CameraState, EventCamera
+from spikenet.events.cochlea import BasilarMembrane, BushyCell, Cochlea, HairCell
 from spikenet.events.counts import binarize, clamp, drop
 from spikenet.events.encode import delta, expand, latency, poisson, population, rank_order
 from spikenet.events.files import FORMATS, open_recording, read, write
+from spikenet.events.files.own import read_tensor, write_tensor
 from spikenet.events.filters import background_activity_filter, hot_pixel_filter, refractory_filter
 from spikenet.events.geometry import crop, flip, merge_polarities, pad, pool, select_polarity, shift
 from spikenet.events.mixing import BatchAugmentation, CutMix, EventMix
@@ -33,12 +35,18 @@ from spikenet.events.stream import EventStream, Sensor
 from spikenet.events.surface import time_surface, voxel_grid
 from spikenet.events.tensor import EventTensor
 from spikenet.events.timeline import concat, rebin, reverse
+from spikenet.events.v2e import V2ECamera
+from spikenet.events.video import open_video
 
 __all__ = [
     "FORMATS",
     "AreaDrop",
     "Augmentation",
+    "BasilarMembrane",
     "BatchAugmentation",
+    "BushyCell",
+    "CameraState",
+    "Cochlea",
     "CutMix",
     "EventCamera",
     "EventDrop",
@@ -48,6 +56,7 @@ __all__ = [
     "FlipPolarity",
     "FlipX",
     "FlipY",
+    "HairCell",
     "OneOf",
     "RandomCrop",
     "RandomShift",
@@ -56,6 +65,7 @@ __all__ = [
     "Sensor",
     "TimeDrop",
     "TimeJitter",
+    "V2ECamera",
     "background_activity_filter",
     "bin_by_count",
     "bin_by_time",
@@ -71,12 +81,14 @@ __all__ = [
     "latency",
     "merge_polarities",
     "open_recording",
+    "open_video",
     "pad",
     "poisson",
     "pool",
     "population",
     "rank_order",
     "read",
+    "read_tensor",
     "rebin",
     "refractory_filter",
     "reverse",
@@ -85,4 +97,5 @@ __all__ = [
     "time_surface",
     "voxel_grid",
     "write",
+    "write_tensor",
 ]

@@ -1,23 +1,104 @@
-"""An event camera: video in, events out (ESIM: Rebecq, Gehrig, Scaramuzza, CoRL 2018)."""
+"""Event cameras: video in, events out. What they share, and ESIM (Rebecq, Gehrig, Scaramuzza, CoRL 2018)."""
 
 from __future__ import annotations
 
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from torch import Tensor
 
-from spikenet.errors import ArgumentError, ShapeError
+from spikenet.errors import ArgumentError, ShapeError, StateError
 from spikenet.events.stream import EventStream, Sensor
 
 _UNITS = 1_000_000  # a log intensity of 1 in whole units
 _SLACK = 10  # units by which a level may be missed: intensities and thresholds are rounded numbers
-_SMALLEST = 0.01  # a drawn threshold is never below this (ESIM)
+SMALLEST = 0.01  # a drawn threshold is never below this (ESIM, v2e)
+
+
+@dataclass(eq=False)
+class CameraState:
+    """Where a camera stands after a chunk of a video.
+
+    Attributes:
+        time_us: the time of the last frame.
+        pixels: what each pixel keeps, by name, ``[H, W]`` or ``[2, H, W]``.
+        draws: the source of the draws to come.
+    """
+
+    time_us: int
+    pixels: dict[str, np.ndarray]
+    draws: np.random.Generator
+
+
+class Camera(ABC):
+    """What all event cameras do: whole videos, chunks of them with the state carried, and endless ones."""
+
+    def __call__(self, frames: Tensor, times_us: Tensor, seed: int = 0) -> EventStream:
+        """Record a video.
+
+        Args:
+            frames: intensities, finite and 0 or more, ``[N, H, W]`` with ``N >= 1``.
+            times_us: the time of each frame in microseconds, an integer tensor ``[N]``, strictly ascending.
+            seed: all draws follow from it (numpy's Philox).
+
+        Returns:
+            The events in ascending time on ``Sensor(W, H, 2)``.
+
+        Errors: ShapeError and ArgumentError for frames or times that break these rules.
+        """
+        return self.run(frames, times_us, seed=seed)[0]
+
+    def run(
+        self, frames: Tensor, times_us: Tensor, state: CameraState | None = None, seed: int = 0
+    ) -> tuple[EventStream, CameraState]:
+        """Record a chunk of a video; chunks one after the other give the events of the whole.
+
+        Args:
+            frames: as for a call.
+            times_us: as for a call; the first is later than the last of the chunk before.
+            state: what the chunk before returned, which stays as it is; none starts a video.
+            seed: of a new video; later draws are in the state.
+
+        Returns:
+            The chunk's events and the state after it.
+
+        Errors: as for a call; StateError for frames that do not follow on the state.
+        """
+        intensity, time = frames.numpy(), times_us.numpy()
+        _check_video(intensity, time)
+        if state is None:
+            draws = np.random.Generator(np.random.Philox(seed))
+            state = CameraState(int(time[0]), self._start(intensity[0], int(time[0]), draws), draws)
+            intensity, time = intensity[1:], time[1:]
+        else:
+            state = copy.deepcopy(state)
+            _check_follows(intensity, time, state)
+        events = self._follow(intensity, time.astype(np.int64), state)
+        t, x, y, p = events[np.argsort(events[:, 0], kind="stable")].T
+        return EventStream.from_numpy(t, x, y, p, sensor=Sensor(frames.shape[2], frames.shape[1], 2)), state
+
+    def record(self, chunks: Iterable[tuple[Tensor, Tensor]], seed: int = 0) -> Iterator[EventStream]:
+        """Record frames and times that come in chunks, such as those of `open_video`, one stream a chunk."""
+        state = None
+        for frames, times_us in chunks:
+            stream, state = self.run(frames, times_us, state, seed)
+            yield stream
+
+    @abstractmethod
+    def _start(self, frame: np.ndarray, time_us: int, draws: np.random.Generator) -> dict[str, np.ndarray]:
+        """What the pixels keep after the first frame."""
+
+    @abstractmethod
+    def _follow(self, frames: np.ndarray, times_us: np.ndarray, state: CameraState) -> np.ndarray:
+        """The events of further frames as rows t, x, y, p, frame after frame; the state is advanced in place."""
 
 
 @dataclass(frozen=True)
-class EventCamera:
-    """Turns frames into ON and OFF events where the log intensity has changed enough.
+class EventCamera(Camera):
+    """ESIM: turns frames into ON and OFF events where the log intensity has changed enough.
 
     Each pixel holds a reference ``r``, at first its log intensity ``L = log(eps + I)``. Between two frames ``L`` runs
     in a straight line from ``L0`` at ``t0`` to ``L1`` at ``t1``. While ``r + C`` (rising; ``r - C`` falling) does not
@@ -49,51 +130,38 @@ class EventCamera:
     eps: float = 1e-3
 
     def __post_init__(self) -> None:
-        if min(self.theta_on, self.theta_off) < _SMALLEST or self.sigma < 0 or self.refractory_us < 0 or self.eps <= 0:
+        if min(self.theta_on, self.theta_off) < SMALLEST or self.sigma < 0 or self.refractory_us < 0 or self.eps <= 0:
             raise ArgumentError(
-                f"an event camera wants thresholds of {_SMALLEST} or more, sigma and refractory_us of 0 or more "
+                f"an event camera wants thresholds of {SMALLEST} or more, sigma and refractory_us of 0 or more "
                 f"and eps above 0, received {self}"
             )
 
-    def __call__(self, frames: Tensor, times_us: Tensor, seed: int = 0) -> EventStream:
-        """Record a video.
+    def _start(self, frame: np.ndarray, time_us: int, draws: np.random.Generator) -> dict[str, np.ndarray]:
+        level = self._level(frame)
+        return {"level": level, "reference": level.copy(), "last": np.full(level.shape, time_us - self.refractory_us)}
 
-        Args:
-            frames: linear intensities, finite and 0 or more, ``[N, H, W]`` with ``N >= 1``.
-            times_us: the time of each frame in microseconds, an integer tensor ``[N]``, strictly ascending.
-            seed: the threshold draws follow from it (numpy's Philox); unused while sigma is 0.
+    def _follow(self, frames: np.ndarray, times_us: np.ndarray, state: CameraState) -> np.ndarray:
+        from spikenet.kernels.events.camera import cross_levels
 
-        Returns:
-            The events in ascending time on ``Sensor(W, H, 2)``.
-
-        Errors: ShapeError and ArgumentError for frames or times that break these rules.
-        """
-        intensity, time = frames.numpy(), times_us.numpy()
-        _check_video(intensity, time)
-        level = _whole(np.log(intensity.astype(np.float64) + self.eps))
-        rise, fall = self._thresholds((len(level) - 1, *level.shape[1:]), seed)
-        events = _run(level, time.astype(np.int64), rise, fall, self.refractory_us)
-        t, x, y, p = events[np.argsort(events[:, 0], kind="stable")].T
-        return EventStream.from_numpy(t, x, y, p, sensor=Sensor(level.shape[2], level.shape[1], 2))
-
-    def _thresholds(self, shape: tuple[int, ...], seed: int) -> tuple[np.ndarray, np.ndarray]:
-        """ON and OFF thresholds of each pixel and interval; one draw serves both, for a pixel only uses one of them."""
-        if self.sigma == 0:
-            noise = np.zeros(shape)
-        else:
-            noise = self.sigma * np.random.Generator(np.random.Philox(seed)).standard_normal(shape)
-        rise, fall = (_whole(np.maximum(c + noise, _SMALLEST)) for c in (self.theta_on, self.theta_off))
-        return rise, fall
-
-
-def _run(level: np.ndarray, time: np.ndarray, rise: np.ndarray, fall: np.ndarray, refractory_us: int) -> np.ndarray:
-    """All events as rows t, x, y, p: the first pass counts them, the second writes them."""
-    from spikenet.kernels.events.camera import cross_levels
-
-    events = np.empty((0, 4), np.int64)
-    while (count := cross_levels(level, time, rise, fall, _SLACK, refractory_us, events)) > len(events):
+        pixels = state.pixels
+        level = np.concatenate([pixels["level"][None], self._level(frames)])
+        time = np.concatenate([[state.time_us], times_us])
+        rules = (level, time, *self._thresholds(frames.shape, state.draws), _SLACK, self.refractory_us)
+        reference, last = pixels["reference"], pixels["last"]
+        count = cross_levels(*rules, reference.copy(), last.copy(), np.empty((0, 4), np.int64))
         events = np.empty((count, 4), np.int64)
-    return events
+        cross_levels(*rules, reference, last, events)
+        state.time_us, pixels["level"] = int(time[-1]), level[-1]
+        return events
+
+    def _level(self, intensity: np.ndarray) -> np.ndarray:
+        return _whole(np.log(intensity.astype(np.float64) + self.eps))
+
+    def _thresholds(self, shape: tuple[int, ...], draws: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """ON and OFF thresholds of each pixel and interval; one draw serves both, for a pixel only uses one of them."""
+        noise = self.sigma * draws.standard_normal(shape) if self.sigma else np.zeros(shape)
+        rise, fall = (_whole(np.maximum(c + noise, SMALLEST)) for c in (self.theta_on, self.theta_off))
+        return rise, fall
 
 
 def _whole(log_intensity: np.ndarray) -> np.ndarray:
@@ -110,3 +178,12 @@ def _check_video(frames: np.ndarray, times_us: np.ndarray) -> None:
         raise ArgumentError("frames want finite intensities of 0 or more, received a negative, infinite or NaN value")
     if times_us.dtype.kind != "i" or (np.diff(times_us) <= 0).any():
         raise ArgumentError("times_us wants whole microseconds that ascend strictly")
+
+
+def _check_follows(frames: np.ndarray, times_us: np.ndarray, state: CameraState) -> None:
+    size = state.pixels["last"].shape
+    if frames.shape[1:] != size or times_us[0] <= state.time_us:
+        raise StateError(
+            f"the state wants frames of {size} after {state.time_us} us, "
+            f"received {frames.shape[1:]} from {times_us[0]} us; a new video starts without a state"
+        )

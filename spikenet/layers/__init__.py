@@ -5,6 +5,8 @@ from spikenet.layers.delay_conv import DelayConv1d, DelayConv2d
 from spikenet.layers.delay_recurrent import DelayRecurrent, DelayRecurrentState
 from spikenet.layers.delay_schedule import SigmaSchedule, delay_groups
 from spikenet.layers.dense import ToDense
+from spikenet.layers.event_conv import EventConv2d
+from spikenet.layers.event_linear import EventLinear
 from spikenet.layers.fold import AdaptiveAvgPool2d, AvgPool2d, BatchNorm2d, Conv2d, MaxPool2d
 from spikenet.layers.levy_baxter import LevyBaxter, ProbabilisticSynapses
 from spikenet.layers.readout import LastReadout, MaxReadout, MeanReadout, SoftmaxSumReadout
@@ -23,6 +25,8 @@ __all__ = [
     "DelayRecurrent",
     "DelayRecurrentState",
     "DelayState",
+    "EventConv2d",
+    "EventLinear",
     "LastReadout",
     "LevyBaxter",
     "MaxPool2d",

@@ -6,9 +6,14 @@ import zipfile
 
 import numpy as np
 import pytest
+import torch
 
 from spikenet.data import NMNIST
+from spikenet.data.contents import FolderContents, ZipContents
+from spikenet.data.nmnist import BinFiles
 from spikenet.errors import ArgumentError, DataError, FormatError
+from spikenet.events import bin_by_time
+from spikenet.events.binning import TimeGrid
 
 
 def in_folders(root, files):
@@ -43,13 +48,18 @@ def test_archives_and_folders_are_one(tmp_path, nmnist_files):
     archive = NMNIST(in_archive(tmp_path / "archive", "Train", backwards))
     assert content_of(folders) == content_of(archive)
     assert folders.sizes == {"train": 43, "val": 5, "test": 12}
-    assert (folders.name, folders.classes, folders.feature_shape) == ("N-MNIST", list("0123456789"), (2, 34, 34))
+    assert (folders.name, folders.classes, folders.feature_shape) == (
+        "N-MNIST, own test part of 20%",
+        list("0123456789"),
+        (2, 34, 34),
+    )
 
 
 def test_the_test_part_serves_where_it_is_there(tmp_path, nmnist_files):
     root = in_archive(tmp_path, "Train", nmnist_files("Train", 50))
     in_folders(root, nmnist_files("Test", 20, first=100))
     module = NMNIST(root)
+    assert module.name == "N-MNIST"
     assert module.sizes == {"train": 45, "val": 5, "test": 20}
     assert [label for _, label in module.raw("test")] == [number % 10 for number in range(100, 120)]
 
@@ -70,8 +80,26 @@ def test_events_and_labels_are_those_of_the_files(tmp_path, nmnist_files, record
     assert sorted(found) == sorted(expected)
 
 
+def test_batches_are_the_binned_recordings(tmp_path, nmnist_files, record):
+    """Markers and steps back in time take another way to the same counts."""
+    odd = record(900, 1, 2, 1) + record(0, 0, 240, 0) + record(10, 3, 4, 0)
+    back = record(90_000, 5, 6, 1) + record(50, 7, 8, 0) + record(50, 7, 8, 0)
+    files = nmnist_files("Train", 40) | {"Train/1/00098.bin": odd, "Train/1/00099.bin": back}
+    module = NMNIST(in_folders(tmp_path, files), batch_size=100)
+    for part, loader in (("val", module.val_dataloader()), ("test", module.test_dataloader())):
+        (events, labels), raw = next(iter(loader)), list(module.raw(part))
+        assert torch.equal(events.to_dense(), bin_by_time([stream for stream, _ in raw], 20_000, 16).to_dense())
+        assert labels.tolist() == [label for _, label in raw]
+    special = BinFiles(FolderContents(tmp_path, ["Train/1/00098.bin", "Train/1/00099.bin"]))
+    marked, stepped = (special.counted(k, TimeGrid(1000, 100)) for k in range(2))
+    assert (marked.rows.nonzero().flatten().tolist(), marked.values.tolist()) == ([0, 8], [1, 1])
+    assert (stepped.rows.nonzero().flatten().tolist(), stepped.values.tolist()) == ([0, 90], [2, 1])
+
+
 def test_nothing_there(tmp_path):
-    with pytest.raises(DataError, match=r"no N-MNIST recordings .* expected there: Train.zip .* Garrick Orchard"):
+    with pytest.raises(
+        DataError, match=r"no N-MNIST recordings under .* expected there: Train.zip .* Orchard.*garrickorchard"
+    ):
         NMNIST(tmp_path).setup()
     with pytest.raises(DataError, match=r"wants a root folder \(--data.root\)"):
         NMNIST().setup()
@@ -86,7 +114,7 @@ def test_a_broken_recording_is_named(tmp_path, nmnist_files):
     files = nmnist_files("Train", 30) | {"Train/4/00099.bin": b"\x01\x02\x03"}
     for module in (NMNIST(in_folders(tmp_path / "a", files)), NMNIST(in_archive(tmp_path / "b", "Train", files))):
         with pytest.raises(FormatError, match=r"Train/4/00099.bin at offset 0: .* 3 are left"):
-            module.setup()
+            content_of(module)
 
 
 def test_a_truncated_archive(tmp_path, nmnist_files):
@@ -97,24 +125,50 @@ def test_a_truncated_archive(tmp_path, nmnist_files):
             NMNIST(tmp_path).setup()
 
 
-def test_a_damaged_archive_is_refused_or_harmless(tmp_path, nmnist_files):
+def test_a_damaged_archive_is_refused_or_read_as_it_was(tmp_path, nmnist_files):
+    """Every byte of the members is covered by their checksum; names and dates are not."""
     content = (in_archive(tmp_path, "Train", nmnist_files("Train", 12)) / "Train.zip").read_bytes()
+    whole = [events for rows in content_of(NMNIST(tmp_path)).values() for _, *events in rows]
     refused = 0
-    for place in range(0, len(content), 7):
+    for place in range(0, len(content), 13):
         damaged = bytearray(content)
         damaged[place] ^= 0x5A
         (tmp_path / "Train.zip").write_bytes(damaged)
         try:
-            NMNIST(tmp_path).setup()
+            found = content_of(NMNIST(tmp_path))
         except (DataError, ArgumentError):
             refused += 1
-    assert refused > len(content) // 14
+        else:
+            assert all(events in whole for rows in found.values() for _, *events in rows)
+    assert refused > len(content) // 26
 
 
 def test_an_archive_that_claims_too_much(tmp_path, nmnist_files):
     root = in_archive(tmp_path, "Train", nmnist_files("Train", 12) | {"Train/0/00050.bin": bytes((1 << 24) + 5)})
-    with pytest.raises(FormatError, match=r"00050\.bin claims 16777221 bytes"):
-        NMNIST(root).setup()
+    with pytest.raises(FormatError, match=r"00050\.bin at offset \d+: claims 16777221 bytes"):
+        content_of(NMNIST(root))
+
+
+def test_members_that_are_stored_or_packed_in_another_way(tmp_path, record):
+    events = record(7, 3, 4, 1) * 400
+    for method, fine in ((zipfile.ZIP_STORED, True), (zipfile.ZIP_DEFLATED, True), (zipfile.ZIP_LZMA, False)):
+        with zipfile.ZipFile(tmp_path / "a.zip", "w", method) as archive:
+            archive.writestr("Train/0/00001.bin", events)
+        contents = ZipContents(tmp_path / "a.zip", lambda name: name.endswith(".bin"))
+        if fine:
+            assert contents.read(0) == events
+        else:
+            with pytest.raises(FormatError, match=r"compression method 14; stored \(0\) and deflated \(8\)"):
+                contents.read(0)
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create 2 worker processes")
+def test_workers_read_the_archive_for_themselves(tmp_path, nmnist_files):
+    root = in_archive(tmp_path, "Train", nmnist_files("Train", 60))
+    batches = [[(e.to_dense(), y) for e, y in NMNIST(root, workers=w).train_dataloader()] for w in (0, 2)]
+    for (alone, labels), (helped, same) in zip(*batches, strict=True):
+        assert np.array_equal(alone, helped)
+        assert np.array_equal(labels, same)
 
 
 def test_the_thousand_real_recordings(shared):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import gzip
+import pickle
 import struct
 
 import numpy as np
 import pytest
 
-from spikenet.data import SHD, read_spikes
+from spikenet.data import SHD, SSC, read_spikes
+from spikenet.data.spoken import JoinedSpikes, StoredSpikes
 from spikenet.errors import ArgumentError, DataError, FormatError
 
 
@@ -74,12 +76,51 @@ def test_official_files_under_a_root(write_spikes, tmp_path):
     write_spikes("ssc_train.h5.gz", count=20)
     write_spikes("ssc_valid.h5", count=8)
     write_spikes("ssc_test.h5", count=12)
-    module = SHD(tmp_path)
+    module = SSC(tmp_path)
     assert (module.name, module.sizes) == ("ssc", {"train": 20, "val": 8, "test": 12})
     write_spikes("shd_train.h5", count=40)
     write_spikes("shd_test.h5.gz", count=16)
     module = SHD(tmp_path)
     assert (module.name, module.sizes) == ("shd", {"train": 36, "val": 4, "test": 16})
+
+
+def test_recordings_left_in_their_file_are_those_in_memory(write_spikes):
+    path = write_spikes("a.h5")
+    stored, joined = StoredSpikes(path, 700, 5), JoinedSpikes(read_spikes(path), 700, 5)
+    assert (stored.classes, stored.sensor) == (joined.classes, joined.sensor)
+    assert np.array_equal(stored.speakers, joined.speakers)
+    for (one, label), (two, same) in zip(pickle.loads(pickle.dumps(stored)), joined, strict=True):
+        assert label == same
+        assert one.t.tolist() == two.t.tolist()
+        assert one.x.tolist() == two.x.tolist()
+
+
+def test_broken_recordings_left_in_their_file(tmp_path, write_spikes):
+    late = write_spikes("late.h5", times=[np.array([np.inf])] * 20, units=[np.array([1], np.uint16)] * 20)
+    with pytest.raises(FormatError, match=r"late.h5 at offset 3: recording 3 wants"):
+        StoredSpikes(late, 700, 1).stream(3)
+    high = write_spikes("high.h5", times=[np.array([0.5])] * 20, units=[np.array([700], np.uint16)] * 20)
+    with pytest.raises(FormatError, match="units, from 0 to 699"):
+        StoredSpikes(high, 700, 1).stream(0)
+    with pytest.raises(FormatError, match=r"lacks the data sets \['spikes/times', 'spikes/units'\]"):
+        StoredSpikes(write_spikes("none.h5", times=None, units=None), 700, 1)
+    with pytest.raises(FormatError, match="want one length"):
+        StoredSpikes(write_spikes("odd.h5", labels=np.arange(7)), 700, 1)
+    with pytest.raises(DataError, match="is no file"):
+        StoredSpikes(tmp_path / "gone.h5", 700, 1)
+    cut = tmp_path / "cut.h5"
+    cut.write_bytes(high.read_bytes()[:-300])
+    with pytest.raises(FormatError, match="not a readable HDF5 file"):
+        StoredSpikes(cut, 700, 1)
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create 2 worker processes")
+def test_workers_open_the_file_for_themselves(write_spikes):
+    files = {"train": write_spikes("a_train.h5"), "test": write_spikes("a_test.h5", count=8)}
+    alone, helped = (list(SSC(**files, workers=w, batch_size=5).train_dataloader()) for w in (0, 2))
+    for (events, labels), (same, equal) in zip(alone, helped, strict=True):
+        assert np.array_equal(events.to_dense(), same.to_dense())
+        assert labels.tolist() == equal.tolist()
 
 
 def test_a_validation_file_of_ones_own(write_spikes):
@@ -88,13 +129,13 @@ def test_a_validation_file_of_ones_own(write_spikes):
 
 
 def test_files_that_are_not_named_or_not_there(tmp_path, write_spikes):
-    with pytest.raises(DataError, match=r"received neither; name the two files \(--data.train, --data.test\)"):
+    with pytest.raises(DataError, match=r"received neither; .* name the files \(--data.train, --data.test\)"):
         SHD().setup()
     with pytest.raises(DataError, match=r"received \['train'\]"):
         SHD(train=tmp_path / "a").setup()
     with pytest.raises(DataError, match=r"a\.h5 is no file"):
         SHD(train=tmp_path / "a.h5", test=tmp_path / "b.h5").setup()
-    with pytest.raises(DataError, match="no SHD or SSC files under"):
+    with pytest.raises(DataError, match=r"no SHD recordings under .*zenkelab"):
         SHD(tmp_path).setup()
     with pytest.raises(ArgumentError, match="exclude each other"):
         SHD(tmp_path, train=tmp_path)
@@ -120,7 +161,7 @@ def bad_times(value):
     [
         ({"labels": np.arange(20) % 5}, "at offset 4: label 4 of recording 4: there are 4 classes"),
         ({"labels": np.arange(20) % 4 - 1}, "at offset 0: label -1"),
-        ({"labels": np.zeros(20)}, "labels want integers"),
+        ({"labels": np.zeros(20)}, "labels wants integers"),
         ({"labels": np.zeros(19, int)}, "want one length"),
         ({"labels": np.zeros((20, 1), int)}, "want one length"),
         ({"speaker": np.zeros(3, int)}, "want one length"),
@@ -131,8 +172,9 @@ def bad_times(value):
         ({"units": [np.array([700])] * 20, "times": [np.array([0.5])] * 20}, "a unit wants 0 to 699, received 700"),
         ({"units": [np.array([-1])] * 20, "times": [np.array([0.5])] * 20}, "a unit wants 0 to 699, received -1"),
         ({"units": [np.arange(3)] * 20, "times": [np.ones(2)] * 20}, "recording 0 has 2 times and 3 units"),
-        ({"times": None}, r"lacks the data sets \['spikes/times'\]"),
-        ({"times": np.ones((20, 3))}, "spikes/times wants arrays of floats"),
+        ({"times": None}, r"lacks the data set spikes/times; it holds \['extra', 'labels', 'spikes'\]"),
+        ({"times": np.ones((20, 3))}, "spikes/times wants one dimension"),
+        ({"times": np.ones(20)}, "spikes/times wants arrays of floats"),
         ({"times": [np.arange(3)] * 20}, "spikes/times wants arrays of floats"),
         ({"units": [np.ones(3)] * 20}, "spikes/units wants arrays of integers"),
     ],
@@ -148,7 +190,7 @@ def test_truncated_files(write_spikes, tmp_path, name):
     path = tmp_path / f"cut_{name}"
     for size in [*range(0, len(content), 101), len(content) - 1]:
         path.write_bytes(content[:size])
-        with pytest.raises(FormatError, match="not a readable HDF5 file"):
+        with pytest.raises(FormatError, match=r"not a readable (HDF5|gzip) file"):
             read_spikes(path)
 
 

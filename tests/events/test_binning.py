@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,8 @@ from hypothesis import strategies as st
 
 from spikenet.errors import ArgumentError
 from spikenet.events import EventStream, EventTensor, Sensor, bin_by_count, bin_by_time
+from spikenet.events.binning import TimeGrid
+from spikenet.kernels.backends import use_backend
 
 SENSOR = Sensor(4, 3, 2)
 
@@ -70,6 +74,57 @@ def test_bin_by_count_fills_steps_in_order(stream, size):
     expected = [histogram(part, edges)[0] for part in parts]
     assert len(parts) == events.T
     assert np.array_equal(events.to_dense()[:, 0].numpy(), np.array(expected).reshape(events.T, 2, 3, 4))
+
+
+@given(
+    st.lists(streams(Sensor(67, 3, 2)), min_size=1, max_size=4), st.integers(1, 60), st.sampled_from([None, 0, 1, 4])
+)
+def test_the_kernel_is_its_reference(batch, dt_us, steps):
+    fast = bin_by_time(batch, dt_us, steps, origin_us=-7)
+    with use_backend("reference"):
+        plain = bin_by_time(batch, dt_us, steps, origin_us=-7)
+    for field in ("indptr", "indices", "values", "lengths"):
+        assert torch.equal(getattr(fast, field), getattr(plain, field))
+        assert getattr(fast, field).dtype == getattr(plain, field).dtype
+
+
+def records(events):
+    """Column, row, then 1 bit polarity and 23 bits of time, most significant byte first."""
+    return b"".join(struct.pack(">BBBH", x, y, p << 7 | t >> 16, t & 0xFFFF) for t, x, y, p in events)
+
+
+@given(streams(), st.integers(1, 60), st.integers(0, 6), st.integers(-20, 20))
+def test_plain_records_are_counted_as_their_stream(stream, dt_us, steps, origin_us):
+    kept = stream.slice(0, 1000).sorted()
+    rows = list(zip(*(column.tolist() for column in (kept.t, kept.x, kept.y, kept.p)), strict=True))
+    grid = TimeGrid(dt_us, steps, origin_us)
+    for one, two in zip(grid.count_bin(records(rows), SENSOR), grid.count(kept), strict=True):
+        assert torch.equal(one, two) if isinstance(one, torch.Tensor) else one == two
+
+
+def test_records_that_are_not_plain_are_left_to_the_stream():
+    grid, plain = TimeGrid(10, 9), [(5, 1, 1, 0), (25, 2, 2, 1)]
+    assert grid.count_bin(records(plain), SENSOR).rows.tolist() == [1, 0, 1, 0, 0, 0, 0, 0, 0]
+    assert grid.count_bin(records(plain)[:-1], SENSOR) is None
+    for event in ((30, 4, 0, 0), (30, 0, 3, 0), (30, 0, 240, 0), (9, 0, 0, 0)):
+        assert grid.count_bin(records([*plain, event]), SENSOR) is None
+    assert grid.count_bin(records([(30, 0, 0, 1)]), Sensor(4, 3, 1)) is None
+    assert TimeGrid(10).count_bin(records(plain), SENSOR) is None
+    assert grid.count_bin(records(plain), Sensor(4, 241, 2)) is None
+
+
+def test_columns_with_gaps_in_memory():
+    wide = torch.arange(40, dtype=torch.int32)
+    columns = (wide.long()[::4], wide[::4], torch.zeros_like(wide)[::4], torch.zeros(40, dtype=torch.int8)[::4])
+    events = bin_by_time(EventStream(*columns, Sensor(40)), 10)
+    assert events.indices.tolist() == list(range(0, 40, 4))
+    assert events.indptr.tolist() == [0, 3, 5, 8, 10]
+
+
+def test_streams_of_two_sensors_are_refused():
+    one, two = (EventStream.from_numpy([0], [0], sensor=Sensor(size)) for size in (2, 3))
+    with pytest.raises(ArgumentError, match="of one sensor"):
+        bin_by_time([one, two], 1)
 
 
 def test_bin_by_count_with_steps_cuts_or_ends_in_empty_steps():

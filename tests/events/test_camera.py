@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
 
-from spikenet.errors import ArgumentError, ShapeError
+from spikenet.errors import ArgumentError, ShapeError, StateError
 from spikenet.events import EventCamera, EventStream
 
 EPS = 1e-3
@@ -136,6 +137,22 @@ def test_a_slow_rise_in_many_frames_is_not_lost_to_threshold_noise():
     noisy, plain = (len(EventCamera(sigma=sigma)(frames, times)) for sigma in (0.03, 0.0))
     assert plain == 20 * 100
     assert plain <= noisy <= 1.6 * plain
+
+
+def test_chunks_give_the_same_events_as_the_whole():
+    frames, times = video(np.random.default_rng(2).normal(0, 1, (20, 6, 5)), list(range(7, 20_007, 1000)))
+    camera = EventCamera(sigma=0.05, refractory_us=90)
+    whole = camera(frames, times, seed=3)
+    cuts = [0, 1, 2, 9, 10, 20]
+    chunks = [(frames[a:b], times[a:b]) for a, b in pairwise(cuts)]
+    assert content(EventStream.concat(list(camera.record(chunks, seed=3)))) == content(whole)
+    _, state = camera.run(*chunks[0], seed=3)
+    first, again = (camera.run(*chunks[1], state)[0] for _ in range(2))  # a state stays as it is
+    assert content(first) == content(again)
+    with pytest.raises(StateError, match="after 7 us"):
+        camera.run(*chunks[0], state)
+    with pytest.raises(StateError, match=r"\(6, 5\)"):
+        camera.run(torch.rand(1, 5, 5), torch.tensor([9999]), state)
 
 
 def test_one_frame_is_no_change():

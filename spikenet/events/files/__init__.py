@@ -2,16 +2,36 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from spikenet.errors import ArgumentError, DataError, FormatError, UnknownNameError
+from spikenet.events.files.aedat2 import AEDAT2
+from spikenet.events.files.aedat3 import AEDAT3
+from spikenet.events.files.aedat4 import AEDAT4
+from spikenet.events.files.asldvs import ASLDVS
+from spikenet.events.files.bin import BIN, BS1, BS3
+from spikenet.events.files.dat import DAT
+from spikenet.events.files.ecf import ECF
+from spikenet.events.files.evt2 import EVT2
+from spikenet.events.files.evt3 import EVT3
+from spikenet.events.files.evt21 import EVT21
+from spikenet.events.files.npy import NPY, NPZ
+from spikenet.events.files.ntidigits import NTIDIGITS
+from spikenet.events.files.own import SPIKENET
 from spikenet.events.files.recording import Format, Losses, Opening, Recording
+from spikenet.events.files.shd import SHD
+from spikenet.events.files.stmnist import STMNIST
+from spikenet.events.files.text import TEXT
 from spikenet.events.stream import EventStream, Sensor
 
-_ALL: tuple[Format, ...] = ()
+_ALL: tuple[Format, ...] = (
+    *(AEDAT2, AEDAT3, AEDAT4, BIN, BS1, BS3, DAT, ECF, EVT2, EVT21, EVT3, TEXT),
+    *(ASLDVS, NPY, NPZ, NTIDIGITS, SHD, STMNIST, SPIKENET),
+)
 FORMATS = {entry.name: entry for entry in _ALL}
 
-_HEAD = 4096  # bytes that a format may recognise a file by
+_HEAD = 1 << 16  # bytes that a format may recognise a file by; a file that is no longer is not read again
 
 
 def open_recording(
@@ -41,11 +61,11 @@ def open_recording(
     UnknownNameError for a format's name, ArgumentError where the sensor or the index is missing.
     """
     path = Path(path)
-    head = _head(path)
+    head, size = _head(path)
     chosen = _recognised(path, head) if format is None else _named(format)
     losses = Losses(path, strict)
-    source = chosen.open(Opening(path, losses, sensor, index))
-    return Recording(source, losses, sensor, (flip_x, flip_y, flip_p))
+    source = chosen.open(Opening(path, losses, sensor, index, head, size))
+    return Recording(source, losses, sensor, (flip_x, flip_y, flip_p), size)
 
 
 def read(
@@ -91,10 +111,11 @@ def write(stream: EventStream, path: str | Path, *, format: str | None = None) -
         unfinished.unlink(missing_ok=True)
 
 
-def _head(path: Path) -> bytes:
+def _head(path: Path) -> tuple[bytes, int]:
+    """The file's first bytes and its size."""
     try:
-        with path.open("rb") as file:
-            return file.read(_HEAD)
+        with path.open("rb", buffering=0) as file:
+            return file.read(_HEAD), os.fstat(file.fileno()).st_size
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
 

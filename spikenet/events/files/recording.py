@@ -6,14 +6,17 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from io import FileIO
+from operator import lt
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
 
-from spikenet.errors import ArgumentError, FormatError
+from spikenet.errors import ArgumentError, DataError, FormatError
 from spikenet.events.stream import EventStream, Sensor
+from spikenet.kernels import buffers
 
 PIECE = 1 << 22  # bytes of a file that are decoded at a time where memory is bounded
 
@@ -28,6 +31,21 @@ class Columns(NamedTuple):
     p: np.ndarray
 
 
+class Measured(Columns):
+    """Columns whose decoder knows their largest column, row and polarity, none being negative: no pass checks them."""
+
+    top: tuple[int, int, int]
+
+
+def blank(count: int) -> Columns:
+    """Columns to be filled."""
+    if count < buffers.SMALLEST // 8:
+        empty = np.empty
+        return Columns(empty(count, np.int64), empty(count, np.int32), empty(count, np.int32), empty(count, np.int8))
+    kinds = (torch.int64, torch.int32, torch.int32, torch.int8)
+    return Columns(*(buffers.empty((count,), kind).numpy() for kind in kinds))
+
+
 class Losses:
     """What a pass over a file left out, by reason.
 
@@ -40,40 +58,74 @@ class Losses:
         self.path, self.strict = path, strict
         self.skipped: Counter[str] = Counter()
         self.damaged: Counter[str] = Counter()
+        self._at_opening: Counter[str] = Counter()
 
     def skip(self, reason: str, count: int = 1) -> None:
         """Count what the format itself says is no event: a trigger, an event before the first time stamp."""
         if count:
             self.skipped[reason] += count
 
-    def refuse(self, reason: str, offset: int | None, count: int = 1) -> None:
-        """Count damage, ``count`` of what the reason names. Errors: FormatError for a strict reader."""
+    def refuse(self, reason: str, offset: int | None, count: int = 1, first: str = "") -> None:
+        """Count damage, ``count`` of what the reason names.
+
+        Errors: FormatError for a strict reader, which also says what the ``first`` one was.
+        """
         if self.strict:
-            raise FormatError(self.path, offset, reason)
+            raise FormatError(self.path, offset, reason + first)
         self.damaged[reason] += count
+
+    def opened(self) -> None:
+        """What was damaged so far concerns every pass."""
+        self._at_opening = self.damaged.copy()
 
     def clear(self) -> None:
         """Begin a new pass."""
         self.skipped.clear()
-        self.damaged.clear()
+        self.damaged = self._at_opening.copy()
 
 
 @dataclass(frozen=True)
 class Opening:
     """What a format is given to open a file: the caller's sensor is a hint for formats whose layout depends on it, and
-    ``index`` names one recording of a file that holds several."""
+    ``index`` names one recording of a file that holds several. ``head`` holds the file's first bytes, ``size`` counts
+    all of them."""
 
     path: Path
     losses: Losses
     sensor: Sensor | None
     index: int | None
+    head: bytes
+    size: int
+
+    def blocks(self, start: int, stop: int, size: int) -> Iterator[np.ndarray]:
+        """The bytes from ``start`` to ``stop``, ``size`` at a time, as uint8 arrays that are good until the next one.
+
+        Errors: DataError where the file cannot be read any more.
+        """
+        if stop <= len(self.head):
+            whole = np.array(np.frombuffer(self.head, np.uint8, stop - start, start))
+            yield from (whole[first : first + size] for first in range(0, len(whole), size))
+            return
+        room = buffers.empty((min(size, stop - start),), torch.uint8).numpy()
+        try:
+            with self.path.open("rb", buffering=0) as file:
+                file.seek(start)
+                for first in range(start, stop, size):
+                    block = room[: min(size, stop - first)]
+                    _fill(file, block)
+                    yield block
+        except OSError as error:
+            raise DataError(f"{self.path} cannot be read: {error.strerror or error}") from error
 
 
 class Source(Protocol):
     """An open file of one format. ``sensor`` is what the file itself says, None where it says nothing."""
 
-    header: Mapping[str, str]
-    sensor: Sensor | None
+    @property
+    def header(self) -> Mapping[str, str]: ...
+
+    @property
+    def sensor(self) -> Sensor | None: ...
 
     def pieces(self, size: int) -> Iterator[Columns]:
         """Decode from the beginning, about ``size`` bytes of the file at a time; each call is a new pass."""
@@ -100,14 +152,17 @@ class Recording:
         sensor: the size of the sensor.
     """
 
-    def __init__(self, source: Source, losses: Losses, sensor: Sensor | None, flips: tuple[bool, bool, bool]) -> None:
+    def __init__(
+        self, source: Source, losses: Losses, sensor: Sensor | None, flips: tuple[bool, bool, bool], size: int
+    ) -> None:
         found = sensor or source.sensor
         if found is None:
             raise ArgumentError(
                 f"{losses.path} names no sensor size; sensor=Sensor(width, height, polarities) would work"
             )
         self.header, self.sensor = dict(source.header), found
-        self._source, self._losses, self._flips = source, losses, flips
+        self._source, self._losses, self._flips, self._size = source, losses, flips, size
+        losses.opened()
 
     @property
     def dropped(self) -> dict[str, int]:
@@ -116,11 +171,11 @@ class Recording:
 
     def read(self) -> EventStream:
         """All events. Errors: FormatError; a tolerant recording warns instead, with the count of what was left out."""
-        streams = list(self._streams(max(self._losses.path.stat().st_size, 1)))
+        streams = list(self._streams(max(self._size, 1)))
         if self._losses.damaged:
             lost = ", ".join(f"{count} x {reason}" for reason, count in self._losses.damaged.items())
             warnings.warn(f"{self._losses.path}: left out {lost}", stacklevel=3)
-        return streams[0] if len(streams) == 1 else EventStream.concat(streams or [self._stream(_none())])
+        return streams[0] if len(streams) == 1 else EventStream.concat(streams or [self._stream(blank(0))])
 
     def chunks(self, size: int = PIECE) -> Iterator[EventStream]:
         """The events in file order, decoded from about ``size`` bytes at a time, so memory stays bounded."""
@@ -131,7 +186,7 @@ class Recording:
     def slice(self, start: int, stop: int) -> EventStream:
         """The events with ``start <= t < stop`` (microseconds), in bounded memory beside the result."""
         kept = [chunk.slice(start, stop) for chunk in self.chunks()]
-        return EventStream.concat(kept or [self._stream(_none())])
+        return EventStream.concat(kept or [self._stream(blank(0))])
 
     def _streams(self, size: int) -> Iterator[EventStream]:
         self._losses.clear()
@@ -151,6 +206,8 @@ class Recording:
 
     def _on_sensor(self, columns: Columns, seen: int) -> Columns:
         """The events that lie on the sensor; ``seen`` events came before."""
+        if isinstance(columns, Measured) and all(map(lt, columns.top, self.sensor)):
+            return columns
         limits = dict(zip("xyp", self.sensor, strict=True))
         if all(_inside(getattr(columns, name), limit) for name, limit in limits.items()):
             return columns
@@ -162,17 +219,23 @@ class Recording:
         x, y, p = (int(column[first]) for column in columns[1:])
         width, height, polarities = self.sensor
         self._losses.refuse(
-            f"event outside the {width} x {height} x {polarities} sensor, first number {seen + first}: "
-            f"column {x}, row {y}, polarity {p}",
+            f"event outside the {width} x {height} x {polarities} sensor",
             None,
             int(outside.sum()),
+            f", first number {seen + first}: column {x}, row {y}, polarity {p}",
         )
         return Columns(*(column[~outside] for column in columns))
 
 
+def _fill(file: FileIO, block: np.ndarray) -> None:
+    """Read until ``block`` is full: one call need not bring all."""
+    view = memoryview(block)  # type: ignore[arg-type]
+    while len(view):
+        count = file.readinto(view)
+        if not count:
+            raise OSError(f"it is {len(view)} bytes shorter than when it was opened")
+        view = view[count:]
+
+
 def _inside(column: np.ndarray, limit: int) -> bool:
     return not len(column) or (column.min() >= 0 and column.max() < limit)
-
-
-def _none() -> Columns:
-    return Columns(np.empty(0, np.int64), np.empty(0, np.int32), np.empty(0, np.int32), np.empty(0, np.int8))

@@ -39,7 +39,8 @@ def test_every_pixel_follows_the_equations(seed, refractory):
     time = np.cumsum(generator.integers(1, 400, 15))
     rise, fall = generator.integers(80, 400, (2, 14, 3, 4))
     room = np.full((5000, 4), -1)
-    count = cross_levels(level, time, rise, fall, 3, refractory, room)
+    reference, last = level[0].copy(), np.full((3, 4), time[0] - refractory)
+    count = cross_levels(level, time, rise, fall, 3, refractory, reference, last, room)
     assert 0 < count < len(room)
     assert (room[count:] == -1).all()
     for y in range(3):
@@ -53,6 +54,7 @@ def test_a_full_buffer_only_counts():
     level = np.array([[[0]], [[1000]]])
     strides = np.full((1, 1, 1), 100)
     room = np.full((4, 4), -1)
-    assert cross_levels(level, np.array([0, 100]), strides, strides, 0, 0, room) == 10
+    zeros = np.zeros((2, 1, 1), np.int64)
+    assert cross_levels(level, np.array([0, 100]), strides, strides, 0, 0, *zeros.copy(), room) == 10
     assert room[:, 0].tolist() == [10, 20, 30, 40]
-    assert cross_levels(level, np.array([0, 100]), strides, strides, 0, 0, room[:0]) == 10
+    assert cross_levels(level, np.array([0, 100]), strides, strides, 0, 0, *zeros, room[:0]) == 10

@@ -1,0 +1,41 @@
+"""How the commands speak: lines and tables on standard output."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+_CONSOLE = Console(highlight=False, markup=False, soft_wrap=True)
+_PARTS = {"train": "training", "val": "validation", "test": "test"}
+
+
+def say(text: str) -> None:
+    """One line, at once."""
+    _CONSOLE.print(text)
+    sys.stdout.flush()
+
+
+def show_table(columns: Sequence[str], rows: Iterable[Sequence[str]], numbers: Collection[int] = ()) -> None:
+    """A table; ``numbers`` are the columns that are set to the right."""
+    shown = Table(box=None, pad_edge=False, header_style="bold")
+    for column, name in enumerate(columns):
+        shown.add_column(name, justify="right" if column in numbers else "left", no_wrap=True)
+    for row in rows:
+        shown.add_row(*row)
+    _CONSOLE.print(shown)
+
+
+def samples(data: Any) -> str:
+    """How many recordings each part of a data set has."""
+    return ", ".join(f"{data.sizes[part]} {name}" for part, name in _PARTS.items())
+
+
+def introduce(data: Any) -> None:
+    """Name, classes and parts of a data set."""
+    say(f"data set: {data.name}")
+    say(f"classes ({len(data.classes)}): {', '.join(data.classes)}")
+    say(f"samples: {samples(data)}")

@@ -1,0 +1,119 @@
+"""The bytes of many small files, read one by one from a folder or from an archive as it was published."""
+
+from __future__ import annotations
+
+import os
+import struct
+import zipfile
+import zlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from spikenet.data.recordings import packed
+from spikenet.errors import DataError, FormatError
+
+_LARGEST = 1 << 24  # bytes of one file
+_LOCAL_HEADER = 30  # bytes; name and extra field of the lengths it ends with follow
+_BROKEN = (zipfile.BadZipFile, struct.error, EOFError, RuntimeError, OSError, ValueError)
+
+
+class Contents(Protocol):
+    """Files by number."""
+
+    names: np.ndarray
+
+    def where(self, index: int) -> str:
+        """The path of a file, for messages."""
+
+    def read(self, index: int) -> bytes:
+        """Its bytes. Errors: DataError, FormatError."""
+
+
+class FolderContents:
+    """Files in a folder.
+
+    Args:
+        root: the folder.
+        names: the path of each below it.
+    """
+
+    def __init__(self, root: Path, names: Sequence[str]) -> None:
+        self.prefix, self.names = os.fsencode(f"{root}/"), packed(names)
+
+    def where(self, index: int) -> str:
+        return os.fsdecode(self.prefix + bytes(self.names[index]))
+
+    def read(self, index: int) -> bytes:
+        try:
+            file = os.open(
+                self.prefix + bytes(self.names[index]), os.O_RDONLY | getattr(os, "O_BINARY", 0)
+            )  # a file object takes longer than the read
+            try:
+                size = os.fstat(file).st_size
+                content = os.read(file, size) if size <= _LARGEST else b""
+            finally:
+                os.close(file)
+        except OSError as error:
+            raise DataError(f"{self.where(index)} cannot be read: {error.strerror or error}") from error
+        if len(content) != size:
+            reason = f"has {size} bytes, of which {len(content)} were read; a recording has {_LARGEST} at most"
+            raise FormatError(self.where(index), None, reason)
+        return content
+
+
+class ZipContents:
+    """Members of a zip archive, stored or deflated. Nothing stays open, so workers may be forked, and of 60 000 members
+    only numbers are kept.
+
+    Args:
+        archive: the file.
+        wanted: whether a member, by its name, is one of the files.
+
+    Errors: FormatError for a broken archive.
+    """
+
+    def __init__(self, archive: Path, wanted: Callable[[str], object]) -> None:
+        self.archive = archive
+        try:
+            with zipfile.ZipFile(archive) as file:
+                members = [member for member in file.infolist() if wanted(member.filename)]
+        except _BROKEN as error:
+            raise FormatError(archive, None, f"not a readable zip archive: {error}") from error
+        self.names = packed([member.filename for member in members])
+        rows = [(m.header_offset, m.compress_size, m.file_size, m.CRC, m.compress_type) for m in members]
+        self.table = np.array(rows, np.int64).reshape(-1, 5)
+
+    def where(self, index: int) -> str:
+        return f"{self.archive}/{os.fsdecode(self.names[index])}"
+
+    def read(self, index: int) -> bytes:
+        offset, packed_size, size, crc, method = self.table[index].tolist()
+        if size > _LARGEST:
+            raise self._broken(index, f"claims {size} bytes, at most {_LARGEST} are expected")
+        try:
+            with self.archive.open("rb") as file:
+                file.seek(offset)
+                signature, name, extra = struct.unpack("<4s22xHH", file.read(_LOCAL_HEADER))
+                if signature != b"PK\3\4" or file.read(name) != self.names[index]:
+                    raise ValueError("another member lies in its place")
+                file.seek(extra, os.SEEK_CUR)
+                content = _inflated(file.read(packed_size), method, size)
+        except (OSError, struct.error, zlib.error, ValueError) as error:
+            raise self._broken(index, f"cannot be read from the archive: {error}") from error
+        if len(content) != size or zlib.crc32(content) != crc:
+            raise self._broken(index, "is damaged: length or checksum differ from the archive's list")
+        return content
+
+    def _broken(self, index: int, reason: str) -> FormatError:
+        return FormatError(self.where(index), int(self.table[index, 0]), reason)
+
+
+def _inflated(content: bytes, method: int, size: int) -> bytes:
+    if method == zipfile.ZIP_STORED:
+        return content
+    if method == zipfile.ZIP_DEFLATED:
+        return zlib.decompressobj(-zlib.MAX_WBITS).decompress(content, size)
+    raise ValueError(f"compression method {method}; stored (0) and deflated (8) members can be read")

@@ -1,0 +1,102 @@
+"""AEDAT 2.0 and 1.0, the files of jAER (iniVation, "AEDAT file formats"; jAER's DVS128 and DavisChip).
+
+Header lines begin with ``#`` and share one line end; ``#!AER-DAT2.0`` is the first of them, or else the version is 1.0.
+Nothing but the first byte tells a header from a body, so a line counts as header only if all of it is printable, and
+the line ``#End Of ASCII Header``, which newer files have, ends it. Records are big-endian: in 2.0 an address (4 bytes)
+and a signed time in microseconds, in 1.0 an address of 2 bytes and an unsigned time.
+
+The header's AEChip says how addresses are laid out; without one the caller's sensor does:
+
+- DVS128 (128 x 128, CIFAR10-DVS too): polarity bit 0, column bits 1-7, row bits 8-14; bits 15 and 31 mark other things.
+- DAVIS: polarity bit 11, column bits 12-21, row bits 22-30; bit 31 marks frames and IMU, bit 10 external events.
+
+**Polarity is the bit as it is stored.** Sources contradict each other: jAER takes 0 for ON on a DVS128 and mirrors its
+columns, iniVation's page takes 1 for ON; ``flip_p`` and ``flip_x`` change what they say. Row 0 is the lowest.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from spikenet.errors import ArgumentError, FormatError
+from spikenet.events.files._chips import CHIPS, chip, chip_of_size, sizes
+from spikenet.events.files._records import RecordSource
+from spikenet.events.files.recording import Format, Opening
+from spikenet.events.stream import EventStream
+
+_SPECIAL = "special event, frame or IMU sample"
+_MARK = b"#!AER-DAT"
+_VERSIONS = {b"1.0": 1, b"2.0": 2}
+_END = b"#End Of ASCII Header"
+_LINE = re.compile(rb"(#[\t -~\x80-\xff]*)(\r?\n)")
+_LONGEST_LINE = 1 << 16
+
+
+def _recognises(path: Path, head: bytes) -> bool:
+    if head.startswith(_MARK):
+        return head[len(_MARK) :].startswith(tuple(_VERSIONS))
+    return path.name.endswith(".aedat")
+
+
+def _open(opening: Opening) -> RecordSource:
+    from spikenet.kernels.events import records
+
+    with opening.path.open("rb") as file:
+        version, header = _header(opening.path, file)
+        start = file.tell()
+    name = _chip(opening, header)
+    if version == 1:
+        decode, record = records.decode_aedat1, 6
+    else:
+        decode, record = records.decode_dvs128 if name == "DVS128" else records.decode_davis, 8
+    return RecordSource(opening.path, opening.losses, start, record, decode, header, CHIPS[name], _SPECIAL)
+
+
+def _header(path: Path, file: BinaryIO) -> tuple[int, dict[str, str]]:
+    """Version and values; the file is left where the records begin."""
+    version, end = 1, None
+    header: dict[str, str] = {}
+    while match := _LINE.fullmatch(line := file.readline(_LONGEST_LINE)):
+        if end not in (None, match[2]):
+            break
+        end = match[2]
+        if match[1].startswith(_MARK):
+            version = _VERSIONS.get(match[1][len(_MARK) :], 0)
+            if not version:
+                raise FormatError(path, 0, f"AEDAT 1.0 and 2.0 can be read, this is {match[1].decode('latin-1')}")
+        if match[1] == _END:
+            return version, header
+        key, colon, value = match[1].decode("latin-1").lstrip("#! ").partition(": ")
+        if colon:
+            header.setdefault(key, value.strip())
+    file.seek(-len(line), 1)
+    return version, header
+
+
+def _chip(opening: Opening, header: dict[str, str]) -> str:
+    named = header.get("AEChip", "")
+    found = chip(named) or (chip_of_size(opening.sensor) if opening.sensor else None)
+    if found is None:
+        choices = ", ".join(f"Sensor({size.width}, {size.height}, 2) ({name})" for name, size in CHIPS.items())
+        raise ArgumentError(
+            f"{opening.path} names the chip {named!r}, whose addresses are not known; received sensor="
+            f"{opening.sensor}, but one of these would say how to read them: {choices}"
+        )
+    return found
+
+
+def _write(stream: EventStream, path: Path) -> None:
+    t, x, y, p = (column.numpy().astype(np.int64) for column in (stream.t, stream.x, stream.y, stream.p))
+    name = chip_of_size(stream.sensor)
+    if name is None or (t != t.astype(np.int32)).any():
+        raise ArgumentError(f"AEDAT 2.0 holds events of {sizes()} and times of 32 bits with sign, received {stream}")
+    address = y << 8 | x << 1 | p if name == "DVS128" else y << 22 | x << 12 | p << 11
+    header = f"#!AER-DAT2.0\r\n# AEChip: {name}\r\n".encode() + _END + b"\r\n"
+    path.write_bytes(header + np.stack([address, t], axis=1).astype(">i4").tobytes())
+
+
+AEDAT2 = Format("aedat2", (".aedat", ".aedat2"), _recognises, _open, _write)

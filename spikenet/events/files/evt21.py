@@ -1,0 +1,68 @@
+"""Prophesee EVT2.1 in RAW files: 64-bit words, each up to 32 events of one row, time and polarity.
+
+``t = high << 6 | low`` as in EVT2; a step back by the whole range of the high part is a wrap, any other is kept. Bit
+``i`` of a word's mask is the event at its column plus ``i``. Sensors of the IMX636 kind send the two 32-bit halves of a
+word in turned order, which the header calls ``endianness=legacy``; where it says nothing of the order, the one that has
+the first TIME_HIGH word within the file's first 64 KiB is taken. Words are written in the straight order.
+Source: Prophesee, EVT 2.1 format (docs.prophesee.ai); time and order as in OpenEB's evt21_decoder.h.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from spikenet.events.files import text_header
+from spikenet.events.files.recording import Columns, Format, Opening
+from spikenet.events.files.words import EvtDecoder, WordSource, encoded, open_raw, raw_header, write_words
+from spikenet.events.stream import EventStream
+
+_TIME_HIGH = 8
+
+
+def _recognises(path: Path, head: bytes) -> bool:
+    return text_header.encoding(head) == "21"
+
+
+def _open(opening: Opening) -> WordSource:
+    return open_raw(opening, "21", np.uint64, lambda: _decoder(opening))
+
+
+def _decoder(opening: Opening) -> Callable[[np.ndarray], Columns]:
+    from spikenet.kernels.events import evt21
+
+    decode = EvtDecoder(opening.losses, evt21)
+    if not _turned(opening):
+        return decode
+
+    def turn_and_decode(words: np.ndarray) -> Columns:
+        evt21.swap_halves(words)
+        return decode(words)
+
+    return turn_and_decode
+
+
+def _turned(opening: Opening) -> bool:
+    """Whether the halves of the words are exchanged."""
+    fields, start = text_header.parse(opening)
+    said = text_header.options(fields).get("endianness", fields.get("endianness"))
+    if said is not None:
+        return said == "legacy"
+    body = opening.head[start:]
+    halves = np.frombuffer(body[: len(body) // 8 * 8], np.uint32).reshape(-1, 2)
+    low, high = (
+        np.flatnonzero((this >> 28 == _TIME_HIGH) & (other == 0)) for this, other in (halves.T, halves.T[::-1])
+    )
+    return bool(len(low)) and (not len(high) or bool(low[0] < high[0]))
+
+
+def _write(stream: EventStream, path: Path) -> None:
+    from spikenet.kernels.events import evt21
+
+    words = encoded(stream, "EVT2.1", evt21, np.uint64)
+    write_words(path, raw_header("2.1", "EVT21;endianness=little", stream.sensor), words)
+
+
+EVT21 = Format("evt21", (".raw",), _recognises, _open, _write)

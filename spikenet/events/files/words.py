@@ -1,0 +1,157 @@
+"""Files whose body is a row of words of one size, as Prophesee's are: headers, cut ends, decoding piece by piece."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from spikenet.errors import ArgumentError, FormatError
+from spikenet.events.files import text_header
+from spikenet.events.files.recording import Columns, Losses, Measured, Opening, blank
+from spikenet.events.stream import EventStream, Sensor
+
+Decoder = Callable[[np.ndarray], Columns]  # words of the next piece -> its events
+
+MOST_TIME = 1 << 44  # microseconds, 203 days: what a writer reaches by letting a format's clock wrap
+
+
+class WordSource:
+    """An open file of words.
+
+    Args:
+        opening: the file.
+        fields: its header.
+        start: the byte at which the words begin.
+        sensor: what the header says.
+        word: the type of a word.
+        width: bytes of a record, one word or more.
+        decoder: makes what decodes one pass.
+    """
+
+    def __init__(
+        self,
+        opening: Opening,
+        fields: dict[str, str],
+        start: int,
+        sensor: Sensor | None,
+        word: type[np.unsignedinteger],
+        width: int,
+        decoder: Callable[[], Decoder],
+    ) -> None:
+        self.header, self.sensor = fields, sensor
+        self._opening, self._start, self._word, self._width = opening, start, word, width
+        self._decoder = decoder
+
+    def pieces(self, size: int) -> Iterator[Columns]:
+        opening, width = self._opening, self._width
+        left = (opening.size - self._start) % width
+        if left:
+            reason = f"bytes of a cut record at the end, records have {width}"
+            opening.losses.refuse(reason, opening.size - left, left)
+        decode = self._decoder()
+        for block in opening.blocks(self._start, opening.size - left, max(size // width, 1) * width):
+            yield decode(block.view(self._word))
+
+
+def open_raw(
+    opening: Opening, version: str, word: type[np.unsignedinteger], decoder: Callable[[], Decoder]
+) -> WordSource:
+    """Open a RAW file of the word format ``version``. Errors: FormatError for one of another format or none."""
+    fields, start = text_header.parse(opening)
+    found = text_header.encoding(opening.head)
+    if found not in (version, ""):
+        raise FormatError(opening.path, 0, f"words of EVT{version} are wanted, the header says EVT{found}")
+    width, _, height = fields.get("geometry", "").partition("x")
+    said = text_header.options(fields)
+    sensor = text_header.sensor(opening, fields, width or said.get("width"), height or said.get("height"))
+    return WordSource(opening, fields, start, sensor, word, word().itemsize, decoder)
+
+
+def raw_header(version: str, name: str, sensor: Sensor) -> bytes:
+    """The header of a RAW file."""
+    size = f"height={sensor.height};width={sensor.width}"
+    return f"% evt {version}\n% format {name};{size}\n% geometry {sensor.width}x{sensor.height}\n% end\n".encode()
+
+
+def check_writable(stream: EventStream, name: str, side: int, most_time: int) -> None:
+    """Errors: ArgumentError for a stream with addresses or times that a format has no bits for."""
+    width, height, polarities = stream.sensor
+    t = stream.t.numpy()
+    if max(width, height) > side or polarities != 2 or (len(t) and (t.min() < 0 or t.max() >= most_time)):
+        raise ArgumentError(
+            f"{name} files hold sensors of up to {side} x {side} with two polarities and times from 0 to "
+            f"{most_time - 1} us, received {stream}" + (f" from {t.min()} to {t.max()} us" if len(t) else "")
+        )
+
+
+def columns_of(stream: EventStream) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """The columns as arrays without gaps."""
+    return tuple(np.ascontiguousarray(column.numpy()) for column in (stream.t, stream.x, stream.y, stream.p))  # type: ignore[return-value]
+
+
+def write_words(path: Path, header: bytes, words: np.ndarray) -> None:
+    with path.open("wb") as file:
+        file.write(header)
+        file.write(words.data)
+
+
+def measured(columns: Columns, count: int, top: tuple[int, int, int]) -> Columns:
+    """The first ``count`` of the columns."""
+    made = Measured(*(columns if count == len(columns.t) else (column[:count] for column in columns)))
+    made.top = top
+    return made
+
+
+class EvtDecoder:
+    """Decodes the EVT words of one pass, piece by piece.
+
+    Args:
+        losses: where skipped words are counted.
+        kernel: the module of the word format.
+    """
+
+    def __init__(self, losses: Losses, kernel: Any) -> None:
+        self.losses, self.kernel = losses, kernel
+        self.state, self.skipped = kernel.fresh_state()
+
+    def __call__(self, words: np.ndarray) -> Columns:
+        first, most = self.kernel.begin(words, self.state, self.skipped)
+        columns = blank(most)
+        count = self.kernel.decode(words[first:], self.state, self.skipped, *columns)
+        if self.skipped.any():
+            self._count_skipped()
+        x, y, p = self.state[-3:].tolist()
+        return measured(columns, count, (x, y, p))
+
+    def _count_skipped(self) -> None:
+        for kind in np.flatnonzero(self.skipped).tolist():
+            self.losses.skip(_SKIPPED.get(kind, f"word of the unknown kind {kind}"), int(self.skipped[kind]))
+        self.skipped[:] = 0
+
+
+_SKIPPED = {
+    7: "continued word",
+    10: "trigger",
+    14: "other word",
+    15: "continued word",
+    16: "event before the first time stamp",
+    17: "word of events before the first row or column",
+}
+
+
+def encoded(stream: EventStream, name: str, kernel: Any, word: type[np.unsignedinteger]) -> np.ndarray:
+    """A stream as EVT words: the first pass counts them, the second writes them. Errors: ArgumentError."""
+    check_writable(stream, name, 1 << 11, MOST_TIME)
+    columns = columns_of(stream)
+    words = np.empty(0, word)
+    while (count := kernel.encode(*columns, words)) > len(words):
+        words = np.empty(count, word)
+    if count < 0:
+        raise ArgumentError(
+            f"{name} files cannot go back behind a wrap of their clock, event {-1 - count} does; "
+            "stream.sorted() would work"
+        )
+    return words
