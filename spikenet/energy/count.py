@@ -7,7 +7,8 @@ A layer with weights is charged by what its input holds, decided per call:
 - anything else (graded input, the average of spikes): all multiply-accumulates (MAC) of the layer, at every step.
 
 "Synapses reached" is exact: a spike at a border reaches fewer outputs of a convolution than one in the middle, and
-stride, dilation and groups count.
+stride, dilation and groups count. A synapse with a delay is charged as at inference, where it has one tap, when the
+spike is sent: one AC, also for a spike so late that the sequence ends before it arrives.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from torch import Tensor, nn
 from spikenet.energy.reach import Connection, dense_macs, entries, synapses_reached
 from spikenet.errors import ShapeError
 from spikenet.events import EventTensor
-from spikenet.layers import Recurrent
+from spikenet.layers import DelayRecurrent, Recurrent
 from spikenet.neurons import Neuron
 
 _KINDS = ("spikes", "counts", "graded")
@@ -112,10 +113,10 @@ def count(network: nn.Module) -> Iterator[Work]:
 
     Args:
         network: any module called on ``[T, B, ...]`` (a tensor or an `EventTensor`). Its `torch.nn.Linear` and
-            `Conv1d/2d/3d` layers (subclasses too, `EventLinear` and `EventConv2d` on events) are counted as
-            connections, spikenet's neurons as neurons, its recurrent layers as both. Layers inside may see
-            ``[T, B, ...]`` or time folded into the batch, ``[T * B, ...]``. A layer with weights of any other kind is
-            named in `Work.uncounted`.
+            `Conv1d/2d/3d` layers (subclasses too, `EventLinear` and `EventConv2d` on events) and spikenet's layers with
+            delays are counted as connections, its neurons as neurons, its recurrent layers as both. Layers inside may
+            see ``[T, B, ...]`` or time folded into the batch, ``[T * B, ...]``. A layer with weights of any other kind
+            is named in `Work.uncounted`.
 
     Yields:
         `Work`, filled as the network is called.
@@ -140,7 +141,12 @@ def _hook(work: Work, name: str, module: nn.Module) -> Callable[..., None] | Non
         return lambda module, args, output: _connection(work, record, module, args[0], output)
     if isinstance(module, Recurrent):
         work.layers.append(record)
-        return lambda module, args, output: _recurrent(work, record, module, output.detach())
+        targets = module.features if module.autapses else module.features - 1
+        return lambda module, args, output: _recurrent(work, record, targets, output.detach())
+    if isinstance(module, DelayRecurrent):
+        work.layers.append(record)
+        reached = module.synapses.out_features * module.synapses.elements
+        return lambda module, args, output: _recurrent(work, record, reached, output.detach())
     if isinstance(module, Neuron):
         work.layers.append(record)
         return lambda module, args, output: _neuron(record, output.detach())
@@ -171,10 +177,9 @@ def _connection(work: Work, record: LayerWork, layer: Connection, x: Tensor | Ev
         record.acs += synapses_reached(layer, x)
 
 
-def _recurrent(work: Work, record: LayerWork, layer: Recurrent, output: Tensor) -> None:
+def _recurrent(work: Work, record: LayerWork, targets: int, output: Tensor) -> None:
     """The neurons, and their connections to each other; a spike is charged when it is sent, so that parts add up."""
     _neuron(record, output)
-    targets = layer.features if layer.autapses else layer.features - 1
     dense, events = output.numel() * targets, output.double().abs().sum().item()
     record.inputs += output.numel()
     record.events += events

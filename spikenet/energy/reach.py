@@ -9,14 +9,17 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from spikenet.events import EventTensor
+from spikenet.layers import DelayConv1d, DelayConv2d, DelayLinear
 
-Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d
-Connection = nn.Linear | Convolution
+Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d | DelayConv1d | DelayConv2d
+Connection = nn.Linear | Convolution | DelayLinear
 _TRANSPOSED = {1: functional.conv_transpose1d, 2: functional.conv_transpose2d, 3: functional.conv_transpose3d}
 
 
 def dense_macs(layer: Connection, output: Tensor) -> int:
     """Multiply-accumulates that the layer does for this output if it skips nothing, padding included."""
+    if isinstance(layer, DelayLinear | DelayConv1d | DelayConv2d):
+        return output.numel() * layer.weight[0].numel()  # of one tap each, as at inference
     if isinstance(layer, nn.Linear):
         return output.numel() * layer.in_features
     return output.numel() * math.prod(layer.kernel_size) * (layer.in_channels // layer.groups)
@@ -26,7 +29,10 @@ def synapses_reached(layer: Connection, x: Tensor | EventTensor) -> int:
     """Sum over the events in `x` of the synapses that each one reaches; a value of 3 (or -3) is three events."""
     if isinstance(layer, nn.Linear):
         return round(entries(x).double().abs().sum().item()) * layer.out_features
-    return _reached_by_convolution(layer, _at_each_input(x, len(layer.kernel_size)))
+    if isinstance(layer, DelayLinear):
+        return round(entries(x).double().abs().sum().item()) * layer.out_features * layer.elements
+    elements = layer.elements if isinstance(layer, DelayConv1d | DelayConv2d) else 1
+    return _reached_by_convolution(layer, _at_each_input(x, len(layer.kernel_size))) * elements
 
 
 def entries(x: Tensor | EventTensor) -> Tensor:

@@ -1,5 +1,9 @@
-"""Connections and containers: folding layers, recurrence, readouts, and the stream."""
+"""Connections and containers: folding layers, delays, recurrence, readouts, and the stream."""
 
+from spikenet.layers.delay import DelayLinear, DelayState
+from spikenet.layers.delay_conv import DelayConv1d, DelayConv2d
+from spikenet.layers.delay_recurrent import DelayRecurrent, DelayRecurrentState
+from spikenet.layers.delay_schedule import SigmaSchedule, delay_groups
 from spikenet.layers.dense import ToDense
 from spikenet.layers.event_conv import EventConv2d
 from spikenet.layers.event_linear import EventLinear
@@ -15,6 +19,12 @@ __all__ = [
     "AvgPool2d",
     "BatchNorm2d",
     "Conv2d",
+    "DelayConv1d",
+    "DelayConv2d",
+    "DelayLinear",
+    "DelayRecurrent",
+    "DelayRecurrentState",
+    "DelayState",
     "EventConv2d",
     "EventLinear",
     "LastReadout",
@@ -25,8 +35,10 @@ __all__ = [
     "ProbabilisticSynapses",
     "Recurrent",
     "RecurrentState",
+    "SigmaSchedule",
     "SoftmaxSumReadout",
     "SpikingLinear",
     "Stream",
     "ToDense",
+    "delay_groups",
 ]

@@ -87,7 +87,7 @@ class Recurrent(nn.Module):
         if not hasattr(features, "__index__") or features < 1:
             raise ArgumentError(f"Recurrent.features must be a whole number above 0, got {features!r}")
         self.neuron, self.features, self.autapses = neuron, features, autapses
-        self.into = _named(neuron, into)
+        self.into = named_input(neuron, into)
         self.weight = nn.Parameter(torch.empty(features, features, device=device, dtype=dtype))
         self.bias = nn.Parameter(torch.empty(features, device=device, dtype=dtype)) if bias else None
         self.reset_parameters()
@@ -181,7 +181,7 @@ class Recurrent(nn.Module):
         return f"{self.features}, into={self.into!r}, bias={self.bias is not None}, autapses={self.autapses}"
 
 
-def _named(neuron: Neuron, into: str | None) -> str:
+def named_input(neuron: Neuron, into: str | None) -> str:
     """The neuron's input that hears the recurrence."""
     if into is None and len(neuron.inputs) == 1:
         return neuron.inputs[0]

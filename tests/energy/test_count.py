@@ -9,7 +9,7 @@ from torch import nn
 from spikenet import energy
 from spikenet.errors import ShapeError
 from spikenet.events import EventTensor
-from spikenet.layers import Conv2d, Recurrent, ToDense
+from spikenet.layers import Conv2d, DelayConv2d, DelayLinear, DelayRecurrent, Recurrent, ToDense
 from spikenet.neurons import IF, LIF
 
 
@@ -206,3 +206,36 @@ def test_a_recurrent_layer_is_charged_for_the_spikes_that_it_sends_itself() -> N
     assert (layer.acs, layer.macs, layer.dense_macs_steps, layer.dense_macs) == (10 * 6, 0, 140 * 6, 14 * 6)
     assert not work.uncounted
     assert kept["0"].sum() == 10
+
+
+def test_a_synapse_with_a_delay_is_charged_once_for_each_spike() -> None:
+    x = spikes(6, 2, 10)
+    for net in (DelayLinear(10, 7, 5, elements=3), DelayLinear(10, 7, 5, elements=3).eval()):
+        with energy.count(net) as work:
+            net(x)
+        assert (work.acs, work.macs, work.dense_macs_steps) == (round(x.sum().item()) * 21, 0, 6 * 2 * 210)
+        assert work.dense_macs == 2 * 210
+        with energy.count(net) as events:
+            net(EventTensor.from_dense(x))
+        assert events.acs == work.acs
+
+
+def test_a_convolution_with_delays_reaches_what_the_plain_one_reaches() -> None:
+    options = {"stride": 2, "padding": 1, "groups": 2}
+    net, plain = DelayConv2d(4, 6, 3, 5, elements=2, **options), nn.Conv2d(4, 6, 3, **options)
+    x = spikes(3, 2, 4, 8, 7)
+    with energy.count(net) as work:
+        net(x)
+    assert work.acs == 2 * loops(plain, x.flatten(0, 1))
+
+
+def test_recurrent_delays_are_neurons_and_connections() -> None:
+    ring = DelayRecurrent(IF(), 7, 3).eval()
+    ring.synapses.weight.data = torch.eye(7).roll(1, 0)[..., None].contiguous()
+    ring.synapses.delay.data.zero_()
+    x = torch.zeros(10, 2, 7)
+    x[0, 0, 0] = 1.0
+    with energy.count(net := nn.Sequential(ring)) as work:
+        net(x)
+    (layer,) = work.layers
+    assert (layer.updates, layer.spikes, layer.acs, layer.macs) == (140, 10, 10 * 7, 0)

@@ -1,0 +1,8 @@
+"""Delayed synapses: their taps from learned delays, and products with sequences."""
+
+from spikenet.kernels.delay.bump import BUMPS, Bump, bump
+from spikenet.kernels.delay.construct import delay_kernel
+from spikenet.kernels.delay.conv import CROSSOVER, delay_conv
+from spikenet.kernels.delay.taps import delay_taps, one_tap
+
+__all__ = ["BUMPS", "CROSSOVER", "Bump", "bump", "delay_conv", "delay_kernel", "delay_taps", "one_tap"]

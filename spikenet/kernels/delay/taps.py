@@ -1,0 +1,127 @@
+"""Delayed synapses of one tap each, as at inference: a torch operator with a fake, autograd and the table of backends.
+
+    y[s, b, i] = sum_j sum_k weight[i, j, k] x[s + first - tap[i, j, k], b, j]
+
+On the CPU each synapse is read once, and there are no taps to go through: a quiet sequence goes by its events, any
+other by its synapses, with the same bits. On a CUDA device it is a product over all taps, for the tensor cores. The
+gradients are those of `conv` for taps that are `weight` at `tap` and 0 elsewhere.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from spikenet.errors import BackendError, DtypeError, ShapeError
+from spikenet.kernels.backends import Implementation, Operation, anywhere, on_processor
+from spikenet.kernels.delay import dense
+from spikenet.kernels.delay.conv import check, real, triton_why_not
+
+QUIET = 0.1  # density of x up to which its events are faster on the CPU; measured at 256 inputs and outputs, 25 taps
+EVERY = 8  # of how many steps one is looked at for it
+
+
+def one_tap(weight: Tensor, tap: Tensor, taps: int) -> Tensor:
+    """K `[N, M, taps]`: `weight` at `tap`, and 0 elsewhere."""
+    return weight.new_zeros(*weight.shape[:-1], taps).scatter_add(-1, tap, weight)
+
+
+def _reference(x: Tensor, weight: Tensor, tap: Tensor, taps: int, first: int, steps: int) -> Tensor:
+    wide = real(x.dtype)
+    return dense.forward(x.to(wide), one_tap(weight.to(wide), tap, taps), first, steps).to(x.dtype)
+
+
+def _numba(x: Tensor, weight: Tensor, tap: Tensor, taps: int, first: int, steps: int) -> Tensor:
+    from spikenet.kernels.delay import numba_scatter, numba_terms
+
+    wide = real(x.dtype)
+    sample = x[::EVERY]
+    if int(sample.count_nonzero()) <= QUIET * sample.numel():
+        return numba_scatter.forward(x.to(wide), weight.to(wide), tap, taps, first, steps).to(x.dtype)
+    terms = numba_terms.of_synapses(weight.to(wide), tap, first)
+    return numba_terms.sums(x.to(wide), terms, taps - 1, steps).to(x.dtype)
+
+
+def _triton(x: Tensor, weight: Tensor, tap: Tensor, taps: int, first: int, steps: int) -> Tensor:
+    from spikenet.kernels.delay import triton_conv
+
+    return triton_conv.forward(x, one_tap(weight, tap, taps), first, steps, 1.0)
+
+
+FORWARD = Operation(
+    "delay_taps",
+    Implementation("triton", triton_why_not, _triton),
+    Implementation("numba", on_processor, _numba),
+    Implementation("reference", anywhere, _reference),
+)
+
+_library = torch.library.Library("spikenet", "FRAGMENT")
+_library.define("delay_taps(Tensor x, Tensor weight, Tensor tap, int taps, int first, int steps) -> Tensor")
+
+
+def _forward(x: Tensor, weight: Tensor, tap: Tensor, taps: int, first: int, steps: int) -> Tensor:
+    with torch.autocast(x.device.type, enabled=False):
+        if x.numel() == 0 or weight.numel() == 0 or steps == 0:
+            return x.new_zeros(steps, x.shape[1], len(weight))
+        return FORWARD(x, weight, tap, taps, first, steps, size=x.numel())
+
+
+def _fake(x: Tensor, weight: Tensor, tap: Tensor, taps: int, first: int, steps: int) -> Tensor:
+    return x.new_empty(steps, x.shape[1], weight.shape[0])
+
+
+class _Taps(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, tap: Tensor, taps: int, first: int, steps: int) -> Tensor:
+        ctx.save_for_backward(x, weight, tap)
+        ctx.taps, ctx.first = taps, first
+        with torch._C._AutoDispatchBelowAutograd():
+            return torch.ops.spikenet.delay_taps(x, weight, tap, taps, first, steps)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        if torch.is_grad_enabled():
+            raise BackendError("delay_taps has no second derivative: call backward without create_graph=True")
+        x, weight, tap = ctx.saved_tensors
+        wants_x, wants_weight = ctx.needs_input_grad[:2]
+        k = one_tap(weight, tap, ctx.taps)
+        gx, gk = torch.ops.spikenet.delay_conv_backward(x, k, grad, ctx.first, 1.0, wants_x, wants_weight)
+        return gx if wants_x else None, gk.gather(-1, tap) if wants_weight else None, None, None, None, None
+
+
+def _autograd(x: Tensor, weight: Tensor, tap: Tensor, taps: int, first: int, steps: int) -> Tensor:
+    if torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad):
+        return _Taps.apply(x, weight, tap, taps, first, steps)
+    with torch._C._AutoDispatchBelowAutograd():
+        return torch.ops.spikenet.delay_taps(x, weight, tap, taps, first, steps)
+
+
+_library.impl("delay_taps", _forward, "CompositeExplicitAutograd")
+_library.impl("delay_taps", _autograd, "Autograd")
+torch.library.register_fake("spikenet::delay_taps", _fake, lib=_library)
+
+
+def delay_taps(x: Tensor, weight: Tensor, tap: Tensor, taps: int, first: int, steps: int) -> Tensor:
+    """`y` `[steps, B, N]` as above, with first derivatives for `x` and `weight`.
+
+    Args:
+        x: `[T, B, M]`.
+        weight: `[N, M, elements]`, of the same dtype and device.
+        tap: the delay of each synapse in steps, int64 of the weight's shape, 0 to taps - 1. They are not read to check.
+        taps: the number of taps, D.
+        first: the input step at the first output, 0 to D - 1.
+        steps: of the output, from `T - first` on.
+
+    Half precision is summed in float32.
+
+    Raises:
+        ShapeError, DtypeError, DeviceError: if the arguments do not go together.
+    """
+    check(x, {"weight": weight}, first, steps, taps)
+    if tap.shape != weight.shape:
+        raise ShapeError(f"delay_taps takes a tap a weight, {tuple(weight.shape)}, got {tuple(tap.shape)}")
+    if tap.dtype != torch.int64:
+        raise DtypeError(f"delay_taps takes taps in int64, got {tap.dtype}")
+    return torch.ops.spikenet.delay_taps(x, weight, tap, taps, first, steps)
