@@ -17,7 +17,7 @@ from torch import Tensor
 
 from spikenet.cache import cache_dir
 from spikenet.data.base import Track, untracked
-from spikenet.data.recordings import CachedRecordings, EventData, Recordings, packed
+from spikenet.data.recordings import CachedRecordings, EventData, Made, Recordings, packed
 from spikenet.data.stored import StoredData
 from spikenet.errors import ArgumentError, DataError, FormatError
 from spikenet.events import Cochlea, EventStream, Sensor
@@ -68,15 +68,18 @@ class SpokenData(StoredData):
                 recordings[index]
 
 
-class _Sounds(Recordings):
+class _Sounds(Made):
     """Sound files, heard when they are asked for."""
 
     def __init__(self, root: Path, names: Sequence[str], labels: ArrayLike, cochlea: Ear) -> None:
         self.root, self.names, self.cochlea = root, packed(names), cochlea
         self.labels = np.asarray(labels, np.int64)
 
+    def origin(self, index: int) -> Path:
+        return self.root / os.fsdecode(self.names[index])
+
     def stream(self, index: int) -> EventStream:
-        waveform, rate = read_wav(self.root / os.fsdecode(self.names[index]))
+        waveform, rate = read_wav(self.origin(index))
         return self.cochlea(waveform, rate, zlib.crc32(self.names[index]))
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from spikenet.cache import cache_dir
 from spikenet.data.about import About
 from spikenet.data.base import Track, untracked
-from spikenet.data.recordings import CachedRecordings, Recordings, Selection, since
+from spikenet.data.recordings import CachedRecordings, Made, Recordings, Selection, since
 from spikenet.data.stored import StoredData, listed
 from spikenet.errors import FormatError
 from spikenet.events import EventStream, Sensor, open_recording
@@ -89,7 +89,7 @@ class DVSGesture(StoredData):
                 recordings[index]
 
 
-class _Trials(Recordings):
+class _Trials(Made):
     """The labelled rows of all trials in a list: trial ``[N]``, start and end ``[N, 2]`` in microseconds."""
 
     def __init__(self, folder: Path, trials: Path) -> None:
@@ -104,10 +104,12 @@ class _Trials(Recordings):
         self.windows = np.array([row[2:] for row in rows], np.int64).reshape(-1, 2)
         self.users = np.array([_user(trial, trials) for trial in self.trials], np.int64)
 
+    def origin(self, index: int) -> Path:
+        return self.folder / f"{self.trials[index]}.aedat"
+
     def stream(self, index: int) -> EventStream:
         start, end = self.windows[index].tolist()
-        path = self.folder / f"{self.trials[index]}.aedat"
-        trial = open_recording(path, format="aedat3", sensor=DVSGesture.about.sensor)
+        trial = open_recording(self.origin(index), format="aedat3", sensor=DVSGesture.about.sensor)
         return since(trial.slice(start, end), start)
 
 

@@ -113,8 +113,17 @@ class FileRecordings(Recordings):
         return since(stream, int(stream.t.min())) if self.from_start and len(stream) else stream
 
 
+class Made(Recordings):
+    """Recordings that are made from files, and take long to make."""
+
+    @abstractmethod
+    def origin(self, index: int) -> Path:
+        """The file that a recording is made from."""
+
+
 class CachedRecordings(Recordings):
-    """Recordings that take long to make, kept as files of the cache once they are made.
+    """Recordings that take long to make, kept as files of the cache once they are made; made anew where the file that
+    they come from has changed since.
 
     Args:
         source: makes them.
@@ -122,13 +131,13 @@ class CachedRecordings(Recordings):
         folder: where they are kept; its name must follow from everything that decides the content.
     """
 
-    def __init__(self, source: Recordings, names: Sequence[str], folder: Path) -> None:
+    def __init__(self, source: Made, names: Sequence[str], folder: Path) -> None:
         self.source, self.names, self.folder = source, packed(names), folder
         self.labels = source.labels
 
     def stream(self, index: int) -> EventStream:
         path = self.folder / f"{os.fsdecode(self.names[index])}.events"
-        if path.is_file():
+        if _is_newer(path, self.source.origin(index)):
             try:
                 return read(path, format=_KEPT)
             except FormatError as error:
@@ -136,6 +145,13 @@ class CachedRecordings(Recordings):
         stream = self.source.stream(index)
         _keep(stream, path)
         return stream
+
+
+def _is_newer(kept: Path, origin: Path) -> bool:
+    """Whether there is a kept file and it is younger than what it was made from, which need not be there any more."""
+    if not kept.is_file():
+        return False
+    return not origin.is_file() or kept.stat().st_mtime_ns >= origin.stat().st_mtime_ns
 
 
 def _keep(stream: EventStream, path: Path) -> None:

@@ -93,8 +93,13 @@ def test_every_sound_is_heard_once_for_each_setting(tmp_path):
     assert FSDD(root, cochlea=Ear(gain=2)).raw("val")[0][0].x.tolist() == [2 // 5, 92 // 5, 139]
     assert len(HEARD) == 31
     for path in root.rglob("*.wav"):
-        path.write_bytes(b"")
+        path.touch()
     assert [FSDD(root, cochlea=Ear()).raw("val")[k][0].t.tolist() for k in range(10)] == before
+    assert len(HEARD) == 41  # files that may have changed are heard again
+    for path in root.rglob("*.wav"):
+        path.write_bytes(b"")
+    with pytest.raises(FormatError, match=r"\.wav"):
+        FSDD(root, cochlea=Ear()).raw("val")[0]
 
 
 def test_folders_with_the_same_names_do_not_share_a_cache(tmp_path):
