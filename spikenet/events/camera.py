@@ -8,9 +8,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from torch import Tensor
 
-from spikenet.errors import ArgumentError, ShapeError, StateError
+from spikenet.errors import ArgumentError, DtypeError, ShapeError, StateError
 from spikenet.events.stream import EventStream, Sensor
 
 _UNITS = 1_000_000  # a log intensity of 1 in whole units
@@ -68,7 +69,12 @@ class Camera(ABC):
 
         Errors: as for a call; StateError for frames that do not follow on the state.
         """
-        intensity, time = frames.numpy(), times_us.numpy()
+        if frames.device.type != "cpu" or frames.dtype == torch.bfloat16:
+            raise DtypeError(
+                f"an event camera wants frames on the CPU, known to numpy, got {frames.dtype} on {frames.device}; "
+                "frames.float().cpu() would work"
+            )
+        intensity, time = frames.detach().numpy(), times_us.numpy()
         _check_video(intensity, time)
         if state is None:
             draws = np.random.Generator(np.random.Philox(seed))
@@ -162,9 +168,9 @@ class EventCamera(Camera):
 
     def _thresholds(self, shape: tuple[int, ...], draws: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """ON and OFF thresholds of each pixel and interval; one draw serves both, for a pixel only uses one of them."""
-        noise = self.sigma * draws.standard_normal(shape) if self.sigma else np.zeros(shape)
+        noise = self.sigma * draws.standard_normal(shape) if self.sigma else np.zeros(())
         rise, fall = (_whole(np.clip(c + noise, SMALLEST, LARGEST)) for c in (self.theta_on, self.theta_off))
-        return rise, fall
+        return np.broadcast_to(rise, shape), np.broadcast_to(fall, shape)
 
 
 def _whole(log_intensity: np.ndarray) -> np.ndarray:

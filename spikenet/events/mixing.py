@@ -8,7 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from spikenet.errors import ArgumentError, ShapeError
+from spikenet.errors import ArgumentError, DtypeError, ShapeError
 from spikenet.events.entries import collect, coordinates, rows
 from spikenet.events.tensor import EventTensor
 
@@ -187,5 +187,7 @@ def _soft(classes: int, labels: Tensor, partner: Tensor, weight: Tensor) -> Tens
 def _check(classes: int, events: EventTensor, labels: Tensor) -> None:
     if labels.shape != (events.batch,):
         raise ShapeError(f"a batch of {events.batch} wants labels [{events.batch}], received {tuple(labels.shape)}")
+    if labels.dtype != torch.int64:
+        raise DtypeError(f"labels want classes in int64, received {labels.dtype}; labels.long() would work")
     if bool(((labels < 0) | (labels >= classes)).any()):
         raise ArgumentError(f"labels want 0 to {classes - 1}, received {labels.min()} to {labels.max()}")

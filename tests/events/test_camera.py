@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from spikenet.errors import ArgumentError, ShapeError, StateError
+from spikenet.errors import ArgumentError, DtypeError, ShapeError, StateError
 from spikenet.events import EventCamera, EventStream
 
 EPS = 1e-3
@@ -187,3 +187,15 @@ def test_impossible_videos_are_refused(frames, times, error, message):
 def test_impossible_cameras_are_refused(values):
     with pytest.raises(ArgumentError, match="an event camera wants"):
         EventCamera(**values)
+
+
+def test_frames_that_numpy_does_not_know_are_refused():
+    with pytest.raises(DtypeError, match=r"bfloat16 on cpu; frames\.float"):
+        EventCamera()(torch.ones(2, 3, 3, dtype=torch.bfloat16), torch.tensor([0, 1]))
+
+
+def test_frames_with_a_history_are_filmed_as_they_are():
+    frames = torch.rand(3, 4, 4)
+    times = torch.tensor([0, 1000, 2000])
+    plain, learned = EventCamera()(frames, times), EventCamera()(frames.clone().requires_grad_(), times)
+    assert torch.equal(plain.t, learned.t)

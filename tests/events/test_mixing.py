@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import kstest
 
-from spikenet.errors import ArgumentError, ShapeError
+from spikenet.errors import ArgumentError, DtypeError, ShapeError
 from spikenet.events import CutMix, EventMix, EventTensor
 from tests.events.draws import assert_is, pairs
 
@@ -168,3 +168,9 @@ def test_a_gpu_gives_the_same(mix):
     if isinstance(mix, CutMix):  # a Gaussian's exp may round across the level elsewhere
         assert torch.equal(there.to_dense().cpu(), mixed.to_dense())
     torch.testing.assert_close(soft_there.cpu(), soft, atol=1e-2, rtol=0)
+
+
+def test_labels_that_are_no_classes_are_refused():
+    x = EventTensor.from_dense(torch.ones(2, 2, 1, 4, 4))
+    with pytest.raises(DtypeError, match=r"int64, received torch\.float32"):
+        CutMix(3)(x, torch.zeros(2), torch.Generator())

@@ -131,6 +131,8 @@ def _recognised(path: Path, head: bytes) -> Format:
     if len(found) == 1:
         return found[0]
     names = ", ".join(entry.name for entry in found or FORMATS.values())
+    if not head:
+        raise FormatError(path, 0, f"is empty; format= may still name one of: {names}")
     problem = "may be of several formats" if found else "is of no known format"
     raise FormatError(path, 0, f"{problem}, it begins with {head[:16]!r}; format= takes one of: {names}")
 
