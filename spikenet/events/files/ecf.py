@@ -177,9 +177,9 @@ class _Chunks:
                 raise FormatError(
                     opening.path, place, f"{_EVENTS} has a chunk behind the end of the file or across two"
                 )
-        missing = -(-self.total // self.rows) - len({row for row, *_ in table.chunks})
-        self.losses.refuse(f"chunk of {self.rows} events that is not in the file", None, missing) if missing else None
         self.places = [place for place in table.chunks if place[0] < self.total]
+        missing = -(-self.total // self.rows) - len({row for row, *_ in self.places})
+        self.losses.refuse(f"chunk of {self.rows} events that is not in the file", None, missing) if missing else None
 
     def pieces(self, file: FileIO, size: int) -> Iterator[Columns]:
         held: list[_Chunk] = []

@@ -177,6 +177,19 @@ def test_missing_chunk(metavision):
         assert len(read(path, strict=False)) == 6
 
 
+def test_missing_chunk_and_one_too_many(metavision):
+    """Damage to the extent: the third chunk is behind its end, the second absent; neither stands for the other."""
+    path = metavision(GOOD, None, GOOD, total=9, rows=3)
+    content = path.read_bytes()
+    extent = struct.pack("<QQ", 9, (1 << 64) - 1)
+    assert content.count(extent) == 1
+    path.write_bytes(content.replace(extent, struct.pack("<QQ", 6, (1 << 64) - 1)))
+    with pytest.raises(FormatError, match="not in the file"):
+        read(path)
+    path.write_bytes(content.replace(extent, struct.pack("<QQ", 3, (1 << 64) - 1)))
+    assert len(read(path)) == 3
+
+
 def test_a_claim_of_many_events_allocates_nothing(metavision):
     with pytest.raises(FormatError, match="not in the file"):
         read(metavision(GOOD, total=1 << 40, rows=3))
@@ -323,8 +336,8 @@ def test_file_written_anew_after_it_was_refused(tmp_path):
     stream = random_stream(0, 300, VGA)
     write(stream, path, format="ecf")
     content = path.read_bytes()
-    place = content.index(b"SNOD")
-    path.write_bytes(content[:place] + b"\xff" * 32 + content[place + 32 :])
+    assert content.count(b"CD\0") == 1
+    path.write_bytes(content.replace(b"CD\0", b"CX\0"))
     with pytest.raises(FormatError) as refused:
         read(path, format="ecf")
     path.write_bytes(content)
