@@ -5,6 +5,7 @@
 Every format that spikenet reads and a peer reads, too: made files, small and large, and the real files that lie beside
 the repository where there are any. All events are compared before anything is timed. What a peer returns is brought to
 four arrays without gaps in whatever types it keeps; expelliarmus' own form, an array of records, is timed beside that.
+Text, which no library of the field reads, is beside numpy.loadtxt. shd files hold one recording and are opened anew.
 expelliarmus' times of EVT3 are wrong wherever TIME_LOW steps back, and are left out of the comparison.
 All files are in the page cache. spikenet's large columns come from its pool of buffers, which a loop that drops one
 recording before it reads the next fills by itself. The first read, which loads or compiles kernels, is timed apart.
@@ -66,6 +67,43 @@ def tonic_bin(_: str) -> Callable[[Path], Arrays]:
     return run
 
 
+def tonic_dvs128(_: str) -> Callable[[Path], Arrays]:
+    """By the functions that Tonic's `read_dvs_128` calls, for it does not get as far itself in Tonic 1.7."""
+    from tonic.io import get_aer_events_from_file, read_aedat_header_from_file
+
+    def run(path: Path) -> Arrays:
+        version, start, *_ = read_aedat_header_from_file(str(path))
+        found = get_aer_events_from_file(str(path), version, start)
+        address = found["address"]
+        return np.ascontiguousarray(found["timeStamp"]), address >> 1 & 0x7F, address >> 8 & 0x7F, address & 1
+
+    return run
+
+
+def tonic_shd(_: str) -> Callable[[Path], Arrays]:
+    """Tonic cuts times off where spikenet rounds, and makes a polarity of 1."""
+    from tonic.datasets.hsd import HSD
+
+    class Spikes(HSD):
+        def __init__(self, path: Path) -> None:
+            self.location_on_system, self.data_filename = str(path.parent), path.name
+            self.transform = self.target_transform = None
+
+    def run(path: Path) -> Arrays:
+        found, _ = Spikes(path)[0]
+        return tuple(np.ascontiguousarray(found[name]) for name in "txpp")  # type: ignore[return-value]
+
+    return run
+
+
+def numpy_text(_: str) -> Callable[[Path], Arrays]:
+    def run(path: Path) -> Arrays:
+        t, *rest = np.loadtxt(path, ndmin=2).T
+        return np.rint(t * 1e6).astype(np.int64), *(column.astype(np.int32) for column in rest)  # type: ignore[return-value]
+
+    return run
+
+
 class Peer(NamedTuple):
     """A library's reader of a format; ``columns`` are those that it gets right."""
 
@@ -87,7 +125,7 @@ class Case(NamedTuple):
 WIZARD = (Peer("expelliarmus", expelliarmus), Peer("expelliarmus records", expelliarmus_records))
 WIZARD_XYP = tuple(peer._replace(columns="xyp") for peer in WIZARD)
 EVLIB = Peer("evlib", evlib)
-VGA, HD = Sensor(640, 480, 2), Sensor(1280, 720, 2)
+VGA, HD, NMNIST = Sensor(640, 480, 2), Sensor(1280, 720, 2), Sensor(34, 34, 2)
 
 CASES = (
     Case("dat", WIZARD, VGA, 0.2, (("prophesee_dat/tonic_sample_ncars.dat", Sensor(120, 100, 2)),)),
@@ -95,8 +133,11 @@ CASES = (
     Case("evt21", (EVLIB,), HD, 0.2),
     Case("evt3", (*WIZARD_XYP, EVLIB), HD, 0.2, (("prophesee_evt3/expelliarmus_evt3_sample.raw", HD),)),
     Case("ecf", (EVLIB,), VGA, 0.2, tuple((f"prophesee_hdf5_ecf/evt{v}_slice_60000.hdf5", None) for v in (2, 3))),
-    Case("bin", (Peer("tonic", tonic_bin),), Sensor(34, 34, 2), 0.2, (("nmnist_bin/tonic_sample_nmnist.bin", None),)),
+    Case("bin", (Peer("tonic", tonic_bin),), NMNIST, 0.2, (("nmnist_bin/tonic_sample_nmnist.bin", NMNIST),)),
+    Case("aedat2", (Peer("tonic", tonic_dvs128),), Sensor(128, 128, 2), 0.2),
     Case("aedat4", (EVLIB,), VGA, 0.2, (("aedat4/tonic_sample.aedat4", None),)),
+    Case("text", (Peer("numpy loadtxt", numpy_text),), VGA, 0.2),
+    Case("shd", (Peer("tonic", tonic_shd, "x"),), Sensor(700), 200.0),
 )
 
 
@@ -150,7 +191,7 @@ def results(case: Case, sizes: tuple[int, ...], rounds: int, folder: Path) -> li
     for count in sizes if FORMATS[case.format].write else ():
         path = folder / f"made{FORMATS[case.format].extensions[0]}"
         write(made(count, case.sensor, case.step), path, format=case.format)
-        found.append(compare(case, "made file", path, None, rounds))
+        found.append(compare(case, "made file", path, case.sensor, rounds))
         path.unlink()
     return found
 
