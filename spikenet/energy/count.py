@@ -18,92 +18,45 @@ from dataclasses import dataclass, field
 from math import prod
 from typing import Any
 
+import numpy as np
 from torch import Tensor, nn
 
 from spikenet.energy.reach import Connection, dense_macs, entries, synapses_reached
+from spikenet.energy.work import KINDS, Bits, Geometry, LayerWork, Work
 from spikenet.errors import ShapeError
 from spikenet.events import EventTensor
 from spikenet.layers import Recurrent
 from spikenet.neurons import Neuron
 
-_KINDS = ("spikes", "counts", "graded")
-
-
 @dataclass
-class LayerWork:
-    """What one layer did, summed over the calls seen.
-
-    Attributes:
-        name: its name in the network.
-        kind: its class.
-        input: ``spikes``, ``counts`` or ``graded``; the least spiking kind seen.
-        events: sum of the absolute input values (the number of spikes for binary input).
-        inputs: input elements seen, zeros included.
-        acs, macs: operations caused by the input.
-        dense_macs: multiply-accumulates of the dense twin on one frame per sample.
-        dense_macs_steps: multiply-accumulates of the dense twin at every time step.
-        updates: neuron updates (elements times steps); neurons only.
-        spikes: spikes sent; neurons only.
-    """
+class _Tally:
+    """What one layer did, summed over the calls seen."""
 
     name: str
     kind: str
-    input: str = "spikes"
-    events: float = 0.0
-    inputs: int = 0
-    acs: int = 0
-    macs: int = 0
-    dense_macs: int = 0
-    dense_macs_steps: int = 0
-    updates: int = 0
-    spikes: float = 0.0
+    operation: str = "neuron"
+    values: str = "spikes"
+    bits: Bits = Bits()
+    geometry: Geometry = Geometry()
+    totals: dict[str, float] = field(default_factory=dict)
+    dense_macs_frame: float = 0.0
 
-    @property
-    def rate(self) -> float:
-        """Spikes sent per neuron and step."""
-        return self.spikes / self.updates if self.updates else 0.0
+    def add(self, **counted: float) -> None:
+        for name, amount in counted.items():
+            self.totals[name] = self.totals.get(name, 0.0) + float(amount)
+
+    def work(self, T: int) -> LayerWork:
+        spread = {name: np.full(T, amount / T) for name, amount in self.totals.items()}
+        return LayerWork(
+            self.name, self.kind, self.operation, self.values, self.bits, self.geometry, spread, self.dense_macs_frame
+        )
 
 
 @dataclass
-class Work:
-    """Operation counts of a network, layer by layer; sums over all samples seen.
+class _Call:
+    """Time steps and batch size of the call under way."""
 
-    Attributes:
-        layers: one record per counted layer that was called, in the network's order.
-        uncounted: layers with weights that are not counted, by name.
-        samples: samples seen.
-        call: time steps and batch size of the call under way.
-    """
-
-    layers: list[LayerWork] = field(default_factory=list)
-    uncounted: list[str] = field(default_factory=list)
-    samples: int = 0
-    call: tuple[int, int] = (0, 0)
-
-    @property
-    def acs(self) -> int:
-        return sum(layer.acs for layer in self.layers)
-
-    @property
-    def macs(self) -> int:
-        return sum(layer.macs for layer in self.layers)
-
-    @property
-    def dense_macs(self) -> int:
-        return sum(layer.dense_macs for layer in self.layers)
-
-    @property
-    def dense_macs_steps(self) -> int:
-        return sum(layer.dense_macs_steps for layer in self.layers)
-
-    @property
-    def updates(self) -> int:
-        return sum(layer.updates for layer in self.layers)
-
-    @property
-    def rates(self) -> dict[str, float]:
-        """Spikes per neuron and step of every spiking layer."""
-        return {layer.name: layer.rate for layer in self.layers if layer.updates and layer.input == "spikes"}
+    shape: tuple[int, int] = (0, 0)
 
 
 @contextmanager
@@ -120,29 +73,29 @@ def count(network: nn.Module) -> Iterator[Work]:
     Yields:
         `Work`, filled as the network is called.
     """
-    work = Work()
-    handles = [network.register_forward_pre_hook(lambda _, args: _open_call(work, args[0]))]
+    work, call, tallies = Work(), _Call(), list[_Tally]()
+    handles = [network.register_forward_pre_hook(lambda _, args: _open_call(work, call, args[0]))]
     for name, module in network.named_modules():
-        if hook := _hook(work, name or "network", module):
+        if hook := _hook(work, call, tallies, name or "network", module):
             handles.append(module.register_forward_hook(hook))
     try:
         yield work
     finally:
         for handle in handles:
             handle.remove()
-        work.layers = [layer for layer in work.layers if layer.inputs or layer.updates]
+        work.layers = [tally.work(work.T) for tally in tallies if tally.totals]
 
 
-def _hook(work: Work, name: str, module: nn.Module) -> Callable[..., None] | None:
-    record = LayerWork(name, type(module).__name__)
+def _hook(work: Work, call: _Call, tallies: list[_Tally], name: str, module: nn.Module) -> Callable[..., None] | None:
+    record = _Tally(name, type(module).__name__)
     if isinstance(module, Connection):
-        work.layers.append(record)
-        return lambda module, args, output: _connection(work, record, module, args[0], output)
+        tallies.append(record)
+        return lambda module, args, output: _connection(call, record, module, args[0], output)
     if isinstance(module, Recurrent):
-        work.layers.append(record)
-        return lambda module, args, output: _recurrent(work, record, module, output.detach())
+        tallies.append(record)
+        return lambda module, args, output: _recurrent(call, record, module, output.detach())
     if isinstance(module, Neuron):
-        work.layers.append(record)
+        tallies.append(record)
         return lambda module, args, output: _neuron(record, output.detach())
     free = isinstance(module, nn.modules.batchnorm._BatchNorm)  # folded into the weights before it at inference
     if not free and any(True for _ in module.parameters(recurse=False)):
@@ -150,46 +103,64 @@ def _hook(work: Work, name: str, module: nn.Module) -> Callable[..., None] | Non
     return None
 
 
-def _open_call(work: Work, x: Any) -> None:
+def _open_call(work: Work, call: _Call, x: Any) -> None:
     if len(x.shape) < 2:
         raise ShapeError(f"count: a network takes [T, B, ...]; it was called on shape {tuple(x.shape)}.")
-    work.call = (int(x.shape[0]), int(x.shape[1]))
-    work.samples += work.call[1]
+    call.shape = (int(x.shape[0]), int(x.shape[1]))
+    work.samples += call.shape[1]
+    work.T = max(work.T, call.shape[0])
 
 
-def _connection(work: Work, record: LayerWork, layer: Connection, x: Tensor | EventTensor, output: Tensor) -> None:
-    kind = _kind(entries(x))
+def _connection(call: _Call, record: _Tally, layer: Connection, x: Tensor | EventTensor, output: Tensor) -> None:
+    values = entries(x)
+    kind = _kind(values)
     dense = dense_macs(layer, output)
-    record.input = max(record.input, kind, key=_KINDS.index)
-    record.inputs += prod(x.shape)
-    record.events += entries(x).double().abs().sum().item()
-    record.dense_macs_steps += dense
-    record.dense_macs += dense // _steps_in(work, x)
+    record.operation = "connection"
+    record.values = max(record.values, kind, key=KINDS.index)
+    record.bits = Bits(32, 32, {"spikes": 1, "ternary": 2, "counts": 8}.get(record.values, 32), 32)
+    record.geometry = _geometry(layer)
+    record.add(
+        events=values.double().abs().sum().item(),
+        nonzero=int((values != 0).sum()),
+        inputs=prod(x.shape),
+        outputs=output.numel(),
+        dense_macs=dense,
+        dense_weight_reads=layer.weight.numel() * call.shape[0],
+    )
+    record.dense_macs_frame += dense // _steps_in(call, x)
     if kind == "graded":
-        record.macs += dense
+        record.add(macs=dense)
     else:
-        record.acs += synapses_reached(layer, x)
+        reached = synapses_reached(layer, x)
+        record.add(acs=reached, weight_reads=reached)
 
 
-def _recurrent(work: Work, record: LayerWork, layer: Recurrent, output: Tensor) -> None:
+def _geometry(layer: Connection) -> Geometry:
+    parameters, bias = sum(p.numel() for p in layer.parameters()), layer.bias is not None
+    if isinstance(layer, nn.Linear):
+        return Geometry(layer.in_features, layer.out_features, 1, 1, parameters, bias)
+    return Geometry(layer.in_channels, layer.out_channels, prod(layer.kernel_size), layer.groups, parameters, bias)
+
+
+def _recurrent(call: _Call, record: _Tally, layer: Recurrent, output: Tensor) -> None:
     """The neurons, and their connections to each other; a spike is charged when it is sent, so that parts add up."""
     _neuron(record, output)
     targets = layer.features if layer.autapses else layer.features - 1
     dense, events = output.numel() * targets, output.double().abs().sum().item()
-    record.inputs += output.numel()
-    record.events += events
-    record.dense_macs_steps += dense
-    record.dense_macs += dense // _steps_in(work, output)
+    record.add(events=events, inputs=output.numel(), dense_macs=dense)
+    record.dense_macs_frame += dense // _steps_in(call, output)
     if _kind(output) == "graded":
-        record.macs += dense
+        record.add(macs=dense)
     else:
-        record.acs += round(events) * targets
+        record.add(acs=round(events) * targets)
 
 
-def _neuron(record: LayerWork, output: Tensor) -> None:
-    record.input = max(record.input, _kind(output), key=_KINDS.index)
-    record.updates += output.numel()
-    record.spikes += output.double().abs().sum().item()
+def _neuron(record: _Tally, output: Tensor) -> None:
+    record.values = max(record.values, _kind(output), key=KINDS.index)
+    record.bits = Bits(0, 32, 32, 1 if record.values == "spikes" else 32)
+    n = output.numel()
+    spikes = output.double().abs().sum().item()
+    record.add(updates=n, outputs=n, state_reads=n, state_writes=n, comparisons=n, adds=n, multiplies=n, spikes=spikes)
 
 
 def _kind(x: Tensor) -> str:
@@ -198,7 +169,7 @@ def _kind(x: Tensor) -> str:
     return "graded"
 
 
-def _steps_in(work: Work, x: Tensor | EventTensor) -> int:
+def _steps_in(call: _Call, x: Tensor | EventTensor) -> int:
     """Time steps that one call covers: all of them, unless it runs step by step or after the time axis was read out."""
-    steps, batch = work.call
-    return steps if x.shape[:2] == work.call or x.shape[0] == steps * batch else 1
+    steps, batch = call.shape
+    return steps if x.shape[:2] == call.shape or x.shape[0] == steps * batch else 1
