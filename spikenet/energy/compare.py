@@ -13,8 +13,8 @@ from spikenet.energy.work import LayerWork, Work
 from spikenet.errors import ArgumentError, ShapeError
 
 TWINS = (
-    "The dense twin is an ANN of the same layers. 'One frame' runs it once per sample on a single static frame; 'every "
-    "step' runs it at each time step, which a sequence needs if its timing matters.",
+    "The dense twin is an ANN of the same layers. 'One frame' runs it once per sample on a single static frame; "
+    "'every step' runs it at each time step, which a sequence needs if its timing matters.",
     "The quantised twin runs on one frame with activations of ceil(log2(T + 1)) bits and the spiking network's weights.",
 )
 
@@ -75,7 +75,7 @@ def firing_rate(work: Work) -> float:
 def break_even(work: Work, model: EnergyModel = FIELD, twin: Callable[[Work], Work] = quantised_twin) -> float:
     """The mean firing rate at which a spiking network costs what its twin does, all its rates changed by one factor.
 
-    A model is linear in the spikes: with E(f) the energy at f times the spikes, ``f = (E_twin - E(0)) / (E(1) - E(0))``.
+    A model is linear in the spikes: with E(f) the energy at f times the spikes, f = (E_twin - E(0)) / (E(1) - E(0)).
 
     Returns:
         Spikes per input and step. Above 1 the spiking network wins whatever it sends; below 0 it never does; infinite
@@ -96,7 +96,11 @@ def break_even(work: Work, model: EnergyModel = FIELD, twin: Callable[[Work], Wo
 
 
 def break_even_curve(
-    work: Work, model: EnergyModel = FIELD, steps: Sequence[int] = range(1, 17), weight_bits: int = 8, state_bits: int = 16
+    work: Work,
+    model: EnergyModel = FIELD,
+    steps: Sequence[int] = range(1, 17),
+    weight_bits: int = 8,
+    state_bits: int = 16,
 ) -> list[float]:
     """Break-even firing rates against the quantised twin over the number of steps.
 
@@ -140,7 +144,9 @@ def early_exit(energy: Energy, exits: np.ndarray | Sequence[int]) -> EarlyExit:
     if ran.ndim != 1 or not ran.size:
         raise ShapeError(f"early_exit: one number of steps for each sample is needed, shape {ran.shape} was given.")
     if ran.dtype.kind not in "iu" or ran.min() < 1 or ran.max() > energy.T:
-        raise ArgumentError(f"early_exit: steps are whole numbers from 1 to {energy.T}; received {ran.min()} to {ran.max()}.")
+        raise ArgumentError(
+            f"early_exit: steps are whole numbers from 1 to {energy.T}; received {ran.min()} to {ran.max()}."
+        )
     until = energy.steps[1].cumsum()
     return EarlyExit(energy.total, float(until[ran - 1].mean()))
 

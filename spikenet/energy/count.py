@@ -28,6 +28,7 @@ from spikenet.events import EventTensor
 from spikenet.layers import Recurrent
 from spikenet.neurons import Neuron
 
+
 @dataclass
 class _Tally:
     """What one layer did, summed over the calls seen."""

@@ -134,7 +134,7 @@ def fan_out(layer: _Convolution, shape: torch.Size, device: torch.device) -> Ten
     with torch.inference_mode(False), torch.enable_grad():
         x = torch.zeros(1, *shape, device=device, requires_grad=True)
         ones = torch.ones(layer.weight.shape, device=device)
-        reached = layer._conv_forward(x, ones, None).sum()  # type: ignore[operator]
+        reached = layer._conv_forward(x, ones, None).sum()
         (outputs,) = torch.autograd.grad(reached, x)
     return outputs[0]
 

@@ -30,7 +30,7 @@ def dense_twin_steps(work: Work) -> Work:
 
 
 def quantised_twin(work: Work) -> Work:
-    """The dense ANN on one frame with activations of ``ceil(log2(T + 1))`` bits, as many values as a count of spikes has."""
+    """The dense ANN on one frame, its activations of ``ceil(log2(T + 1))`` bits: as many values as a spike count has."""
     bits = activation_bits(max(work.T, 1))
     return _each_layer(work, lambda layer: _dense(_one_frame(layer), layer.dense_macs_frame, bits), T=1)
 
@@ -86,7 +86,11 @@ def _dense(layer: LayerWork, macs: float, activation: int) -> LayerWork:
     seen = layer.dense_macs_steps
     nothing = np.zeros_like(next(iter(counted.values()), np.zeros(1)))
     if seen:
-        counted |= {"macs": counted["dense_macs"] * (macs / seen), "acs": nothing, "nonzero": counted.get("inputs", nothing)}
+        counted |= {
+            "macs": counted["dense_macs"] * (macs / seen),
+            "acs": nothing,
+            "nonzero": counted.get("inputs", nothing),
+        }
         bits = bits._replace(input=activation, output=activation)
     if layer.operation == "neuron":
         none = dict.fromkeys(("adds", "multiplies", "state_reads", "state_writes", "spikes", "resets"), nothing)

@@ -1,4 +1,4 @@
-"""What every energy model shares: a price for each layer, part and step, from low to high, with the assumptions in words."""
+"""What every energy model shares: a price for each layer, part and step, low to high, with the assumptions in words."""
 
 from __future__ import annotations
 
@@ -131,7 +131,9 @@ class EnergyModel(ABC):
         """Price a count, per sample."""
         T, samples = max(work.T, 1), max(work.samples, 1)
         layers = [
-            LayerEnergy(layer.name, layer.kind, {part: spent / samples for part, spent in self.price(layer, work).items()})
+            LayerEnergy(
+                layer.name, layer.kind, {part: spent / samples for part, spent in self.price(layer, work).items()}
+            )
             for layer in work.layers
         ]
         return Energy(self.name, self.profile, layers, self.stated(work), T)

@@ -39,7 +39,17 @@ class Crossbar(EnergyModel):
     def __init__(self, device: str = "rram", gated: bool = False, profile: Profile | str | Path | None = None) -> None:
         if device not in _DEVICES:
             raise UnknownNameError("crossbar device", device, _DEVICES)
-        parts = ("tile_buffer", "temporary_buffer", "subtract", "adc", "h_tree", "multiplexer", "fetch", "neuron", device)
+        parts = (
+            "tile_buffer",
+            "temporary_buffer",
+            "subtract",
+            "adc",
+            "h_tree",
+            "multiplexer",
+            "fetch",
+            "neuron",
+            device,
+        )
         self.needs = tuple(f"crossbar.{part}" for part in parts)
         super().__init__(profile)
         self.device, self.gated = device, gated

@@ -9,9 +9,11 @@ k the price of a multiply-accumulate over that of an accumulate.
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 
+from spikenet.energy.hardware import Profile
 from spikenet.energy.models.base import EnergyModel, Parts, spend, steps
 from spikenet.energy.models.by_bits import multiply
 from spikenet.energy.work import LayerWork, Work
@@ -49,12 +51,12 @@ class DataMovement(EnergyModel):
     default = "yan-22nm"
     needs = ("operations.int8.add", "operations.int8.mul", "memory.dram", "routing.sparse", "routing.dense")
 
-    def __init__(self, hops: float = 1.0, profile: object = None) -> None:
-        super().__init__(profile)  # type: ignore[arg-type]
+    def __init__(self, hops: float = 1.0, profile: Profile | str | Path | None = None) -> None:
+        super().__init__(profile)
         self.hops = hops
         self.assumptions = (
-            f"Yan et al. 2024: accumulates, comparisons and subtractions cost the same; {hops:g} hop(s) between layers, a "
-            "spike over the sparse network, a number bit by bit over the dense one.",
+            f"Yan et al. 2024: accumulates, comparisons and subtractions cost the same; {hops:g} hop(s) between layers, "
+            "a spike over the sparse network, a number bit by bit over the dense one.",
             "Every weight comes from DRAM once a sample, at the first step; memory on the chip is not charged.",
             "A multiplication is scaled by the bits of both operands from 8 by 8.",
         )

@@ -30,9 +30,9 @@ class FieldFormula(EnergyModel):
         self.needs = (f"operations.{dtype}.add", f"operations.{dtype}.mul")
         super().__init__(profile)
         self.assumptions = (
-            f"The field's formula: {self.mac:g} pJ a multiply-accumulate (MAC), {self.ac:g} pJ an accumulate (AC), {dtype}.",
-            "Binary input: one AC per spike and synapse reached. Event counts: one AC per event. Any other input: every "
-            "MAC of the layer, at every time step.",
+            f"The field's formula, {dtype}: {self.mac:g} pJ a multiply-accumulate (MAC), {self.ac:g} pJ an accumulate (AC).",
+            "Binary or ternary input: one AC per spike and synapse reached. Event counts: one AC per event. Any other "
+            "input: every MAC of the layer, at every time step.",
             "Not counted: memory traffic, neuron updates (listed, not priced), biases. Batch norm is folded into the "
             "weights.",
         )

@@ -31,7 +31,7 @@ class Lemaire(EnergyModel):
         "Lemaire et al. 2022: 32-bit integers, memory by the 32-bit word, piecewise linear in the size of each layer's "
         "own memory; spikes pass through FIFOs of 1000 words.",
         "Synaptic accumulates are those that happened, exact at borders and strides; the paper charges "
-        "ceil(kernel / stride) outputs a spike and axis. Addresses and potentials follow the paper: every tap of the kernel.",
+        "ceil(kernel / stride) outputs a spike and axis. Addresses and potentials follow the paper: every tap.",
         "A neuron costs one accumulate a spike (reset) and, if it leaks, one multiply-accumulate a step.",
     )
 
@@ -49,9 +49,13 @@ class Lemaire(EnergyModel):
         convolution = shape.kernel > 1
         if layer.values == "graded":
             words_in = of("dense_macs") if convolution else of("inputs")
-            add_addresses = of("inputs") + of("outputs") + convolution * shape.outputs * shape.kernel * _runs(layer, work)
+            add_addresses = (
+                of("inputs") + of("outputs") + convolution * shape.outputs * shape.kernel * _runs(layer, work)
+            )
             multiply_addresses = np.zeros_like(add_addresses)
-            memory = self._word(each(layer.inputs, work)) * words_in + self._weights(layer) * (of("dense_macs") + biases)
+            memory = self._word(each(layer.inputs, work)) * words_in + self._weights(layer) * (
+                of("dense_macs") + biases
+            )
             if not _spiking(work):
                 memory += self._word(each(layer.outputs, work)) * of("outputs")
         else:

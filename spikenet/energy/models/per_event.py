@@ -36,8 +36,12 @@ class PerEvent(EnergyModel):
     def stated(self, work: Work) -> tuple[str, ...]:
         device = self.profile.title
         if self.profile.spiking:
-            first = f"{device}: a fixed energy for each spike at a synapse and each neuron update; graded input as if dense."
+            first = (
+                f"{device}: a fixed energy for a spike at a synapse and for a neuron update; graded input as if dense."
+            )
         else:
-            first = f"{device}: a fixed energy for each connection and each neuron at every step; spikes save nothing."
-        known = () if self.profile.has("event.neuron") else ("Neuron updates are not charged: their energy is not known.",)
+            first = f"{device}: a fixed energy for a connection and for a neuron at every step; spikes save nothing."
+        known = (
+            () if self.profile.has("event.neuron") else ("Neuron updates are not charged: their energy is not known.",)
+        )
         return (first, *known, *super().stated(work))

@@ -27,10 +27,10 @@ class StepStyle(EnergyModel):
     assumptions = (
         "In the style of STEP, our own formula: operations priced by the bits of their operands, memory by the bit, "
         "whatever the memory's size.",
-        "Spiking input reads a weight for each synapse and event; graded input reads each weight once a step. Activations "
-        "are read by connections and written by neurons, each element once a step: one bit for a spike, or the bits of "
-        "the quantised twin.",
-        "Neurons read and write their state at every step; their additions, multiplications and comparisons are charged.",
+        "Spiking input reads a weight for each synapse and event; graded input reads each weight once a step. "
+        "Connections read activations and neurons write them, each element once a step: one bit for a spike, or the "
+        "bits of the quantised twin.",
+        "Neurons read and write their state at every step; their additions, products and comparisons are charged.",
     )
 
     def price(self, layer: LayerWork, work: Work) -> Parts:
