@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from spikenet.energy.count import Work
+from spikenet.energy.work import Work
 
 
 class Constants(NamedTuple):
