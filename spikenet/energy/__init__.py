@@ -29,6 +29,7 @@ from spikenet.energy.models import (
     energy_model,
     neurobench,
 )
+from spikenet.energy.neurons import NeuronCost
 from spikenet.energy.price import picojoules, price
 from spikenet.energy.record import record
 from spikenet.energy.twins import at_steps, dense_twin, dense_twin_steps, quantised_twin, scaled, with_bits
@@ -51,6 +52,7 @@ __all__ = [
     "LayerWork",
     "Lemaire",
     "NeuroBench",
+    "NeuronCost",
     "PerEvent",
     "Profile",
     "StepStyle",

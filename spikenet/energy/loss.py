@@ -2,9 +2,9 @@
 
     E = e_ac * sum over connections of |input| . fan-out  +  e_mac * MACs of connections with graded input
 
-The fan-out of each input is exact: a spike at the border of a convolution reaches fewer outputs. The gradient flows back
-into the neurons through their surrogates; graded input (pixels, averages) costs the same whatever it is, so its part
-has none.
+The fan-out of each input is exact: a spike at the border of a convolution reaches fewer outputs. The gradient flows
+back into the neurons through their surrogates; graded input (pixels, averages) costs the same whatever it is, so its
+part has none.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import _disable_current_modes
 
 from spikenet.energy.models import FIELD, FieldFormula
 from spikenet.errors import StateError
@@ -90,7 +91,7 @@ class EnergyTerm:
         elif _is_charged_nowhere(module):
             self.uncounted.append(f"{name} ({type(module).__name__})")
         if hook is not None:
-            self._handles.append(module.register_forward_hook(hook))
+            self._handles.append(module.register_forward_hook(_unseen(hook)))
 
     def _open(self, x: Any) -> None:
         self._spent, self._samples = [], int(x.shape[1])
@@ -137,6 +138,16 @@ def fan_out(layer: _Convolution, shape: torch.Size, device: torch.device) -> Ten
         reached = layer._conv_forward(x, ones, None).sum()
         (outputs,) = torch.autograd.grad(reached, x)
     return outputs[0]
+
+
+def _unseen(hook: Any) -> Any:
+    """The hook out of sight of whoever watches torch's operations, such as `count` in the same pass."""
+
+    def run(module: nn.Module, args: Any, output: Any) -> None:
+        with _disable_current_modes():
+            hook(module, args, output)
+
+    return run
 
 
 def _magnitude(x: Tensor, weight: Tensor | None = None) -> Tensor:

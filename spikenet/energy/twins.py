@@ -30,7 +30,7 @@ def dense_twin_steps(work: Work) -> Work:
 
 
 def quantised_twin(work: Work) -> Work:
-    """The dense ANN on one frame, its activations of ``ceil(log2(T + 1))`` bits: as many values as a spike count has."""
+    """The dense ANN on one frame, its activations of ``ceil(log2(T + 1))`` bits: the values of a spike count."""
     bits = activation_bits(max(work.T, 1))
     return _each_layer(work, lambda layer: _dense(_one_frame(layer), layer.dense_macs_frame, bits), T=1)
 

@@ -21,6 +21,7 @@ from spikenet.errors import UnknownNameError
 
 _SIZE = 64
 _ROW = _SIZE / 8
+_PERIPHERY = ("tile_buffer", "temporary_buffer", "subtract", "adc", "h_tree", "multiplexer", "fetch", "neuron")
 _DEVICES = ("rram", "sram")
 
 
@@ -39,18 +40,7 @@ class Crossbar(EnergyModel):
     def __init__(self, device: str = "rram", gated: bool = False, profile: Profile | str | Path | None = None) -> None:
         if device not in _DEVICES:
             raise UnknownNameError("crossbar device", device, _DEVICES)
-        parts = (
-            "tile_buffer",
-            "temporary_buffer",
-            "subtract",
-            "adc",
-            "h_tree",
-            "multiplexer",
-            "fetch",
-            "neuron",
-            device,
-        )
-        self.needs = tuple(f"crossbar.{part}" for part in parts)
+        self.needs = tuple(f"crossbar.{part}" for part in (*_PERIPHERY, device))
         super().__init__(profile)
         self.device, self.gated = device, gated
         rows = "only rows that a spike drives cost" if gated else "every row costs, whatever arrives"

@@ -55,7 +55,7 @@ class DataMovement(EnergyModel):
         super().__init__(profile)
         self.hops = hops
         self.assumptions = (
-            f"Yan et al. 2024: accumulates, comparisons and subtractions cost the same; {hops:g} hop(s) between layers, "
+            f"Yan et al. 2024: accumulates, comparisons and subtractions cost the same; {hops:g} hops between layers, "
             "a spike over the sparse network, a number bit by bit over the dense one.",
             "Every weight comes from DRAM once a sample, at the first step; memory on the chip is not charged.",
             "A multiplication is scaled by the bits of both operands from 8 by 8.",
