@@ -15,7 +15,7 @@ from spikenet.errors import ArgumentError, ShapeError
 TWINS = (
     "The dense twin is an ANN of the same layers. 'One frame' runs it once per sample on a single static frame; "
     "'every step' runs it at each time step, which a sequence needs if its timing matters.",
-    "The quantised twin runs on one frame with activations of ceil(log2(T + 1)) bits and the spiking network's weights.",
+    "The quantised twin runs on one frame with activations of ceil(log2(T + 1)) bits and the same weights.",
 )
 
 

@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import _disable_current_modes
 
 from spikenet.energy.models import FIELD, FieldFormula
 from spikenet.errors import StateError
@@ -144,7 +143,7 @@ def _unseen(hook: Any) -> Any:
     """The hook out of sight of whoever watches torch's operations, such as `count` in the same pass."""
 
     def run(module: nn.Module, args: Any, output: Any) -> None:
-        with _disable_current_modes():
+        with torch._C._DisableTorchDispatch():
             hook(module, args, output)
 
     return run

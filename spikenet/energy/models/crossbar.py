@@ -46,8 +46,8 @@ class Crossbar(EnergyModel):
         rows = "only rows that a spike drives cost" if gated else "every row costs, whatever arrives"
         self.assumptions = (
             f"SpikeSim-style crossbars of {_SIZE} x {_SIZE} {device} cells: {rows}; the control costs at every site.",
-            "A linear layer is a convolution of one tap with one site a step, an extension of ours. Neurons are charged "
-            "where a layer ends, by the cycle.",
+            "A linear layer is a convolution of one tap with one site a step, ours. Neurons are charged where a layer "
+            "ends, by the cycle.",
         )
 
     def price(self, layer: LayerWork, work: Work) -> Parts:

@@ -30,7 +30,7 @@ class FieldFormula(EnergyModel):
         self.needs = (f"operations.{dtype}.add", f"operations.{dtype}.mul")
         super().__init__(profile)
         self.assumptions = (
-            f"The field's formula, {dtype}: {self.mac:g} pJ a multiply-accumulate (MAC), {self.ac:g} an accumulate (AC).",
+            f"The field's formula, {dtype}: {self.mac:g} pJ a multiply-accumulate (MAC), {self.ac:g} pJ an accumulate.",
             "Binary or ternary input: one AC per spike and synapse reached. Event counts: one AC per event. Any other "
             "input: every MAC of the layer, at every time step.",
             "Not counted: memory traffic, neuron updates (listed, not priced), biases. Batch norm is folded into the "

@@ -13,7 +13,7 @@ import numpy as np
 from spikenet.energy.models.base import EnergyModel, Parts, each, spend, steps
 from spikenet.energy.work import LayerWork, Work
 
-_WORD = 32
+_WORD, _HALF = 32, 16
 
 
 class Lemaire(EnergyModel):
@@ -71,10 +71,11 @@ class Lemaire(EnergyModel):
     def _neuron(self, layer: LayerWork, work: Work) -> Parts:
         of = lambda counter: steps(layer, counter, work)  # noqa: E731 - a name for the layer's counters
         leaks = layer.total("multiplies") > 0
-        potentials = 2 * self._word(each(layer.updates, work)) * of("updates")
-        memory = potentials + self._word(self.fifo_words) * of("spikes")
+        sent = of("spikes") * (layer.bits.output < _HALF)
+        potentials = self._word(each(layer.total("state_reads"), work)) * (of("state_reads") + of("state_writes"))
+        memory = potentials + self._word(self.fifo_words) * sent
         return {
-            "neurons": self._operations(of("spikes"), of("updates") * leaks),
+            "neurons": self._operations(sent, of("updates") * leaks),
             "memory": np.broadcast_to(memory, (3, len(memory))),
         }
 
