@@ -63,10 +63,10 @@ def by_cause(models: Mapping[str, Mapping[str, float]]) -> str:
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
         _stack(axes, shares)
-        axes.set(xlabel="share of the energy (%), total at the right", xlim=(0, 122))
+        axes.set(xlabel="share of the energy (%), total at the right", xlim=(0, 120))
         axes.set_xticks(range(0, 101, 20))
         for row, total in enumerate(totals.values()):
-            axes.text(102, row, f"{total:,.4g} nJ", va="center", color=INK)
+            axes.text(102, row, readable(total), va="center", color=INK)
 
     return as_svg(draw, 5.2, 1.1 + 0.32 * len(models))
 
@@ -110,7 +110,7 @@ def across_hardware(chips: Mapping[str, tuple[float, float, float]], unconfirmed
             )
             if high > low:
                 axes.plot([low, high], [row, row], color=INK, linewidth=1)
-            axes.text(value, row, f"  {value:,.4g}", va="center", color=INK)
+            axes.text(value, row, f"  {readable(value)}", va="center", color=INK)
         axes.set_yticks(range(len(ordered)), [f"{chip} *" if chip in unconfirmed else chip for chip in ordered])
         axes.invert_yaxis()
         values = [chips[chip][1] for chip in ordered if chips[chip][1] > 0] or [1.0]
@@ -118,6 +118,14 @@ def across_hardware(chips: Mapping[str, tuple[float, float, float]], unconfirmed
         axes.set_xlim(min(values) / 3, max(values) * 12)
 
     return as_svg(draw, 5.2, 1.0 + 0.32 * len(chips))
+
+
+def readable(nanojoules: float) -> str:
+    """Three digits and the unit that suits them, from pJ to J."""
+    units = ("pJ", "nJ", "µJ", "mJ", "J")
+    order = int(np.floor(np.log10(nanojoules) / 3)) if nanojoules > 0 else 0
+    chosen = min(max(order + 1, 0), len(units) - 1)
+    return f"{nanojoules * 1e3 / 1000.0**chosen:.3g} {units[chosen]}"
 
 
 def _stack(axes: Axes, rows: Mapping[str, Mapping[str, float]]) -> None:
