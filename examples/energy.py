@@ -34,8 +34,8 @@ def main() -> None:
         for _ in range(batches):
             events, _ = next(loader)
             net(events)
-    for layer in (layer for layer in work.layers if layer.inputs):  # average pooling makes spikes graded: MACs
-        print(f"{layer.name:4} {layer.kind:14} input {layer.input:7} ACs {layer.acs:12,} MACs {layer.macs:12,}")
+    for layer in (layer for layer in work.layers if layer.operation == "connection"):  # average pooling makes spikes graded
+        print(f"{layer.name:4} {layer.kind:8} input {layer.values:7} ACs {layer.acs:14,.0f} MACs {layer.macs:14,.0f}")
     energy = sn.energy.price(work)
     print(f"{energy.constants.name}: {energy.snn / 1e6:.2f} uJ a recording, dense twin {energy.ann_frame / 1e6:.2f} uJ")
 

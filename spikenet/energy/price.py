@@ -42,7 +42,8 @@ ASSUMPTIONS = (
     "every multiply-accumulate (MAC) of the layer, at every time step.",
     "The dense twin is an ANN of the same layers. 'One frame' runs it once per sample on a single static frame; "
     "'every step' runs it at each time step, which a sequence needs if its timing matters.",
-    "Not counted: memory traffic, neuron updates (listed, not priced), biases. Batch norm is folded into the weights.",
+    "Counted, not priced: memory traffic, neuron updates, biases, pooling and other additions, multiplications and "
+    "comparisons. Batch norm behind a connection is folded into its weights.",
 )
 
 

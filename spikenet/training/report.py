@@ -104,17 +104,18 @@ def energy_table(energy: Energy) -> Table:
 def layer_table(work: Work) -> Table:
     """Operations of each layer with weights, and updates of each neuron layer, per sample."""
     columns = ("layer", "kind", "values", "density", "AC", "MAC", "dense MAC, one frame", "updates", "rate")
-    return Table(columns, [_layer_row(layer, work.samples) for layer in work.layers], numbers=range(3, 9))
+    shown = [layer for layer in work.layers if layer.operation in ("connection", "product", "neuron")]
+    return Table(columns, [_layer_row(layer, work.samples) for layer in shown], numbers=range(3, 9))
 
 
 def _layer_row(layer: Any, samples: int) -> tuple[str, ...]:
     def per_sample(total: float) -> str:
         return f"{total / samples:,.0f}" if total else ""
 
-    density = f"{layer.events / layer.inputs:.2%}" if layer.inputs and layer.input != "graded" else ""
-    rate = f"{layer.rate:.2%}" if layer.updates and layer.input == "spikes" else ""
+    density = f"{layer.events / layer.inputs:.2%}" if layer.inputs and layer.values != "graded" else ""
+    rate = f"{layer.rate:.2%}" if layer.updates and layer.bits.output == 1 else ""
     counts = (per_sample(n) for n in (layer.acs, layer.macs, layer.dense_macs, layer.updates))
-    return (layer.name, layer.kind, layer.input, density, *counts, rate)
+    return (layer.name, layer.kind, layer.values, density, *counts, rate)
 
 
 def history(folder: RunFolder) -> list[dict[str, float]]:
