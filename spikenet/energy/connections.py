@@ -8,10 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from spikenet.energy.parts import kind_of
 from spikenet.energy.reach import reach, spread
 from spikenet.energy.watch import Rule, Watch, bits_in
 from spikenet.energy.work import Bits, Geometry
-from spikenet.kernels.count import tally, tally_events
+from spikenet.kernels.count import tally_events
 
 
 def _connection(
@@ -52,8 +53,8 @@ def convolution(watch: Watch, args: tuple[Any, ...], kwargs: dict[str, Any], out
     strides, paddings, dilations = (spread(v, axes) for v in (stride, padding, dilation))
     kernel = tuple(weight.shape[2:])
     met = reach(tuple(x.shape[2:]), tuple(out.shape[2:]), kernel, strides, paddings, dilations, transposed)
-    steps = watch.steps_of(x)
-    found = tally(x, steps, met.to(x.device))
+    steps = watch.steps_of(x, folded=True)
+    found = watch.tally(x, steps, met.to(x.device))
     _convolved(watch, steps, found, x.numel(), weight, bias, out, groups, transposed, bits_in(x))
 
 
@@ -108,7 +109,7 @@ def _starts(indptr: Tensor, steps: int) -> Tensor:
 def _linear(watch: Watch, x: Tensor, weight: Tensor, bias: Tensor | None, out: Tensor, outputs: int) -> None:
     """`x` `[M, K]` times a weight of `K * outputs` numbers."""
     steps = watch.steps_of(x)
-    _mapped(watch, steps, tally(x, steps), x.numel(), weight, bias, out, outputs, bits_in(x))
+    _mapped(watch, steps, watch.tally(x, steps), x.numel(), weight, bias, out, outputs, bits_in(x))
 
 
 def _mapped(
@@ -184,7 +185,7 @@ def recurrence(watch: Watch, z: Tensor, weight: Tensor, autapses: bool) -> None:
     """What a recurrent layer sends itself: a spike is charged when it is sent, so that parts add up."""
     steps, targets = watch.steps_of(z), len(weight) - (not autapses)
     geometry = _geometry(weight, len(weight), len(weight), 1, 1, None)
-    found = tally(z, steps)
+    found = watch.tally(z, steps)
     _connection(watch, steps, found, targets, z.numel() * targets, z.numel(), weight, None, z, geometry, bits_in(z))
     watch.connected.discard(z)
 
@@ -196,30 +197,34 @@ def product(watch: Watch, a: Tensor, b: Tensor, out: Tensor) -> None:
     """`a` `[..., N, K]` times `b` `[..., K, M]`."""
     rows, inner, columns = a.shape[-2], a.shape[-1], b.shape[-1]
     steps = watch.steps_of(a) if a.ndim > 2 else 1
-    found = tally(a, steps), tally(b, steps)
+    found = watch.tally(a, steps), watch.tally(b, steps)
     fixed = {"inputs": a.numel() + b.numel(), "outputs": out.numel(), "dense_macs": out.numel() * inner}
     watch.add(
         "product",
         steps,
         fixed,
         tallies=found,
-        pairs=_pairs(a, b, steps),
+        pairs=_pairs(a, b, found, steps),
         fanouts=(columns, rows),
         bits=Bits(0, 0, bits_in(a), bits_in(out)),
         geometry=Geometry(inner, columns),
     )
 
 
-def _pairs(a: Tensor, b: Tensor, steps: int) -> Tensor:
+def _pairs(a: Tensor, b: Tensor, found: tuple[Tensor, Tensor], steps: int) -> Tensor:
     """Multiplications with nothing 0, their |a| and their |b| added up, float64 ``[steps, 3]``."""
-    (size_a, met_a), (size_b, met_b) = _sums(a, -2), _sums(b, -1)
+    (size_a, met_a), (size_b, met_b) = _sums(a, -2, found[0]), _sums(b, -1, found[1])
     both = torch.stack([met_a * met_b, size_a * met_b, met_a * size_b], -1)
     return both.reshape(steps, -1, 3).sum(1)
 
 
-def _sums(x: Tensor, axis: int) -> tuple[Tensor, Tensor]:
-    x = x.detach()
-    return x.abs().sum(axis, dtype=torch.float64), (x != 0).sum(axis, dtype=torch.float64)
+def _sums(x: Tensor, axis: int, found: Tensor) -> tuple[Tensor, Tensor]:
+    """Sizes and non-zeros along an axis; of spikes they are the same (a GPU is not asked: it would be waited for)."""
+    x = x.detach() if x.element_size() > 3 else x.detach().float()
+    if x.device.type == "cpu" and kind_of(found.numpy()) == "spikes":
+        total = x.sum(axis).double()
+        return total, total
+    return x.abs().sum(axis).double(), x.ne(0).to(x.dtype).sum(axis).double()
 
 
 def attention(watch: Watch, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
@@ -229,7 +234,7 @@ def attention(watch: Watch, args: tuple[Any, ...], kwargs: dict[str, Any], out: 
     scores = q.new_empty(()).expand(*q.shape[:-2], many, length)
     product(watch, q, k.transpose(-2, -1), scores)
     steps, size = watch.steps_of(q), heads * many * length
-    found = tally(v, steps)
+    found = watch.tally(v, steps)
     real = found.new_zeros(found.shape)
     real[:, -1] = 1.0  # probabilities: what they are is not seen
     fixed = {"inputs": size + v.numel(), "outputs": out[0].numel(), "dense_macs": size * v.shape[-1]}

@@ -45,7 +45,8 @@ def count(
 
     Every layer of torch or spikenet, and every product, sum, norm or pooling that a module does by itself, is charged
     to the innermost module that was called. Layers may see ``[T, B, ...]``, time folded into the batch
-    ``[T * B, ...]``, or one step a call ``[B, ...]`` in a loop over time. Batch norm directly behind a connection costs
+    ``[T * B, ...]``, or one step a call ``[B, ...]`` in a loop over time (told apart by shape: not where T, B and the
+    first feature axis are all equal). Batch norm directly behind a connection costs
     nothing (it folds into the weights); what depends on weights alone costs nothing. Backward passes are not counted,
     and training is not changed. The neurons of SpikingJelly, Norse and snnTorch are known by class.
 

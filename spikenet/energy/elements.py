@@ -16,7 +16,6 @@ from spikenet.energy.connections import recurrence
 from spikenet.energy.neurons import NeuronCost, cost_of_program
 from spikenet.energy.watch import Rule, Watch, bits_in, tensors
 from spikenet.energy.work import Bits
-from spikenet.kernels.count import tally
 from spikenet.layers import Recurrent
 
 FREE = """
@@ -114,7 +113,7 @@ def _multiply(watch: Watch, args: tuple[Any, ...], kwargs: dict[str, Any], out: 
         return
     a, b = (factor.expand_as(out) for factor in factors)
     steps = watch.steps_of(out)
-    found, both = (tally(a, steps), tally(b, steps)), tally(out, steps)
+    found, both = (watch.tally(a, steps), watch.tally(b, steps)), watch.tally(out, steps)
     fixed = {"inputs": a.numel() + b.numel(), "outputs": out.numel(), "dense_macs": out.numel()}
     pairs = both[:, [1, 0, 0]]
     watch.add(
@@ -142,10 +141,10 @@ def _norm(watch: Watch, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any)
 def _pool(average: bool, axes: int, watch: Watch, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
     """A window's additions and one multiplication, or its comparisons."""
     x, (result, *_) = args[0], tensors(out)
-    taps, steps = result.numel() * _window(args, axes), watch.steps_of(x)
+    taps, steps = result.numel() * _window(args, axes), watch.steps_of(x, folded=True)
     work = {"adds": taps, "multiplies": result.numel()} if average else {"comparisons": taps}
     fixed = {"inputs": x.numel(), "outputs": result.numel(), **work}
-    watch.add("pool", steps, fixed, tallies=(tally(x, steps),), bits=Bits(0, 0, bits_in(x), bits_in(result)))
+    watch.add("pool", steps, fixed, tallies=(watch.tally(x, steps),), bits=Bits(0, 0, bits_in(x), bits_in(result)))
 
 
 def _window(args: tuple[Any, ...], axes: int) -> int:
@@ -178,7 +177,7 @@ def neuron(watch: Watch, x: Tensor, out: Tensor, cost: NeuronCost, state_bits: i
         "state_writes": n * cost.states,
     }
     sizes = Bits(0, state_bits, bits_in(x), bits_in(out))
-    watch.add("neuron", steps, fixed, tallies=(tally(out, steps),), bits=sizes, resets=cost.resets)
+    watch.add("neuron", steps, fixed, tallies=(watch.tally(out, steps),), bits=sizes, resets=cost.resets)
 
 
 def _dynamics(watch: Watch, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:

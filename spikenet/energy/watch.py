@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -16,6 +17,7 @@ from spikenet.energy.neurons import NeuronCost
 from spikenet.energy.parts import Part
 from spikenet.energy.work import Bits, Geometry
 from spikenet.events import EventTensor
+from spikenet.kernels.count import tally
 
 Rule = Callable[["Watch", tuple[Any, ...], dict[str, Any], Any], None]
 
@@ -57,6 +59,7 @@ class Watch(TorchDispatchMode):
         stack: modules that run, the innermost last; empty while no call is under way.
         fixed: memories of what depends on weights alone.
         connected: memories of what a connection just put out.
+        known: tallies of tensors that nothing was written into since.
     """
 
     def __init__(self, rules: Mapping[str, Rule | None], weights: Iterator[Tensor]) -> None:
@@ -70,8 +73,13 @@ class Watch(TorchDispatchMode):
         """A call of `steps` time steps begins."""
         self.call, self.parts = (steps, batch), list[Part]()
         self.fixed, self.connected = Storages(), Storages()
+        self.known = dict[int, tuple[StorageWeakRef, dict[Any, Any]]]()
         for weight in self.weights:
             self.fixed.add(weight)
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # nothing is compiled here, and saying so to dynamo would import it
 
     def enter(self, name: str, module: nn.Module, neuron: NeuronCost | None, x: Tensor | EventTensor | None) -> None:
         """A module begins."""
@@ -89,15 +97,26 @@ class Watch(TorchDispatchMode):
     def _time_first(self, shape: tuple[int, ...]) -> bool:
         return len(shape) > 2 and shape[:2] == self.call
 
-    def steps_of(self, x: Tensor) -> int:
-        """Time steps that an operand covers, its time first or folded into the first axis: all, or one."""
+    def steps_of(self, x: Tensor, *, folded: bool = False) -> int:
+        """Time steps that an operand covers, its time first, or `folded` into the first axis: all, or one."""
         steps, batch = self.call
         shape = tuple(x.shape)
         if steps == 1 or not shape or self.stack[-1].single:
             return 1
-        if self._time_first(shape) or (shape[0] != batch and shape[0] % (steps * batch) == 0):
+        if (not folded and self._time_first(shape)) or (shape[0] != batch and shape[0] % (steps * batch) == 0):
             return steps
         return 1
+
+    def tally(self, x: Tensor, steps: int, reach: Tensor | None = None) -> Tensor:
+        """The tally of `x`; a tensor that several layers read is read once."""
+        if not x.is_contiguous():
+            return tally(x, steps, reach)
+        storage = x.untyped_storage()
+        known = self.known.setdefault(storage._cdata, (StorageWeakRef(storage), {}))[1]
+        key = (x.storage_offset(), x.numel(), x.dtype, steps, id(reach))
+        if key not in known:
+            known[key] = tally(x, steps, reach), reach  # held, so that no other takes its id
+        return known[key][0]
 
     def add(
         self,
@@ -124,10 +143,13 @@ class Watch(TorchDispatchMode):
         kwargs = kwargs or {}
         if not self.stack or torch._C._current_graph_task_id() != -1:
             return func(*args, **kwargs)
-        if func.has_kernel_for_dispatch_key(DispatchKey.CompositeImplicitAutograd):
+        if _composite(func):
             with self:  # in inference mode such operations come whole
                 return func._op_dk(DispatchKey.CompositeImplicitAutograd, *args, **kwargs)
         out = func(*args, **kwargs)
+        if func._schema.is_mutable:
+            for written in tensors(args):
+                self.known.pop(written.untyped_storage()._cdata, None)
         self._see(func, args, kwargs, out)
         return out
 
@@ -150,6 +172,13 @@ class Watch(TorchDispatchMode):
             self.unknown[f"{at.name} ({at.kind}): {name}"] = None
 
 
+@functools.cache
+def _composite(func: Any) -> bool:
+    """Whether an operation is made of others by its own C++ code (not by a decomposition that Python offers)."""
+    return torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), "CompositeImplicitAutograd")
+
+
+@functools.cache
 def name_of(func: Any) -> str:
     """An operation's name without its overload; what is done in place has the name of what is done elsewhere."""
     space, _, base = func._schema.name.partition("::")

@@ -47,9 +47,8 @@ def cause_table(energy: Energy) -> Table:
 def layer_table(work: Work) -> Table:
     """Operations of each layer with weights, and updates of each neuron layer, per sample."""
     columns = ("layer", "kind", "values", "density", "AC", "MAC", "dense MAC, one frame", "updates", "rate")
-    rows = [
-        _layer_row(layer, work) for layer in work.layers if layer.acs or layer.macs or layer.dense_macs or layer.updates
-    ]
+    shown = [layer for layer in work.layers if layer.operation in ("connection", "product", "neuron")]
+    rows = [_layer_row(layer, work) for layer in shown]
     return Table(columns, rows, numbers=range(3, 9))
 
 
@@ -95,7 +94,7 @@ def _layer_row(layer: LayerWork, work: Work) -> tuple[str, ...]:
         return f"{total / work.samples:,.0f}" if total else ""
 
     density = f"{layer.events / layer.inputs:.2%}" if layer.inputs and layer.values != "graded" else ""
-    rate = f"{layer.rate:.2%}" if layer.name in work.rates and layer.updates else ""
+    rate = f"{layer.rate:.2%}" if layer.updates and layer.bits.output == 1 else ""
     counts = (per_sample(n) for n in (layer.acs, layer.macs, layer.dense_macs, layer.updates))
     return (layer.name, layer.kind, layer.values, density, *counts, rate)
 
@@ -107,11 +106,13 @@ def _nanojoules(energy: Energy) -> str:
 
 
 def _by_layer(energy: Energy) -> dict[str, dict[str, float]]:
-    return {
-        layer.name: _nano({part: float(spent[1].sum()) for part, spent in layer.parts.items()})
-        for layer in energy.layers
-        if layer.total
-    }
+    """Layer -> cause -> nJ; one that is connection and neurons at once is one row."""
+    rows: dict[str, dict[str, float]] = {}
+    for layer in energy.layers:
+        for part, spent in layer.parts.items() if layer.total else ():
+            row = rows.setdefault(layer.name, {})
+            row[part] = row.get(part, 0.0) + float(spent[1].sum()) / 1e3
+    return rows
 
 
 def _nano(parts: dict[str, float]) -> dict[str, float]:

@@ -59,8 +59,17 @@ class Evaluation:
 
 
 def _plain(layer: LayerWork) -> dict[str, Any]:
-    facts = {"name": layer.name, "kind": layer.kind, "operation": layer.operation, "values": layer.values}
-    return facts | {counter: layer.total(counter) for counter in layer.steps} | {"dense_macs_frame": layer.dense_macs}
+    """A layer's record with its counters summed over the steps."""
+    return {
+        "name": layer.name,
+        "kind": layer.kind,
+        "operation": layer.operation,
+        "values": layer.values,
+        "bits": layer.bits._asdict(),
+        "geometry": layer.geometry._asdict(),
+        "dense_macs_frame": layer.dense_macs_frame,
+        "totals": {counter: layer.total(counter) for counter in layer.steps},
+    }
 
 
 def evaluate(model: nn.Module, loader: DataLoader, classes: int) -> Evaluation:

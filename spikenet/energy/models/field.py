@@ -33,8 +33,8 @@ class FieldFormula(EnergyModel):
             f"The field's formula, {dtype}: {self.mac:g} pJ a multiply-accumulate (MAC), {self.ac:g} pJ an accumulate.",
             "Binary or ternary input: one AC per spike and synapse reached. Event counts: one AC per event. Any other "
             "input: every MAC of the layer, at every time step.",
-            "Not counted: memory traffic, neuron updates (listed, not priced), biases. Batch norm is folded into the "
-            "weights.",
+            "Counted, not priced: memory traffic, neuron updates, biases, pooling and other additions, multiplications "
+            "and comparisons. Batch norm behind a connection is folded into its weights.",
         )
 
     @property
