@@ -34,7 +34,9 @@ def main() -> None:
         for _ in range(batches):
             events, _ = next(loader)
             net(events)
-    for layer in (layer for layer in work.layers if layer.operation == "connection"):  # average pooling makes spikes graded
+    for layer in (
+        layer for layer in work.layers if layer.operation == "connection"
+    ):  # average pooling makes spikes graded
         print(f"{layer.name:4} {layer.kind:8} input {layer.values:7} ACs {layer.acs:14,.0f} MACs {layer.macs:14,.0f}")
     energy = sn.energy.price(work)
     print(f"{energy.constants.name}: {energy.snn / 1e6:.2f} uJ a recording, dense twin {energy.ann_frame / 1e6:.2f} uJ")

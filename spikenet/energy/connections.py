@@ -150,7 +150,11 @@ def _times(watch: Watch, a: Tensor, b: Tensor, bias: Tensor | None, out: Tensor)
 
 def _once(weight: Tensor) -> Tensor:
     """The weight itself, where it was expanded over a batch."""
-    repeated = [axis for axis, (size, stride) in enumerate(zip(weight.shape, weight.stride(), strict=True)) if not stride and size > 1]
+    repeated = [
+        axis
+        for axis, (size, stride) in enumerate(zip(weight.shape, weight.stride(), strict=True))
+        if not stride and size > 1
+    ]
     for axis in repeated:
         weight = weight.narrow(axis, 0, 1)
     return weight
@@ -244,7 +248,9 @@ def attention(watch: Watch, args: tuple[Any, ...], kwargs: dict[str, Any], out: 
         bits=Bits(0, 0, bits_in(v), bits_in(out[0])),
         geometry=Geometry(length, v.shape[-1]),
     )
-    watch.add("other", steps, {"inputs": size, "outputs": size, "adds": 2 * size, "multiplies": 2 * size, "comparisons": size})
+    watch.add(
+        "other", steps, {"inputs": size, "outputs": size, "adds": 2 * size, "multiplies": 2 * size, "comparisons": size}
+    )
 
 
 RULES: dict[str, Rule] = {

@@ -116,7 +116,9 @@ def _multiply(watch: Watch, args: tuple[Any, ...], kwargs: dict[str, Any], out: 
     found, both = (watch.tally(a, steps), watch.tally(b, steps)), watch.tally(out, steps)
     fixed = {"inputs": a.numel() + b.numel(), "outputs": out.numel(), "dense_macs": out.numel()}
     pairs = both[:, [1, 0, 0]]
-    watch.add("product", steps, fixed, tallies=found, pairs=pairs, fanouts=(1, 1), bits=Bits(0, 0, bits_in(a), bits_in(out)))
+    watch.add(
+        "product", steps, fixed, tallies=found, pairs=pairs, fanouts=(1, 1), bits=Bits(0, 0, bits_in(a), bits_in(out))
+    )
 
 
 def _moved(watch: Watch, args: tuple[Any, ...], kwargs: dict[str, Any], out: Tensor) -> None:
@@ -136,9 +138,7 @@ def _norm(watch: Watch, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any)
     _other(watch, "norm", args[0], next(tensors(out)), args[0].numel(), (4, 3, 0))
 
 
-def _pool(
-    average: bool, axes: int, watch: Watch, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any
-) -> None:
+def _pool(average: bool, axes: int, watch: Watch, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
     """A window's additions and one multiplication, or its comparisons."""
     x, (result, *_) = args[0], tensors(out)
     taps, steps = result.numel() * _window(args, axes), watch.steps_of(x, folded=True)
