@@ -1,4 +1,4 @@
-"""Operation counts beside other libraries' counters, and of other libraries' networks; every difference is explained."""
+"""Operation counts beside other libraries' counters, and of other libraries' networks."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def _norse() -> tuple[nn.Module, Callable[[nn.Module, torch.Tensor], Any]]:
 def test_neurons_of_snntorch_and_norse_stepped_in_a_loop(make: Any) -> None:
     net, call = make()
     with torch.no_grad():
-        for name, parameter in net.named_parameters():
+        for parameter in net.parameters():
             if parameter.ndim == 2:
                 parameter.copy_(parameter.abs() * 4)
     x = (torch.rand(5, 3, 6) < 0.5).float()
