@@ -129,7 +129,9 @@ def compare(name: str, net: nn.Module, x: Tensor, rounds: int) -> dict[str, Any]
     work, seconds = counted(), alternate(contenders, rounds)
     result = report(f"{name}, {tuple(x.shape)}", seconds, "plain")
     result |= {"acs": work.acs, "macs": work.macs, "dense_macs_steps": work.dense_macs_steps}
-    print(f"  {work.acs / 1e6:.1f} M AC, {work.macs / 1e6:.1f} M MAC, dense twin {work.dense_macs_steps / 1e6:.1f} M MAC")
+    print(
+        f"  {work.acs / 1e6:.1f} M AC, {work.macs / 1e6:.1f} M MAC, dense twin {work.dense_macs_steps / 1e6:.1f} M MAC"
+    )
     return result
 
 

@@ -248,9 +248,8 @@ def attention(watch: Watch, args: tuple[Any, ...], kwargs: dict[str, Any], out: 
         bits=Bits(0, 0, bits_in(v), bits_in(out[0])),
         geometry=Geometry(length, v.shape[-1]),
     )
-    watch.add(
-        "other", steps, {"inputs": size, "outputs": size, "adds": 2 * size, "multiplies": 2 * size, "comparisons": size}
-    )
+    softmax = {"inputs": size, "outputs": size, "adds": 2 * size, "multiplies": 2 * size, "comparisons": size}
+    watch.add("other", steps, softmax, bits=Bits(0, 0, bits_in(q), bits_in(q)))
 
 
 RULES: dict[str, Rule] = {

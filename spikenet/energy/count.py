@@ -54,7 +54,7 @@ def count(
         network: any module called on ``[T, B, ...]``, a tensor or an `EventTensor`; or a `Stream`, whose chunks
             continue each other until it is reset.
         steps: for a network that makes its own T steps of an input ``[B, ...]``: T.
-        calls: for a network without time, called on one step ``[B, ...]`` after another: how many calls make a sequence.
+        calls: for a network without time, called on one step ``[B, ...]`` after another: the calls of a sequence.
         strict: raise at an operation that has no rule; else it is named in `Work.uncounted`.
         neurons: other neuron classes, with the operations of an update. What such a module computes by itself is
             replaced by that; the products with weights inside it are counted.

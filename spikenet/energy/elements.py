@@ -18,16 +18,21 @@ from spikenet.energy.watch import Rule, Watch, bits_in, tensors
 from spikenet.energy.work import Bits
 from spikenet.layers import Recurrent
 
-FREE = """
+
+def _named(words: str) -> list[str]:
+    return words.split()
+
+
+FREE = _named("""
 _reshape_alias _to_copy _unsafe_view alias argmax argmin argsort bernoulli cat clone col2im complex constant_pad_nd
-contiguous copy detach diag_embed diagonal_scatter embedding empty empty_like expand exponential fill flip full full_like
-gather im2col imag index index_copy index_put index_select is_same_size lift_fresh lift_fresh_copy masked_fill
-masked_scatter masked_select native_dropout new_empty new_full new_ones new_zeros normal ones_like pixel_shuffle
-pixel_unshuffle rand_like randn_like random real reflection_pad1d reflection_pad2d reflection_pad3d repeat
-repeat_interleave replication_pad1d replication_pad2d replication_pad3d resize roll scatter select_scatter set
-slice_scatter split_with_sizes_copy stack tril triu unfold uniform upsample_nearest1d upsample_nearest2d
-upsample_nearest3d where zero zeros_like _foreach_copy nan_to_num
-""".split()
+contiguous copy detach diag_embed diagonal_scatter embedding empty empty_like expand exponential fill flip full
+full_like gather im2col imag index index_copy index_put index_select is_same_size lift_fresh lift_fresh_copy
+isfinite isinf isnan nonzero masked_fill masked_scatter masked_select native_dropout new_empty new_full new_ones
+new_zeros normal ones_like pixel_shuffle pixel_unshuffle rand_like randn_like random real reflection_pad1d
+reflection_pad2d reflection_pad3d repeat repeat_interleave replication_pad1d replication_pad2d replication_pad3d
+resize roll scatter select_scatter set slice_scatter split_with_sizes_copy stack tril triu unfold uniform
+upsample_nearest1d upsample_nearest2d upsample_nearest3d where zero zeros_like _foreach_copy nan_to_num
+""")
 
 # Adds, multiplies and comparisons for each element of the output ...
 _ADD, _MULTIPLY, _COMPARE = (1, 0, 0), (0, 1, 0), (0, 0, 1)
@@ -35,16 +40,20 @@ ELEMENTWISE: dict[str, tuple[float, float, float]] = {
     **dict.fromkeys(("add", "sub", "rsub", "logaddexp"), _ADD),
     **dict.fromkeys(("addcmul", "addcdiv", "lerp"), (1, 1, 0)),
     **dict.fromkeys(
-        "mul div reciprocal square pow sqrt rsqrt exp exp2 expm1 log log1p log2 sin cos tan asin acos atan atan2 sinh cosh "
-        "tanh erf erfc erfinv sigmoid logit remainder fmod hypot softplus log_sigmoid_forward".split(),
+        _named("""
+            mul div reciprocal square pow sqrt rsqrt exp exp2 expm1 log log1p log2 sin cos tan asin acos atan
+            atan2 sinh cosh tanh erf erfc erfinv sigmoid logit remainder fmod hypot softplus log_sigmoid_forward
+        """),
         _MULTIPLY,
     ),
     **dict.fromkeys(("silu", "gelu", "mish", "elu", "celu", "selu"), (0, 2, 1)),
     **dict.fromkeys(("hardsigmoid", "hardswish"), (1, 1, 2)),
     **dict.fromkeys(("leaky_relu", "_prelu_kernel", "rrelu_with_noise"), (0, 1, 1)),
     **dict.fromkeys(
-        "relu clamp clamp_min clamp_max hardtanh threshold hardshrink softshrink maximum minimum fmax fmin sign sgn floor "
-        "ceil round trunc frac heaviside gt ge lt le eq ne".split(),
+        _named("""
+            relu clamp clamp_min clamp_max hardtanh threshold hardshrink softshrink maximum minimum fmax fmin
+            sign sgn floor ceil round trunc frac heaviside gt ge lt le eq ne
+        """),
         _COMPARE,
     ),
     **dict.fromkeys(("neg", "abs"), (0, 0, 0)),
@@ -80,7 +89,7 @@ def _other(watch: Watch, operation: str, x: Tensor, out: Tensor, elements: int, 
 
 
 def _largest(args: tuple[Any, ...]) -> Tensor:
-    return max((t for t in tensors(args) if t.ndim or True), key=Tensor.numel)
+    return max(tensors(args), key=Tensor.numel)
 
 
 def _elementwise(

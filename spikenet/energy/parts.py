@@ -37,8 +37,8 @@ class Part:
     tallies: Sequence[Tensor | np.ndarray] = ()
     pairs: Tensor | np.ndarray | None = None
     fanouts: tuple[float, ...] = (1.0,)
-    bits: Bits = Bits()
-    geometry: Geometry = Geometry()
+    bits: Bits = field(default_factory=Bits)
+    geometry: Geometry = field(default_factory=Geometry)
     resets: bool = False
     series: dict[str, np.ndarray] = field(default_factory=dict)
 

@@ -1,4 +1,4 @@
-"""How many outputs of a convolution each input position reaches, exactly: borders, stride, dilation and padding count."""
+"""How many outputs of a convolution each input position reaches, exactly, at borders too."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def reach(sizes: Size, outputs: Size, kernel: Size, stride: Size, padding: Size,
         float64 ``[prod(sizes)]``, row-major.
     """
     met = np.ones(1)
-    for along in zip(sizes, outputs, kernel, stride, padding, dilation, strict=True):
-        met = np.multiply.outer(met, _axis(*along, to)).ravel()
+    for a, b, k, s, p, d in zip(sizes, outputs, kernel, stride, padding, dilation, strict=True):
+        met = np.multiply.outer(met, _axis(a, b, k, s, p, d, to)).ravel()
     return torch.from_numpy(met)
 
 
@@ -41,4 +41,4 @@ def _axis(size: int, output: int, kernel: int, stride: int, padding: int, dilati
 
 def spread(values: Sequence[int], axes: int) -> Size:
     """One number an axis, from one for all or one each."""
-    return tuple(int(v) for v in (values if len(values) == axes else values * axes))
+    return tuple(int(v) for v in (values if len(values) == axes else list(values) * axes))

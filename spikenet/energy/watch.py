@@ -124,10 +124,10 @@ class Watch(TorchDispatchMode):
         steps: int,
         fixed: dict[str, float],
         *,
+        bits: Bits,
         tallies: tuple[Tensor, ...] = (),
         pairs: Tensor | None = None,
         fanouts: tuple[float, ...] = (1.0,),
-        bits: Bits = Bits(),
         geometry: Geometry | None = None,
         resets: bool = False,
     ) -> None:
@@ -156,7 +156,7 @@ class Watch(TorchDispatchMode):
     def _see(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
         operands, results = list(tensors(args)), list(tensors(out))
         operands += tensors(tuple(kwargs.values()))
-        if not operands or not any(t.is_floating_point() or t.is_complex() for t in results):
+        if not operands or not results or not any(t.is_floating_point() for t in operands + results):
             return
         if all(t in self.fixed for t in operands):
             for result in results:

@@ -98,8 +98,8 @@ class LayerWork:
     kind: str
     operation: str = "other"
     values: str = "spikes"
-    bits: Bits = Bits()
-    geometry: Geometry = Geometry()
+    bits: Bits = field(default_factory=Bits)
+    geometry: Geometry = field(default_factory=Geometry)
     steps: dict[str, np.ndarray] = field(default_factory=dict)
     dense_macs_frame: float = 0.0
 

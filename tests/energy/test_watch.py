@@ -1,4 +1,4 @@
-"""What a dispatch mode sees of whole networks: attention, time in every layout, norms, training, other libraries' neurons."""
+"""What is seen of whole networks: attention, time in every layout, norms, training, backends."""
 
 import itertools
 
@@ -183,6 +183,7 @@ def test_time_folded_in_a_loop_and_call_by_call_cost_the_same_at_each_step(batch
     truth = series(expected)
     conv = truth["conv", "connection", "events"]
     assert conv.tolist() == x.flatten(1).sum(1).tolist()
+    assert truth["network", "other", "comparisons"].tolist() == [batch * 4 * 36] * 4
     assert (expected.T, expected.samples, called.T, called.samples) == (4, batch, 4, 2 * batch)
     for name, found in truth.items():
         np.testing.assert_array_equal(series(looped)[name], found, err_msg=str(name))
