@@ -139,7 +139,7 @@ def _energy_pictures(shown: EnergyPictures) -> str:
         _figure(energy_plots.by_cause(shown.causes), "By cause, under each model"),
         _figure(
             energy_plots.break_even(shown.steps, shown.break_even, shown.operating),
-            "Below a curve the spiking network wins over its quantised twin, both with weights of 8 bits and states of 16 "
+            "Below a curve the spiking network wins over its quantised twin, both with 8-bit weights, 16-bit states "
             "(100 %: at any rate, 0 %: at none)",
         ),
         _figure(

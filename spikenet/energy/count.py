@@ -160,10 +160,10 @@ class _Counting:
             groups.setdefault((part.layer, part.operation), []).append(part)
         for key, group in groups.items():
             record = self._record(key, group[0].kind)
-            for part, once in gather(group, steps):
-                charge(record, part, self.offset)
-                if not self.offset and "dense_macs" in part.series:
-                    record.dense_macs_frame += float(part.series["dense_macs"].sum()) / (1 if once else steps)
+            for laid, once in gather(group, steps):
+                charge(record, laid, self.offset)
+                if not self.offset and "dense_macs" in laid.series:
+                    record.dense_macs_frame += float(laid.series["dense_macs"].sum()) / (1 if once else steps)
         self.done = self.offset + steps
         self.work.samples += 0 if self.offset else batch
         self.work.T = max(self.work.T, self.done)

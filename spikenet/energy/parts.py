@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from torch import Tensor
@@ -33,18 +34,26 @@ class Part:
     kind: str
     operation: str
     steps: int
-    fixed: dict[str, float]
-    tallies: Sequence[Tensor | np.ndarray] = ()
-    pairs: Tensor | np.ndarray | None = None
+    fixed: Mapping[str, float]
+    tallies: Sequence[Tensor] = ()
+    pairs: Tensor | None = None
     fanouts: tuple[float, ...] = (1.0,)
     bits: Bits = field(default_factory=Bits)
     geometry: Geometry = field(default_factory=Geometry)
     resets: bool = False
-    series: dict[str, np.ndarray] = field(default_factory=dict)
 
 
-def gather(parts: Sequence[Part], steps: int) -> list[tuple[Part, bool]]:
-    """Parts that cover all `steps`, and whether the layer ran once and not at each of them.
+class Laid(NamedTuple):
+    """A part, or several alike, over all the steps of a call: its counters, tallies ``[T, 7]`` and pairs ``[T, 3]``."""
+
+    part: Part
+    series: dict[str, np.ndarray]
+    tallies: list[np.ndarray]
+    pairs: np.ndarray | None
+
+
+def gather(parts: Sequence[Part], steps: int) -> list[tuple[Laid, bool]]:
+    """What was seen, over all `steps`, and whether the layer ran once and not at each of them.
 
     Operations seen one step at a time are put one after the other; one that was not seen at each step (a readout's
     answer, when the time axis is gone) belongs to the last.
@@ -62,33 +71,28 @@ def gather(parts: Sequence[Part], steps: int) -> list[tuple[Part, bool]]:
     return whole
 
 
-def _laid(part: Part, at: np.ndarray, steps: int) -> Part:
-    """The part with every array over `steps`, its own at the places `at`."""
+def _laid(part: Part, at: np.ndarray, steps: int) -> Laid:
+    """The part with its own steps at the places `at`."""
 
-    def place(found: Tensor | np.ndarray) -> np.ndarray:
-        array = found.cpu().numpy() if isinstance(found, Tensor) else found
-        out = np.zeros((steps, array.shape[1]))
-        out[at] = array
+    def place(found: Tensor) -> np.ndarray:
+        out = np.zeros((steps, found.shape[1]))
+        out[at] = found.cpu().numpy()
         return out
 
     series = {name: np.bincount(at, minlength=steps) * (total / len(at)) for name, total in part.fixed.items()}
-    tallies, pairs = [place(t) for t in part.tallies], None if part.pairs is None else place(part.pairs)
-    return Part(
-        part.layer, part.kind, part.operation, steps, part.fixed, tallies, pairs, part.fanouts, part.bits,
-        part.geometry, part.resets, series,
-    )  # fmt: skip
+    return Laid(part, series, [place(t) for t in part.tallies], None if part.pairs is None else place(part.pairs))
 
 
-def _merged(parts: list[Part]) -> Part:
-    first = parts[0]
-    for other in parts[1:]:
+def _merged(laid: list[Laid]) -> Laid:
+    first = laid[0]
+    for other in laid[1:]:
         for name, series in other.series.items():
             first.series[name] = first.series.get(name, 0.0) + series
         for mine, theirs in zip(first.tallies, other.tallies, strict=True):
             mine[:, :SUMMED] += theirs[:, :SUMMED]
             mine[:, SUMMED:] = np.maximum(mine[:, SUMMED:], theirs[:, SUMMED:])
         if first.pairs is not None and other.pairs is not None:
-            first.pairs += other.pairs
+            first.pairs[:] += other.pairs
     return first
 
 
@@ -111,22 +115,21 @@ def bits_of(tally: np.ndarray, dtype: int) -> int:
     return min(dtype, max(1, int(np.ceil(np.log2(tally[:, COLUMNS.largest].max() + 1)))) + signed)
 
 
-def charge(record: LayerWork, part: Part, offset: int) -> None:
-    """Add a part that covers all steps of a call, which begins at step `offset`, to its layer's record."""
-    counters, values, bits = dict(part.series), record.values, part.bits
+def charge(record: LayerWork, laid: Laid, offset: int) -> None:
+    """Add what was seen in a call, which begins at step `offset`, to its layer's record."""
+    part, tallies, counters = laid.part, laid.tallies, dict(laid.series)
+    values, bits = "graded", part.bits
     if part.operation == "neuron":
-        values = "graded"
-        if part.tallies:
-            counters |= _sent(part)
-            bits = bits._replace(output=bits_of(part.tallies[0], bits.output))
-    elif part.tallies:
-        counters |= _product(part) if part.pairs is not None else _events(part)
+        counters |= _sent(tallies[0], part.resets)
+        bits = bits._replace(output=bits_of(tallies[0], bits.output))
+    elif tallies:
+        counters |= _events(tallies)
         if part.operation == "connection":
-            counters |= _connection(part)
-        values = max((kind_of(tally) for tally in part.tallies), key=KINDS.index)
-        bits = bits._replace(input=max(bits_of(tally, bits.input) for tally in part.tallies))
-    else:
-        values = "graded"
+            counters |= _connection(laid)
+        elif laid.pairs is not None:
+            counters |= _product(laid, laid.pairs)
+        values = max((kind_of(tally) for tally in tallies), key=KINDS.index)
+        bits = bits._replace(input=max(bits_of(tally, bits.input) for tally in tallies))
     record.values = max(record.values, values, key=KINDS.index)
     record.bits = Bits(*map(max, record.bits, bits))
     record.geometry = part.geometry
@@ -142,37 +145,32 @@ def _add(steps: dict[str, np.ndarray], name: str, series: np.ndarray, offset: in
     steps[name] = held
 
 
-def _events(part: Part) -> dict[str, np.ndarray]:
-    c = COLUMNS
-    return {
-        "events": sum(tally[:, c.total] for tally in part.tallies),
-        "nonzero": sum(tally[:, c.nonzero] for tally in part.tallies),
-    }
+def _events(tallies: list[np.ndarray]) -> dict[str, np.ndarray]:
+    both = np.sum(tallies, 0)
+    return {"events": both[:, COLUMNS.total], "nonzero": both[:, COLUMNS.nonzero]}
 
 
-def _sent(part: Part) -> dict[str, np.ndarray]:
-    (tally,), c = part.tallies, COLUMNS
-    return {"spikes": tally[:, c.total], **({"resets": tally[:, c.nonzero]} if part.resets else {})}
+def _sent(tally: np.ndarray, resets: bool) -> dict[str, np.ndarray]:
+    spikes = {"spikes": tally[:, COLUMNS.total]}
+    return {**spikes, "resets": tally[:, COLUMNS.nonzero]} if resets else spikes
 
 
-def _connection(part: Part) -> dict[str, np.ndarray]:
+def _connection(laid: Laid) -> dict[str, np.ndarray]:
     """One accumulate an event and synapse; graded values cost all of the layer."""
-    (tally,), (fanout,), c = part.tallies, part.fanouts, COLUMNS
+    (tally,), (fanout,), c = laid.tallies, laid.part.fanouts, COLUMNS
     if kind_of(tally) == "graded":
-        return {"macs": part.series["dense_macs"], "weight_reads": part.series["dense_weight_reads"]}
+        return {"macs": laid.series["dense_macs"], "weight_reads": laid.series["dense_weight_reads"]}
     return {"acs": tally[:, c.reach] * fanout, "weight_reads": tally[:, c.reach_nonzero] * fanout}
 
 
-def _product(part: Part) -> dict[str, np.ndarray]:
+def _product(laid: Laid, pairs: np.ndarray) -> dict[str, np.ndarray]:
     """Two activations: a spike adds what it meets, and a pair of spikes is one accumulate."""
-    (a, b), (to_b, to_a), c = part.tallies, part.fanouts, COLUMNS
-    kinds, both = (kind_of(a), kind_of(b)), _events(part)
+    (a, b), (to_b, to_a), c = laid.tallies, laid.part.fanouts, COLUMNS
+    kinds = kind_of(a), kind_of(b)
     if kinds == ("graded", "graded"):
-        return {**both, "macs": part.series["dense_macs"]}
-    if "graded" in kinds:
-        acs = a[:, c.total] * to_b if kinds[1] == "graded" else b[:, c.total] * to_a
-    elif kinds == ("counts", "counts"):
-        acs = np.minimum(part.pairs[:, 1], part.pairs[:, 2])
-    else:
-        acs = part.pairs[:, 0]
-    return {**both, "acs": acs}
+        return {"macs": laid.series["dense_macs"]}
+    if kinds[1] == "graded":
+        return {"acs": a[:, c.total] * to_b}
+    if kinds[0] == "graded":
+        return {"acs": b[:, c.total] * to_a}
+    return {"acs": np.minimum(pairs[:, 1], pairs[:, 2]) if kinds == ("counts", "counts") else pairs[:, 0]}

@@ -122,7 +122,7 @@ class Watch(TorchDispatchMode):
         self,
         operation: str,
         steps: int,
-        fixed: dict[str, float],
+        fixed: Mapping[str, float],
         *,
         bits: Bits,
         tallies: tuple[Tensor, ...] = (),

@@ -30,7 +30,8 @@ class FieldFormula(EnergyModel):
         self.needs = (f"operations.{dtype}.add", f"operations.{dtype}.mul")
         super().__init__(profile)
         self.assumptions = (
-            f"The field's formula, {dtype}: {self.mac:g} pJ a multiply-accumulate (MAC), {self.ac:g} pJ an accumulate.",
+            f"The field's formula, {dtype}: {self.mac:g} pJ a multiply-accumulate (MAC), "
+            f"{self.ac:g} pJ an accumulate (AC).",
             "Binary or ternary input: one AC per spike and synapse reached. Event counts: one AC per event. Any other "
             "input: every MAC of the layer, at every time step.",
             "Counted, not priced: memory traffic, neuron updates, biases, pooling and other additions, multiplications "

@@ -8,6 +8,7 @@ something else turns up is read by the slower loop.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numba
 import numpy as np
@@ -42,9 +43,9 @@ def _rows(x: np.ndarray, weights: np.ndarray, out: np.ndarray) -> None:
     bits = x.view(np.int32 if x.dtype == np.float32 else np.int64)
     one = np.ones(1, x.dtype).view(bits.dtype)
     tiles = -(-len(weights) // _TILE)
-    parts = np.empty((len(x) * tiles, 7))
-    over_lanes(lambda start, stop: _tiles(x, bits, one, weights, tiles, start, stop, parts), len(parts), 1, x.size)
-    parts = parts.reshape(len(x), tiles, 7)
+    flat = np.empty((len(x) * tiles, 7))
+    over_lanes(lambda start, stop: _tiles(x, bits, one, weights, tiles, start, stop, flat), len(flat), 1, x.size)
+    parts = flat.reshape(len(x), tiles, 7)
     out[:, :4] += parts[:, :, :4].sum(1)
     out[:, 4:] = np.maximum(out[:, 4:], parts[:, :, 4:].max(1))
 
@@ -57,7 +58,7 @@ def tally_events(values: Tensor, indices: Tensor, starts: Tensor, reach: Tensor)
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _tiles(x, bits, one, weights, tiles, start, stop, parts):
+def _tiles(x: Any, bits: Any, one: Any, weights: Any, tiles: Any, start: Any, stop: Any, parts: Any) -> Any:
     met, sums = np.empty(_TILE, bits.dtype), np.empty(_TILE)
     for lane in range(start, stop):
         row, marks = x[lane // tiles], bits[lane // tiles]
@@ -72,7 +73,7 @@ def _tiles(x, bits, one, weights, tiles, start, stop, parts):
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _spikes(marks, one, first, period, weight, met, out):
+def _spikes(marks: Any, one: Any, first: Any, period: Any, weight: Any, met: Any, out: Any) -> Any:
     """The tally of a lane of 0, 1 and -1; False at anything else. Counts lie side by side, one a weight, so that no
     step of the inner loop waits for another."""
     width, size = len(weight), np.iinfo(marks.dtype).max
@@ -99,7 +100,9 @@ def _spikes(marks, one, first, period, weight, met, out):
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _numbers(row, marks, one, first, period, weight, met, sums, out):
+def _numbers(
+    row: Any, marks: Any, one: Any, first: Any, period: Any, weight: Any, met: Any, sums: Any, out: Any
+) -> Any:
     """The tally of a lane of any numbers; the largest comes back as its bits."""
     width, most = len(weight), np.iinfo(marks.dtype).max
     zero = marks.dtype.type(0)
@@ -125,7 +128,7 @@ def _numbers(row, marks, one, first, period, weight, met, sums, out):
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _events(values, indices, starts, weights, out):
+def _events(values: Any, indices: Any, starts: Any, weights: Any, out: Any) -> Any:
     period = len(weights)
     for t in range(len(starts) - 1):
         row = out[t]
