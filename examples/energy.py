@@ -34,10 +34,14 @@ def main() -> None:
         for _ in range(batches):
             events, _ = next(loader)
             net(events)
-    for layer in (layer for layer in work.layers if layer.inputs):  # average pooling makes spikes graded: MACs
-        print(f"{layer.name:4} {layer.kind:14} input {layer.input:7} ACs {layer.acs:12,} MACs {layer.macs:12,}")
-    energy = sn.energy.price(work)
-    print(f"{energy.constants.name}: {energy.snn / 1e6:.2f} uJ a recording, dense twin {energy.ann_frame / 1e6:.2f} uJ")
+    for layer in (layer for layer in work.layers if layer.dense_macs):  # average pooling makes spikes graded: MACs
+        print(f"{layer.name:4} {layer.kind:14} {layer.values:7} ACs {layer.acs:12,.0f} MACs {layer.macs:12,.0f}")
+    for name in sn.energy.MODELS:
+        energy = sn.energy.compare(work, sn.energy.energy_model(name))
+        print(
+            f"{name:14} {energy.snn.total / 1e6:8.2f} uJ a recording, dense twin {energy.ann_frame.total / 1e6:8.2f} uJ"
+        )
+    print(*sn.energy.compare(work).assumptions, sep="\n")
 
 
 if __name__ == "__main__":

@@ -91,5 +91,9 @@ class FormatError(DataError):
         self.path, self.offset, self.reason = Path(path), offset, reason
 
 
+class EnergyError(SpikenetError, RuntimeError):
+    """An operation that cannot be counted or priced."""
+
+
 class RunError(SpikenetError, RuntimeError):
     """A training run that cannot start, go on or be resumed."""

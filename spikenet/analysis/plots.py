@@ -60,7 +60,7 @@ def learning_curves(history: Sequence[Mapping[str, float]]) -> str:
             axes.grid(alpha=0.25)
             axes.legend(frameon=False)
 
-    return _svg(draw, 9.6, 3.0)
+    return as_svg(draw, 9.6, 3.0)
 
 
 def confusion(matrix: np.ndarray, classes: Sequence[str]) -> str:
@@ -77,7 +77,7 @@ def confusion(matrix: np.ndarray, classes: Sequence[str]) -> str:
             _numbers(axes, matrix, shares)
 
     side = min(8.0, 2.2 + 0.3 * len(classes))
-    return _svg(draw, side, side)
+    return as_svg(draw, side, side)
 
 
 def rates(by_layer: Mapping[str, float]) -> str:
@@ -92,7 +92,7 @@ def rates(by_layer: Mapping[str, float]) -> str:
         for row, value in enumerate(values):
             axes.text(value, row, f"  {value:.1f}", va="center", color=INK)
 
-    return _svg(draw, 4.8, 0.9 + 0.35 * len(by_layer))
+    return as_svg(draw, 4.8, 0.9 + 0.35 * len(by_layer))
 
 
 def events(stream: EventStream) -> str:
@@ -162,7 +162,8 @@ def _address_time(stream: EventStream) -> str:
     return _png(draw, 2.9, 2.2)
 
 
-def _svg(draw: Any, width: float, height: float) -> str:
+def as_svg(draw: Any, width: float, height: float) -> str:
+    """`draw(figure)` on a figure of that many inches, as a data URI."""
     return _render(draw, width, height, "svg", "image/svg+xml", {"metadata": {"Date": None}})
 
 

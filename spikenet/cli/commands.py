@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from spikenet.cli.data import data
+from spikenet.cli.energy import called_work, energy_options, show
 from spikenet.cli.options import dataset_class, network_class, parse
 from spikenet.cli.screen import introduce, samples, say, show_table
 from spikenet.errors import ArgumentError, SpikenetError, UnknownNameError
@@ -65,15 +66,19 @@ def report(words: Sequence[str]) -> int:
 
 
 def energy(words: Sequence[str]) -> int:
-    """Count the operations of a finished run on its test part and price them: ``spikenet energy RUN_FOLDER``."""
-    from spikenet.energy import price
-    from spikenet.training import evaluate
-    from spikenet.training.report import energy_table, layer_table
+    """Count the operations of a finished run on its test part and price them: ``spikenet energy RUN_FOLDER``.
 
-    run = _reopen("energy", words)
-    result = evaluate(run.model, run.data.test_dataloader(), len(run.data.classes))
-    _print_table(layer_table(result.work))
-    _print_table(energy_table(price(result.work)))
+    ``spikenet energy MODULE:CALLABLE`` counts one call of the network on the input that the callable returns.
+    ``--model`` and ``--profile`` choose the price list and its constants, ``--json`` and ``--csv`` write files.
+    """
+    if not words or (words[0].startswith("-") and words[0] not in ("-h", "--help")):
+        raise ArgumentError("what to count comes first: spikenet energy RUN_FOLDER or MODULE:CALLABLE.")
+    options = energy_options(words, inspect.getdoc(energy) or "")
+    if ":" in options.subject:
+        work = called_work(options.subject)
+    else:
+        work = _test_part(_reopen("energy", [options.subject])).work
+    show(work, options)
     return 0
 
 
@@ -165,20 +170,25 @@ def _finish(run: _Run) -> float:
 
 def _evaluate(run: _Run) -> float:
     """Evaluate on the test part, write results and report, and say what came out."""
-    from spikenet.energy import price
-    from spikenet.training import evaluate
+    from spikenet.energy import compare
     from spikenet.training import report as write
-    from spikenet.training.report import energy_table
+    from spikenet.training.energy_report import energy_table
 
-    result = evaluate(run.model, run.data.test_dataloader(), len(run.data.classes))
+    result = _test_part(run)
     write(run.folder, run.model, run.data, result, run.facts())
     rates = "  ".join(f"{name} {rate:.1%}" for name, rate in result.work.rates.items())
     say(f"\n{run.data.name}, seed {run.seed}")
     say(f"test accuracy: {result.accuracy:.2%} ({result.correct} of {result.samples})")
     say(f"firing rates (spikes per neuron and step): {rates}")
-    _print_table(energy_table(price(result.work)))
+    _print_table(energy_table(compare(result.work)))
     say(f"report: {run.folder.report}")
     return result.accuracy
+
+
+def _test_part(run: _Run) -> Any:
+    from spikenet.training import evaluate
+
+    return evaluate(run.model, run.data.test_dataloader(), len(run.data.classes))
 
 
 def _reopen(command: str, words: Sequence[str]) -> _Run:

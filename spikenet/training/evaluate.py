@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from spikenet.energy import Work, count, price
+from spikenet.energy import LayerWork, Work, compare, count
 from spikenet.training.module import check_batch, check_logits
 
 
@@ -40,22 +40,36 @@ class Evaluation:
 
     def summary(self) -> dict[str, Any]:
         """Plain numbers for ``results.json``: energies in pJ per sample, operations summed over all samples."""
-        energy = price(self.work)
+        energy = compare(self.work)
         return {
             "accuracy": self.accuracy,
             "correct": self.correct,
             "samples": self.samples,
             "confusion": self.confusion.tolist(),
             "rates": self.work.rates,
-            "layers": [asdict(layer) for layer in self.work.layers],
+            "layers": [_plain(layer) for layer in self.work.layers],
             "uncounted": self.work.uncounted,
             "energy": {
-                "snn_pj": energy.snn,
-                "ann_frame_pj": energy.ann_frame,
-                "ann_steps_pj": energy.ann_steps,
-                "constants": energy.constants._asdict(),
+                "snn_pj": energy.snn.total,
+                "ann_frame_pj": energy.ann_frame.total,
+                "ann_steps_pj": energy.ann_steps.total,
+                "assumptions": energy.assumptions,
             },
         }
+
+
+def _plain(layer: LayerWork) -> dict[str, Any]:
+    """A layer's record with its counters summed over the steps."""
+    return {
+        "name": layer.name,
+        "kind": layer.kind,
+        "operation": layer.operation,
+        "values": layer.values,
+        "bits": layer.bits._asdict(),
+        "geometry": layer.geometry._asdict(),
+        "dense_macs_frame": layer.dense_macs_frame,
+        "totals": {counter: layer.total(counter) for counter in layer.steps},
+    }
 
 
 def evaluate(model: nn.Module, loader: DataLoader, classes: int) -> Evaluation:

@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from spikenet.analysis import Report, Table, write_report
+from spikenet.analysis import Report, write_report
 from spikenet.cache import write_atomically
-from spikenet.energy import Work, price, record
-from spikenet.energy.price import ASSUMPTIONS, Energy
+from spikenet.energy import Comparison, compare, record
 from spikenet.events import EventTensor
+from spikenet.training.energy_report import energy_table, layer_table, pictures
 from spikenet.training.evaluate import Evaluation
 from spikenet.training.run import WEIGHTS_RULE, RunFolder
 
@@ -51,7 +51,7 @@ def _page(
     sent: Mapping[str, Any],
     predicted: Sequence[int],
 ) -> Report:
-    energy = price(evaluation.work)
+    energy = compare(evaluation.work)
     raw = data.raw("test")
     recordings = [raw[index] for index in range(len(predicted))]
     return Report(
@@ -74,47 +74,21 @@ def _page(
         rates=evaluation.work.rates,
         energy=energy_table(energy),
         layers=layer_table(evaluation.work),
-        assumptions=[*ASSUMPTIONS, f"Constants: {energy.constants.source}.", *_uncounted(evaluation.work)],
+        assumptions=energy.assumptions,
+        pictures=pictures(evaluation.work),
         environment=_environment(folder),
     )
 
 
-def headline(evaluation: Evaluation, energy: Energy, data: Any) -> dict[str, str]:
+def headline(evaluation: Evaluation, energy: Comparison, data: Any) -> dict[str, str]:
     """The facts to be seen first."""
     return {
         f"test accuracy ({evaluation.correct} of {evaluation.samples})": f"{evaluation.accuracy:.2%}",
         "classes": str(len(data.classes)),
-        "energy per sample, as priced below": f"{energy.snn / 1e3:,.1f} nJ",
+        "energy per sample, as priced below": f"{energy.snn.total / 1e3:,.1f} nJ",
         "dense ANN twin on one frame, against it": f"{energy.ratio:.2f} x",
         "dense ANN twin at every step, against it": f"{energy.ratio_steps:.1f} x",
     }
-
-
-def energy_table(energy: Energy) -> Table:
-    """The priced comparison, one row a network."""
-    networks = [
-        ("spiking network, measured spikes", energy.snn, ""),
-        ("dense ANN twin, one frame per sample", energy.ann_frame, f"{energy.ratio:.2f} x"),
-        ("dense ANN twin, every time step", energy.ann_steps, f"{energy.ratio_steps:.2f} x"),
-    ]
-    rows = [(name, f"{picojoules / 1e3:,.2f}", ratio) for name, picojoules, ratio in networks]
-    return Table(("network", "nJ per sample", "against spiking"), rows, numbers=(1, 2))
-
-
-def layer_table(work: Work) -> Table:
-    """Operations of each layer with weights, and updates of each neuron layer, per sample."""
-    columns = ("layer", "kind", "values", "density", "AC", "MAC", "dense MAC, one frame", "updates", "rate")
-    return Table(columns, [_layer_row(layer, work.samples) for layer in work.layers], numbers=range(3, 9))
-
-
-def _layer_row(layer: Any, samples: int) -> tuple[str, ...]:
-    def per_sample(total: float) -> str:
-        return f"{total / samples:,.0f}" if total else ""
-
-    density = f"{layer.events / layer.inputs:.2%}" if layer.inputs and layer.input != "graded" else ""
-    rate = f"{layer.rate:.2%}" if layer.updates and layer.input == "spikes" else ""
-    counts = (per_sample(n) for n in (layer.acs, layer.macs, layer.dense_macs, layer.updates))
-    return (layer.name, layer.kind, layer.input, density, *counts, rate)
 
 
 def history(folder: RunFolder) -> list[dict[str, float]]:
@@ -131,10 +105,6 @@ def _first_samples(data: Any) -> EventTensor:
 
 def _first_raster(output: torch.Tensor, steps: int) -> np.ndarray:
     return output[:steps, 0].flatten(1).cpu().numpy()
-
-
-def _uncounted(work: Work) -> list[str]:
-    return [f"Layers with weights that are not counted: {', '.join(work.uncounted)}."] if work.uncounted else []
 
 
 def _environment(folder: RunFolder) -> dict[str, str]:

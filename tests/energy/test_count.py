@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from spikenet import energy
-from spikenet.errors import ShapeError
+from spikenet.errors import EnergyError, ShapeError
 from spikenet.events import EventTensor
 from spikenet.layers import Conv2d, DelayConv2d, DelayLinear, DelayRecurrent, Recurrent, ToDense
 from spikenet.neurons import IF, LIF
@@ -56,7 +56,7 @@ def test_no_spikes_cost_nothing() -> None:
     with energy.count(net) as work:
         net(torch.zeros(3, 2, 2, 5, 5))
     assert (work.acs, work.macs) == (0, 0)
-    assert energy.price(work).snn == 0
+    assert energy.price(work).total == 0
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,8 @@ def test_event_counts_are_charged_per_event() -> None:
     x[0, 0, 1], x[0, 0, 2] = 3, -2
     with energy.count(net := nn.Linear(4, 5)) as work:
         net(x)
-    assert (work.acs, work.layers[0].input) == (5 * 5, "counts")
+    assert (work.acs, work.layers[0].values) == (5 * 5, "counts")
+    assert work.layers[0].bits.input == 3  # 0 to 3, and a sign
 
 
 def test_graded_input_is_charged_as_dense_multiplies_at_every_step() -> None:
@@ -169,15 +170,34 @@ def test_a_network_on_events_counts_rates_and_updates() -> None:
     assert work.acs == 2 * 6 * 3 * 2 * 2
 
 
-def test_layers_that_cannot_be_counted_are_named_and_hooks_are_removed() -> None:
-    net = nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4))
+class Unknown(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.linalg.matrix_exp(x @ x.mT)
+
+
+def test_operations_that_cannot_be_counted_are_named_or_raise_and_hooks_are_removed() -> None:
+    net = nn.Sequential(nn.Linear(4, 4), Unknown())
     with energy.count(net) as work:
-        net(spikes(2, 2, 4))
-    net(spikes(2, 2, 4))
-    assert work.uncounted == ["1 (LayerNorm)"]
+        net(spikes(2, 2, 4, 4))
+    net(spikes(2, 2, 4, 4))
+    assert work.uncounted == ["1 (Unknown): linalg_matrix_exp"]
     assert work.samples == 2
-    assert not net._forward_pre_hooks
-    assert not net[0]._forward_hooks
+    refused = pytest.raises(EnergyError, match=r"no rule for 1 \(Unknown\): linalg_matrix_exp")
+    with refused, energy.count(net, strict=True):
+        net(spikes(2, 2, 4, 4))
+    assert not any(m._forward_pre_hooks or m._forward_hooks for m in net.modules())
+
+
+def test_a_call_that_fails_leaves_the_count_as_it_was() -> None:
+    net = nn.Sequential(nn.Linear(4, 4, bias=False), nn.Linear(3, 3))
+    x = torch.ones(2, 2, 4)
+    with energy.count(net) as work:
+        with pytest.raises(RuntimeError):
+            net(x)
+        net[1] = nn.Identity()
+        net(x)
+    assert (work.acs, work.samples) == (2 * 2 * 16, 2)
+    assert not any(m._forward_pre_hooks or m._forward_hooks for m in net.modules())
 
 
 def test_input_without_time_and_batch_is_refused() -> None:
@@ -201,9 +221,10 @@ def test_a_recurrent_layer_is_charged_for_the_spikes_that_it_sends_itself() -> N
     x[0, 0, 0] = 1.0  # goes around: a spike a step in one of two samples
     with energy.count(net := nn.Sequential(ring)) as work, energy.record(net) as kept:
         net(x)
-    (layer,) = work.layers
-    assert (layer.name, layer.updates, layer.spikes) == ("0", 140, 10)
-    assert (layer.acs, layer.macs, layer.dense_macs_steps, layer.dense_macs) == (10 * 6, 0, 140 * 6, 14 * 6)
+    neurons, layer = work.layers
+    assert (neurons.name, neurons.operation, neurons.updates, neurons.spikes) == ("0", "neuron", 140, 10)
+    assert (layer.name, layer.operation, layer.acs, layer.macs) == ("0", "connection", 10 * 6, 0)
+    assert (layer.dense_macs_steps, layer.dense_macs) == (140 * 6, 14 * 6)
     assert not work.uncounted
     assert kept["0"].sum() == 10
 
@@ -237,5 +258,6 @@ def test_recurrent_delays_are_neurons_and_connections() -> None:
     x[0, 0, 0] = 1.0
     with energy.count(net := nn.Sequential(ring)) as work:
         net(x)
-    (layer,) = work.layers
-    assert (layer.updates, layer.spikes, layer.acs, layer.macs) == (140, 10, 10 * 7, 0)
+    layers = {layer.operation: layer for layer in work.layers}
+    assert (layers["neuron"].updates, layers["neuron"].spikes) == (140, 10)
+    assert (layers["connection"].acs, layers["connection"].macs) == (10 * 7, 0)

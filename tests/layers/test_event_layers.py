@@ -169,7 +169,7 @@ def test_energy_counts_events_as_it_counts_frames(make: Any) -> None:
     assert work.acs == other.acs > 0
     (mine,), (torchs,) = work.layers, other.layers
     assert mine.kind in ("EventLinear", "EventConv2d")
-    for name in ("input", "events", "inputs", "acs", "macs", "dense_macs", "dense_macs_steps"):
+    for name in ("values", "events", "inputs", "acs", "macs", "dense_macs", "dense_macs_steps"):
         assert getattr(mine, name) == getattr(torchs, name), name
 
 

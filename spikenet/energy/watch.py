@@ -1,0 +1,199 @@
+"""A torch dispatch mode that sees every operation of a network's call, and the module that it belongs to."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch._C import DispatchKey
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from spikenet.energy.neurons import NeuronCost
+from spikenet.energy.parts import Part
+from spikenet.energy.work import Bits, Geometry
+from spikenet.events import EventTensor
+from spikenet.kernels.count import tally
+
+Rule = Callable[["Watch", tuple[Any, ...], dict[str, Any], Any], None]
+
+
+class Frame(NamedTuple):
+    """A module that is running: whether it was called for one time step alone, and its cost if it is a neuron."""
+
+    name: str
+    kind: str
+    module: nn.Module
+    single: bool
+    neuron: NeuronCost | None
+
+
+@dataclass
+class Storages:
+    """A set of tensors' memories, whatever their views; what is freed leaves no address behind to be mistaken."""
+
+    held: dict[int, StorageWeakRef] = field(default_factory=dict)
+
+    def add(self, tensor: Tensor) -> None:
+        storage = tensor.untyped_storage()
+        self.held.setdefault(storage._cdata, StorageWeakRef(storage))
+
+    def discard(self, tensor: Tensor) -> None:
+        self.held.pop(tensor.untyped_storage()._cdata, None)
+
+    def __contains__(self, tensor: Tensor) -> bool:
+        return tensor.untyped_storage()._cdata in self.held
+
+
+class Watch(TorchDispatchMode):
+    """Keeps a `Part` of each operation while a network is open; outside of it, and backwards, it looks away.
+
+    Attributes:
+        call: time steps and batch size of the call under way.
+        parts: what was seen in it.
+        unknown: operations without a rule, with their modules.
+        stack: modules that run, the innermost last; empty while no call is under way.
+        fixed: memories of what depends on weights alone.
+        connected: memories of what a connection just put out.
+        known: tallies of tensors that nothing was written into since.
+    """
+
+    def __init__(self, rules: Mapping[str, Rule | None], weights: Iterator[Tensor]) -> None:
+        super().__init__()
+        self.rules, self.weights = rules, list(weights)
+        self.begin(1, 1)
+        self.stack: list[Frame] = []
+        self.unknown: dict[str, None] = {}
+
+    def begin(self, steps: int, batch: int) -> None:
+        """A call of `steps` time steps begins."""
+        self.call, self.parts = (steps, batch), list[Part]()
+        self.fixed, self.connected = Storages(), Storages()
+        self.known = dict[int, tuple[StorageWeakRef, dict[Any, Any]]]()
+        for weight in self.weights:
+            self.fixed.add(weight)
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # nothing is compiled here, and saying so to dynamo would import it
+
+    def enter(self, name: str, module: nn.Module, neuron: NeuronCost | None, x: Tensor | EventTensor | None) -> None:
+        """A module begins."""
+        above = self.stack[-1] if self.stack else None
+        single = above.single if above else False
+        if above and not single and x is not None:
+            single = self._one_step(tuple(x.shape))
+        neuron = neuron or (above.neuron if above else None)
+        self.stack.append(Frame(name, type(module).__name__, module, single, neuron))
+
+    def _one_step(self, shape: tuple[int, ...]) -> bool:
+        steps, batch = self.call
+        return steps > 1 and shape[:1] == (batch,) and not self._time_first(shape)
+
+    def _time_first(self, shape: tuple[int, ...]) -> bool:
+        return len(shape) > 2 and shape[:2] == self.call
+
+    def steps_of(self, x: Tensor, *, folded: bool = False) -> int:
+        """Time steps that an operand covers, its time first, or `folded` into the first axis: all, or one."""
+        steps, batch = self.call
+        shape = tuple(x.shape)
+        if steps == 1 or not shape or self.stack[-1].single:
+            return 1
+        if (not folded and self._time_first(shape)) or (shape[0] != batch and shape[0] % (steps * batch) == 0):
+            return steps
+        return 1
+
+    def tally(self, x: Tensor, steps: int, reach: Tensor | None = None) -> Tensor:
+        """The tally of `x`; a tensor that several layers read is read once."""
+        if not x.is_contiguous():
+            return tally(x, steps, reach)
+        storage = x.untyped_storage()
+        known = self.known.setdefault(storage._cdata, (StorageWeakRef(storage), {}))[1]
+        key = (x.storage_offset(), x.numel(), x.dtype, steps, id(reach))
+        if key not in known:
+            known[key] = tally(x, steps, reach), reach  # held, so that no other takes its id
+        return known[key][0]
+
+    def add(
+        self,
+        operation: str,
+        steps: int,
+        fixed: Mapping[str, float],
+        *,
+        bits: Bits,
+        tallies: tuple[Tensor, ...] = (),
+        pairs: Tensor | None = None,
+        fanouts: tuple[float, ...] = (1.0,),
+        geometry: Geometry | None = None,
+        resets: bool = False,
+    ) -> None:
+        """Keep what the innermost module did."""
+        at = self.stack[-1]
+        geometry = geometry or Geometry(parameters=sum(p.numel() for p in at.module.parameters(recurse=False)))
+        part = Part(at.name, at.kind, operation, steps, fixed, tallies, pairs, fanouts, bits, geometry, resets)
+        self.parts.append(part)
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if not self.stack or torch._C._current_graph_task_id() != -1:
+            return func(*args, **kwargs)
+        if _composite(func):
+            with self:  # in inference mode such operations come whole
+                return func._op_dk(DispatchKey.CompositeImplicitAutograd, *args, **kwargs)
+        out = func(*args, **kwargs)
+        if func._schema.is_mutable:
+            for written in tensors(args):
+                self.known.pop(written.untyped_storage()._cdata, None)
+        self._see(func, args, kwargs, out)
+        return out
+
+    def _see(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
+        operands, results = list(tensors(args)), list(tensors(out))
+        operands += tensors(tuple(kwargs.values()))
+        if not operands or not results or not any(t.is_floating_point() for t in operands + results):
+            return
+        if all(t in self.fixed for t in operands):
+            for result in results:
+                self.fixed.add(result)
+            return
+        name = name_of(func)
+        if name in self.rules:
+            rule = self.rules[name]
+            if rule is not None:
+                rule(self, args, kwargs, out)
+        elif not func.is_view:
+            at = self.stack[-1]
+            self.unknown[f"{at.name} ({at.kind}): {name}"] = None
+
+
+@functools.cache
+def _composite(func: Any) -> bool:
+    """Whether an operation is made of others by its own C++ code (not by a decomposition that Python offers)."""
+    return torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), "CompositeImplicitAutograd")
+
+
+@functools.cache
+def name_of(func: Any) -> str:
+    """An operation's name without its overload; what is done in place has the name of what is done elsewhere."""
+    space, _, base = func._schema.name.partition("::")
+    return (base.rstrip("_") if space == "aten" else f"{space}::{base}") or base
+
+
+def tensors(found: Any) -> Iterator[Tensor]:
+    """The tensors among arguments or results, lists looked into."""
+    if isinstance(found, Tensor):
+        yield found
+    elif isinstance(found, list | tuple):
+        for each in found:
+            yield from tensors(each)
+
+
+def bits_in(x: Tensor) -> int:
+    """Storage bits of the dtype."""
+    return 8 * x.element_size()
