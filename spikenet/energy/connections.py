@@ -181,7 +181,7 @@ def _times(watch: Watch, a: Tensor, b: Tensor, bias: Tensor | None, out: Tensor)
     if isinstance(layer := watch.stack[-1].module, DelayRecurrent):
         _delayed(watch, layer.synapses, a, out)
     elif b in watch.fixed:
-        _linear(watch, a, _once(b), bias, out, b.shape[-1])
+        _linear(watch, a.flatten(0, -2), _once(b), bias, out, b.shape[-1])
     elif a in watch.fixed:
         _linear(watch, b, _once(a), bias, out, a.shape[-2])
     else:
