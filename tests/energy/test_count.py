@@ -56,7 +56,7 @@ def test_no_spikes_cost_nothing() -> None:
     with energy.count(net) as work:
         net(torch.zeros(3, 2, 2, 5, 5))
     assert (work.acs, work.macs) == (0, 0)
-    assert energy.price(work).snn == 0
+    assert energy.price(work).total == 0
 
 
 @pytest.mark.parametrize(
