@@ -141,7 +141,7 @@ def addmm(watch: Watch, args: tuple[Any, ...], kwargs: dict[str, Any], out: Tens
 
 def _times(watch: Watch, a: Tensor, b: Tensor, bias: Tensor | None, out: Tensor) -> None:
     if b in watch.fixed:
-        _linear(watch, a, _once(b), bias, out, b.shape[-1])
+        _linear(watch, a.flatten(0, -2), _once(b), bias, out, b.shape[-1])
     elif a in watch.fixed:
         _linear(watch, b, _once(a), bias, out, a.shape[-2])
     else:

@@ -111,6 +111,8 @@ def test_weights_used_in_a_function_are_a_connection() -> None:
     with energy.count(net := Functional()) as work:
         net(x)
     assert only(work, "connection").acs == 2 * 7 * int(x.sum())
+    assert (work.dense_macs, work.dense_macs_steps) == (2 * 2 * 35, 3 * 2 * 2 * 35)
+    assert work.per_step("acs").tolist() == [2 * 7 * int(x_t.sum()) for x_t in x]
     assert only(work, "other").total("adds") == 3 * 2 * 7
 
 
