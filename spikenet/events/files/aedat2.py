@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import re
 from functools import partial
+from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
@@ -46,7 +47,8 @@ def _recognises(path: Path, head: bytes) -> bool:
 def _open(opening: Opening) -> WordSource:
     from spikenet.kernels.events import records
 
-    with opening.path.open("rb") as file:
+    whole = opening.size <= len(opening.head)
+    with BytesIO(opening.head) if whole else opening.path.open("rb") as file:
         version, header = _header(opening.path, file)
         start = file.tell()
     name = _chip(opening, header)
