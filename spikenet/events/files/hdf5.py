@@ -7,6 +7,7 @@ import mmap
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -49,13 +50,21 @@ def holds(path: Path, head: bytes, names: set[str], broken: bool = False) -> boo
     """Whether a file is HDF5 and has one of these names at its top; ``broken`` if it is HDF5 and does not open."""
     if not head.startswith(MAGIC):
         return False
+    stamp = path.stat()
+    found = _names(path, stamp.st_mtime_ns, stamp.st_size)
+    return broken if found is None else not names.isdisjoint(found)
+
+
+@lru_cache(maxsize=16)  # each format that is asked would open the file again
+def _names(path: Path, changed: int, size: int) -> frozenset[str] | None:
+    """What lies at the top of a file that was last changed then; None if it does not open."""
     import h5py
 
     try:
         with h5py.File(path, "r") as file:
-            return not names.isdisjoint(file)
+            return frozenset(file)
     except BROKEN:
-        return broken
+        return None
 
 
 def mapped(path: Path) -> memoryview:
