@@ -7,7 +7,7 @@ row and polarity, as the records have them.
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 import numba
 import numpy as np
@@ -118,7 +118,7 @@ def _any_of(records: np.ndarray, marks: int) -> bool:
 @numba.njit(cache=True)
 def _plain_dvs128(
     records: np.ndarray, shift: int, t: np.ndarray, x: np.ndarray, y: np.ndarray, p: np.ndarray
-) -> Decoded:
+) -> Any:
     """Events alone: a loop that is worked through several at a time."""
     count, top_x, top_y, top_p = len(records) // 8, np.int32(0), np.int32(0), np.int32(0)
     for k in range(count):
