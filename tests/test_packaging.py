@@ -37,6 +37,7 @@ def test_wheel_holds_only_the_package(wheel):
     assert {Path(name).suffix for name in wheel.namelist() if name.startswith("spikenet/")} <= {
         ".html",
         ".py",
+        ".toml",
         ".yaml",
         ".typed",
     }
@@ -45,7 +46,7 @@ def test_wheel_holds_only_the_package(wheel):
 def test_wheel_holds_the_whole_package(wheel):
     source = {
         path.relative_to(ROOT).as_posix()
-        for suffix in ("*.py", "*.html", "*.yaml", "py.typed")
+        for suffix in ("*.py", "*.html", "*.toml", "*.yaml", "py.typed")
         for path in (ROOT / "spikenet").rglob(suffix)
     }
     assert "spikenet/py.typed" in source

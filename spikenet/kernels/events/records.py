@@ -116,15 +116,16 @@ def _any_of(records: np.ndarray, marks: int) -> bool:
 
 
 @numba.njit(cache=True)
-def _plain_dvs128(
-    records: np.ndarray, shift: int, t: np.ndarray, x: np.ndarray, y: np.ndarray, p: np.ndarray
-) -> Any:
+def _plain_dvs128(records: np.ndarray, shift: int, t: np.ndarray, x: np.ndarray, y: np.ndarray, p: np.ndarray) -> Any:
     """Events alone: a loop that is worked through several at a time."""
     count, top_x, top_y, top_p = len(records) // 8, np.int32(0), np.int32(0), np.int32(0)
     for k in range(count):
         address = np.int32(big(records, 8 * k))
         t[k] = np.int64(np.int32(big(records, 8 * k + 4))) + shift
-        column, row = np.int32(address >> np.int32(1) & np.int32(0x7F)), np.int32(address >> np.int32(8))
+        column, row = (
+            np.int32(address >> np.int32(1) & np.int32(0x7F)),
+            np.int32(address >> np.int32(8) & np.int32(0x7F)),
+        )
         polarity = np.int32(address & np.int32(1))
         x[k], y[k], p[k] = column, row, polarity
         top_x, top_y, top_p = max(top_x, column), max(top_y, row), max(top_p, polarity)
