@@ -18,8 +18,8 @@ both; level 1.0 instead of 0.3 then gives 88.0 %, 0.1 gives 73.8 %. The network 
 steps of 10 ms, pools of 10, a tau of 2 and 10, mean and last readout, shift 1. The command itself gets 77.5 % on 13 and
 14 from those spikes.
 
-The test part has not been scored with any of this. It was seen twice before, without emphasis and silence: 68.1 % with
-the preset as it stands and 71.1 % with other options (means of seeds 0 to 2).
+Then the test part was scored with this, once: 87.50 ± 2.20 % (89.17, 88.33, 85.00; seeds 0 to 2, last epoch). It had
+been seen twice before, without emphasis and silence: 68.1 % with the preset as it stands and 71.1 % with other options.
 """
 
 from __future__ import annotations
