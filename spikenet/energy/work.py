@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -69,8 +70,33 @@ class Geometry(NamedTuple):
     has_bias: bool = False
 
 
+class _Totals(ABC):
+    """Counters by name, of a layer or of a network."""
+
+    @abstractmethod
+    def total(self, counter: str) -> float:
+        """The sum of a counter over everything that was seen."""
+
+    @property
+    def acs(self) -> float:
+        return self.total("acs")
+
+    @property
+    def macs(self) -> float:
+        return self.total("macs")
+
+    @property
+    def dense_macs_steps(self) -> float:
+        """Multiply-accumulates of the dense twin run at every step."""
+        return self.total("dense_macs")
+
+    @property
+    def updates(self) -> float:
+        return self.total("updates")
+
+
 @dataclass
-class LayerWork:
+class LayerWork(_Totals):
     """What one layer did, summed over the batch and over the calls seen, step by step.
 
     Attributes:
@@ -125,26 +151,9 @@ class LayerWork:
         return self.total("outputs")
 
     @property
-    def acs(self) -> float:
-        return self.total("acs")
-
-    @property
-    def macs(self) -> float:
-        return self.total("macs")
-
-    @property
     def dense_macs(self) -> float:
         """Multiply-accumulates of the dense twin on one frame a sample."""
         return self.dense_macs_frame
-
-    @property
-    def dense_macs_steps(self) -> float:
-        """Multiply-accumulates of the dense twin run at every step."""
-        return self.total("dense_macs")
-
-    @property
-    def updates(self) -> float:
-        return self.total("updates")
 
     @property
     def spikes(self) -> float:
@@ -157,7 +166,7 @@ class LayerWork:
 
 
 @dataclass
-class Work:
+class Work(_Totals):
     """What a network did, layer by layer, in the order in which the layers first ran; sums over all samples seen.
 
     Attributes:
@@ -185,26 +194,9 @@ class Work:
         return summed
 
     @property
-    def acs(self) -> float:
-        return self.total("acs")
-
-    @property
-    def macs(self) -> float:
-        return self.total("macs")
-
-    @property
     def dense_macs(self) -> float:
         """Multiply-accumulates of the dense twin on one frame a sample."""
         return sum(layer.dense_macs for layer in self.layers)
-
-    @property
-    def dense_macs_steps(self) -> float:
-        """Multiply-accumulates of the dense twin run at every step."""
-        return self.total("dense_macs")
-
-    @property
-    def updates(self) -> float:
-        return self.total("updates")
 
     @property
     def rates(self) -> dict[str, float]:
