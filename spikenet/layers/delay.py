@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from spikenet.errors import ArgumentError, DeviceError, DtypeError, ShapeError, StateError, UnknownNameError
 from spikenet.events import EventTensor
-from spikenet.kernels.delay import CROSSOVER, Bump, bump, delay_conv, delay_kernel, delay_taps
+from spikenet.kernels.delay import CROSSOVER, Bump, bump, delay_bumps, delay_kernel, delay_taps
 from spikenet.neurons.carry import carrier
 
 __all__ = ["DelayLinear", "DelayState"]
@@ -299,7 +299,8 @@ class DelayLinear(Delayed):
     def _through(self, x: Tensor, first: int, steps: int, most: float) -> Tensor:
         if self.training:
             self.clamp_()
-            y = delay_conv(x, self.synapses().to(x.dtype), first, steps, most)
+            own = self.weight, self.delay, self.sigma, self.kernel, self.taps
+            y = delay_bumps(x, *own, first, steps, most)
         else:
             y = delay_taps(x, self.weight.to(x.dtype), self.rounded(), self.taps, first, steps)
         return y if self.bias is None else y + self.bias.to(y.dtype)

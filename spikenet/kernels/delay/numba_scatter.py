@@ -13,6 +13,7 @@ import numpy as np
 from torch import Tensor
 
 from spikenet.kernels import buffers
+from spikenet.kernels.delay.numba_vectors import multiply_add
 from spikenet.kernels.threads import over_lanes
 
 
@@ -61,7 +62,7 @@ def _forward(
                     value, now = x[time[e], b, j], time[e] - first + taps - 1
                     heard = sums[now * outputs : (now + taps) * outputs]
                     for i in range(outputs):
-                        heard[to[i]] += value * w[i]
+                        heard[to[i]] = multiply_add(value, w[i], heard[to[i]])
         for s in range(steps):
             row = sums[(taps - 1 + s) * outputs : (taps + s) * outputs]
             for i in range(outputs):

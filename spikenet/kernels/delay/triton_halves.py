@@ -1,0 +1,106 @@
+"""float32 matrices for half-precision tensor cores: one or two float16 matrices and a power of two, in Triton.
+
+    x = (high + low) / scale        high = float16(scale x)    low = float16(scale x - high)
+
+`high` alone has the 11 significant bits of TF32, at twice its speed; both have 22. The scale is 1 for magnitudes that
+float16 holds well, spikes above all, and else brings the largest one below 2^15: what lies 2^-29 below that loses bits,
+what lies 2^-39 below it is lost. It is found on the device; nothing waits for it.
+
+Importing this module imports triton.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+BLOCK = 2048
+WIDTH = 64  # columns are filled up with zeros to a multiple of it
+
+
+class Halves(NamedTuple):
+    """A matrix in half precision.
+
+    Args:
+        values: `[rows, parts * width]`: the high parts, then, if wanted, the low ones; each `width` columns.
+        width: of a part, `columns` or more.
+        found: int32 `[2]`: the bits of the largest magnitude, and whether a low part is other than 0; None for what was
+            in half precision already.
+    """
+
+    values: Tensor
+    width: int
+    found: Tensor | None
+
+
+def halves(x: Tensor, parts: int) -> Halves:
+    """A float32 matrix `[rows, columns]` in float16; one in half precision as it is."""
+    if x.dtype != torch.float32:
+        return Halves(_aligned(x), x.shape[1], None)
+    rows, columns = x.shape
+    width = -(-columns // WIDTH) * WIDTH
+    values = torch.empty(rows, parts * width, dtype=torch.float16, device=x.device)
+    found = torch.zeros(2, dtype=torch.int32, device=x.device)
+    x, grid = x.contiguous(), (-(-rows * width // BLOCK),)
+    for again in (False, True):
+        _halve[grid](x, values, found, rows * width, columns, width, parts == 2, again, BLOCK)
+    return Halves(values, width, found)
+
+
+def _aligned(x: Tensor) -> Tensor:
+    """Rows of whole 16 bytes, as the tensor memory accelerator wants them."""
+    spare = -x.shape[1] % 8
+    x = torch.nn.functional.pad(x, (0, spare)) if spare else x.contiguous()
+    return x.clone() if x.data_ptr() % 16 else x
+
+
+@triton.jit
+def scale_of(peak):  # type: ignore[no-untyped-def]
+    """The power of two, from the bits of the largest magnitude: 2^-8 to 2^15 is held well as it is."""
+    exponent = peak >> 23
+    power = tl.where((peak == 0) | ((exponent >= 119) & (exponent < 142)), 127, tl.maximum(268 - exponent, 1))
+    return tl.minimum(power, 253).to(tl.uint32)
+
+
+@triton.jit
+def unscaled(found):  # type: ignore[no-untyped-def]
+    """1 / scale."""
+    return ((254 - scale_of(tl.load(found))) << 23).to(tl.float32, bitcast=True)
+
+
+@triton.jit
+def _halve(  # type: ignore[no-untyped-def]
+    x,
+    values,
+    found,
+    count,
+    columns,
+    width,
+    BOTH: tl.constexpr,
+    AGAIN: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """First as they are, noting the largest magnitude; again, if that asks for a scale."""
+    power = tl.full((), 127, tl.uint32)
+    if AGAIN:
+        power = scale_of(tl.load(found))
+    if (not AGAIN) or (power != 127):
+        at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+        row, column = at // width, at % width
+        v = tl.load(x + row * columns + column, mask=(at < count) & (column < columns), other=0.0)
+        if not AGAIN:
+            tl.atomic_max(found, tl.max(tl.abs(v).to(tl.int32, bitcast=True), axis=0), sem="relaxed")
+        v = v * (power << 23).to(tl.float32, bitcast=True)
+        high = v.to(tl.float16)
+        if BOTH:
+            low = (v - high.to(tl.float32)).to(tl.float16)
+            tl.store(values + row * 2 * width + column, high, mask=at < count)
+            tl.store(values + row * 2 * width + width + column, low, mask=at < count)
+            if tl.max((low != 0).to(tl.int32), axis=0) > 0:
+                tl.store(found + 1, 1)
+        else:
+            tl.store(values + at, high, mask=at < count)
