@@ -76,7 +76,7 @@ def _emit(
 
     builder.position_at_end(done)
     results = [builder.phi(vector) for _ in places]
-    for n, (result, place) in enumerate(zip(results, places, strict=True)):
+    for n, result in enumerate(results):
         result.add_incoming(before[n], entry)
         result.add_incoming(after[n], loop)
     for result, place in zip(results, places, strict=True):

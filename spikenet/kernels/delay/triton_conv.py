@@ -3,10 +3,10 @@
 Steps and batch entries are rows, so that a delay of one step is an offset of B rows: nothing is unfolded in memory, and
 rows before the first step and after the last are read as 0. A program adds all taps of its tile in float32 registers.
 
-Everything goes through the half-precision tensor cores. float32 goes in float16 (see `triton_halves`): once where torch's
-own products may use TF32, with errors of that size, and otherwise as high and low parts, with errors of float32's size:
-three products, or two where one side is exact in float16, as spikes are. Tensor cores cut their running sums off rather
-than round them, so that these are added up in float32 every four blocks.
+Everything goes through the half-precision tensor cores. float32 goes in float16 (see `triton_halves`): once where
+torch's own products may use TF32, with errors of that size, and otherwise as high and low parts, with errors of
+float32's size: three products, or two where one side is exact in float16, as spikes are. Tensor cores cut their running
+sums off rather than round them, so that these are added up in float32 every four blocks.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def gradient_of_taps(x: Tensor, grad: Tensor, first: int, taps: int, most: float
 
 
 def _products(x: Tensor, k: Tensor, steps: int, shift: int, step: int, of_input: bool) -> Tensor:
-    """y `[steps, B, N]`: row r hears row `r + shift + d step` of x through tap d, transposed for the input's gradient."""
+    """y `[steps, B, N]`: row r hears row `r + shift + d step` of x through tap d, or that transposed."""
     batch, taps, (outputs, inputs) = x.shape[1], k.shape[2], k.shape[:2] if not of_input else (k.shape[1], k.shape[0])
     y = torch.empty(steps, batch, outputs, dtype=x.dtype, device=x.device)
     matrices = k.to(x.dtype).permute(2, 0, 1).reshape(taps * k.shape[0], k.shape[1])

@@ -47,7 +47,7 @@ def halves(x: Tensor, parts: int) -> Halves:
     found = torch.zeros(2, dtype=torch.int32, device=x.device)
     x, grid = x.contiguous(), (-(-rows * width // BLOCK),)
     for again in (False, True):
-        _halve[grid](x, values, found, rows * width, columns, width, parts == 2, again, BLOCK)
+        _halve[grid](x, values, found, rows * width, columns, width, columns != width, parts == 2, again, BLOCK)
     return Halves(values, width, found)
 
 
@@ -80,6 +80,7 @@ def _halve(  # type: ignore[no-untyped-def]
     count,
     columns,
     width,
+    FILLED: tl.constexpr,
     BOTH: tl.constexpr,
     AGAIN: tl.constexpr,
     BLOCK: tl.constexpr,
@@ -90,16 +91,20 @@ def _halve(  # type: ignore[no-untyped-def]
         power = scale_of(tl.load(found))
     if (not AGAIN) or (power != 127):
         at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-        row, column = at // width, at % width
-        v = tl.load(x + row * columns + column, mask=(at < count) & (column < columns), other=0.0)
+        if FILLED:
+            row, column = at // width, at % width
+            v = tl.load(x + row * columns + column, mask=(at < count) & (column < columns), other=0.0)
+        else:
+            v = tl.load(x + at, mask=at < count, other=0.0)
         if not AGAIN:
             tl.atomic_max(found, tl.max(tl.abs(v).to(tl.int32, bitcast=True), axis=0), sem="relaxed")
         v = v * (power << 23).to(tl.float32, bitcast=True)
         high = v.to(tl.float16)
         if BOTH:
             low = (v - high.to(tl.float32)).to(tl.float16)
-            tl.store(values + row * 2 * width + column, high, mask=at < count)
-            tl.store(values + row * 2 * width + width + column, low, mask=at < count)
+            to = values + at + at // width * width
+            tl.store(to, high, mask=at < count)
+            tl.store(to + width, low, mask=at < count)
             if tl.max((low != 0).to(tl.int32), axis=0) > 0:
                 tl.store(found + 1, 1)
         else:
