@@ -57,7 +57,7 @@ def sums(source: Tensor, terms: Terms, lead: int, steps: int) -> Tensor:
     run: Any = _sums
 
     def some(start: int, stop: int) -> None:
-        wide = torch.zeros(source.shape[2] * length + LANES, dtype=source.dtype)  # a last vector may read past a row
+        wide = buffers.empty((source.shape[2] * length + LANES,), source.dtype)  # a last vector may read past a row
         totals = torch.empty(rows, SPAN + LANES, dtype=source.dtype)  # rows that do not share sets of the cache
         run(*arrays, terms.coefficient, out.numpy(), wide.numpy(), totals.numpy(), lead, length, entries, start, stop)
 
@@ -122,7 +122,7 @@ def _sums(
     offset: np.ndarray,  # of a term in `wide`
     coefficient: np.ndarray,
     out: np.ndarray,  # [S, B, R], written
-    wide: np.ndarray,  # M rows of `length`, silent
+    wide: np.ndarray,  # M rows of `length`
     totals: np.ndarray,  # [R, SPAN + LANES]
     lead: int,  # steps of silence before the source
     length: int,
@@ -131,6 +131,7 @@ def _sums(
     stop: int,
 ) -> None:
     flat, span = totals.reshape(totals.size), SPAN // entries
+    wide[:] = 0.0  # silence, before and after too
     for b in range(start, stop, entries):
         n = min(entries, stop - b)
         _beside(source[:, b : b + n], wide[lead * entries :], length, entries)

@@ -20,7 +20,7 @@ from spikenet.kernels.delay import dense
 from spikenet.kernels.delay.construct import silent_taps
 from spikenet.kernels.delay.conv import check, real, triton_why_not
 
-QUIET = 0.1  # density of x up to which its events are faster on the CPU; measured at 256 inputs and outputs, 25 taps
+QUIET = 0.035  # density of x up to which its events are faster on the CPU; measured at 256 inputs and outputs, 25 taps
 EVERY = 8  # of how many steps one is looked at for it
 
 

@@ -151,9 +151,9 @@ def _flushed(total, part, i):  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def _unscaled(total, a_found, b_found):  # type: ignore[no-untyped-def]
+def _unscaled(total, a_found, b_found, BOTH: tl.constexpr):  # type: ignore[no-untyped-def]
     if a_found is not None:
-        total = total * unscaled(a_found) * unscaled(b_found)
+        total = total * unscaled(a_found, BOTH) * unscaled(b_found, BOTH)
     return total
 
 
@@ -211,7 +211,7 @@ def _through(  # type: ignore[no-untyped-def]
         part = tl.dot(a, b, part)
         if BOTH:
             total, part = _flushed(total, part, i)
-    total = _unscaled(total + part, x_found, k_found)
+    total = _unscaled(total + part, x_found, k_found, BOTH)
     r, n = r0 + tl.arange(0, ROWS), n0 + tl.arange(0, COLUMNS)
     to = y + r.to(tl.int64)[:, None] * outputs + n[None, :]
     tl.store(to, total.to(y.dtype.element_ty), mask=(r < rows)[:, None] & (n < outputs)[None, :])
@@ -259,7 +259,7 @@ def _of_taps(  # type: ignore[no-untyped-def]
         part = tl.dot(a.T, b, part)
         if BOTH:
             total, part = _flushed(total, part, i)
-    total = _unscaled(total + part, grad_found, x_found)
+    total = _unscaled(total + part, grad_found, x_found, BOTH)
     n, j = n0 + tl.arange(0, OUTPUTS), j0 + tl.arange(0, INPUTS)
     to = sums + (p * taps + d).to(tl.int64) * outputs * inputs + n[:, None] * inputs + j[None, :]
     tl.store(to, total, mask=(n < outputs)[:, None] & (j < inputs)[None, :])

@@ -2,9 +2,10 @@
 
     x = (high + low) / scale        high = float16(scale x)    low = float16(scale x - high)
 
-`high` alone has the 11 significant bits of TF32, at twice its speed; both have 22. The scale is 1 for magnitudes that
-float16 holds well, spikes above all, and else brings the largest one below 2^15: what lies 2^-29 below that loses bits,
-what lies 2^-39 below it is lost. It is found on the device; nothing waits for it.
+`high` alone has the 11 significant bits of TF32, at twice its speed; both have 22. The scale brings the largest
+magnitude below 2^15, so that an entry's error is 2^-11 (2^-22) of it or 2^-40 of the largest one, whichever is more.
+High parts alone, of a largest magnitude from 1/4 on, stay as they are, spikes above all: 2^-23 of it. The scale is
+found on the device; nothing waits for it.
 
 Importing this module imports triton.
 """
@@ -59,17 +60,18 @@ def _aligned(x: Tensor) -> Tensor:
 
 
 @triton.jit
-def scale_of(peak):  # type: ignore[no-untyped-def]
-    """The power of two, from the bits of the largest magnitude: 2^-8 to 2^15 is held well as it is."""
+def scale_of(peak, BOTH: tl.constexpr):  # type: ignore[no-untyped-def]
+    """The exponent, as in float32, of the power of two, from the bits of the largest magnitude."""
     exponent = peak >> 23
-    power = tl.where((peak == 0) | ((exponent >= 119) & (exponent < 142)), 127, tl.maximum(268 - exponent, 1))
+    enough = 141 if BOTH else 125
+    power = tl.where((peak == 0) | ((exponent >= enough) & (exponent < 142)), 127, tl.maximum(268 - exponent, 1))
     return tl.minimum(power, 253).to(tl.uint32)
 
 
 @triton.jit
-def unscaled(found):  # type: ignore[no-untyped-def]
+def unscaled(found, BOTH: tl.constexpr):  # type: ignore[no-untyped-def]
     """1 / scale."""
-    return ((254 - scale_of(tl.load(found))) << 23).to(tl.float32, bitcast=True)
+    return ((254 - scale_of(tl.load(found), BOTH)) << 23).to(tl.float32, bitcast=True)
 
 
 @triton.jit
@@ -88,7 +90,7 @@ def _halve(  # type: ignore[no-untyped-def]
     """First as they are, noting the largest magnitude; again, if that asks for a scale."""
     power = tl.full((), 127, tl.uint32)
     if AGAIN:
-        power = scale_of(tl.load(found))
+        power = scale_of(tl.load(found), BOTH)
     if (not AGAIN) or (power != 127):
         at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
         if FILLED:
@@ -98,6 +100,7 @@ def _halve(  # type: ignore[no-untyped-def]
             v = tl.load(x + at, mask=at < count, other=0.0)
         if not AGAIN:
             tl.atomic_max(found, tl.max(tl.abs(v).to(tl.int32, bitcast=True), axis=0), sem="relaxed")
+            v = tl.minimum(tl.maximum(v, -65504.0), 65504.0)  # what is beyond is done again
         v = v * (power << 23).to(tl.float32, bitcast=True)
         high = v.to(tl.float16)
         if BOTH:
