@@ -99,7 +99,7 @@ def _count(taps: np.ndarray, begins: np.ndarray) -> int:
             flat, found = taps[j, block * SOURCES : (block + 1) * SOURCES].reshape(-1), np.int32(0)
             for n in range(flat.size):
                 found += np.int32(flat[n] != 0)
-            total += found
+            total += int(found)
             begins[j, block + 1] = total
     return total
 

@@ -19,13 +19,16 @@ INDEX = ir.IntType(64)
 
 
 @intrinsic
-def multiply_add(typing: Any, a: Any, b: Any, c: Any) -> Any:
+def _multiply_add(typing: Any, a: Any, b: Any, c: Any) -> Any:
     """`a * b + c` of one type."""
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return builder.call(_fused(builder, args[0].type), args)
 
     return c(c, c, c), emit
+
+
+multiply_add: Any = _multiply_add  # not called by Python, whatever its signature says
 
 
 def weigher(vectors: int) -> Callable[..., None]:
@@ -54,7 +57,7 @@ def _emit(
     builder: Any, vectors: int, total: Any, source: Any, offsets: Any, coefficients: Any, begin: Any, end: Any
 ) -> None:
     vector = ir.VectorType(total[0].type.pointee, LANES)
-    places = [_place(builder, *total, n, vector) for n in range(vectors)]
+    places = [_place(builder, total[0], total[1], n, vector) for n in range(vectors)]
     before = [builder.load(place, align=4) for place in places]
     entry, loop, done = builder.basic_block, builder.append_basic_block("terms"), builder.append_basic_block("done")
     builder.cbranch(builder.icmp_signed("<", begin, end), loop, done)
