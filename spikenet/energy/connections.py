@@ -13,7 +13,7 @@ from spikenet.energy.reach import reach, spread
 from spikenet.energy.watch import Rule, Watch, bits_in
 from spikenet.energy.work import Bits, Geometry
 from spikenet.kernels.count import tally_events
-from spikenet.layers import DelayConv1d, DelayConv2d, DelayLinear, DelayRecurrent
+from spikenet.layers import DelayConv1d, DelayConv2d, DelayRecurrent
 
 
 def _connection(
@@ -146,20 +146,25 @@ def addmm(watch: Watch, args: tuple[Any, ...], kwargs: dict[str, Any], out: Tens
 # so late that the sequence ends before it arrives.
 
 
-def _delayed(watch: Watch, layer: DelayLinear, x: Tensor, out: Tensor) -> None:
-    _linear(watch, x, layer.weight, layer.bias, out, layer.out_features * layer.elements)
+def _delayed(watch: Watch, layer: Any, x: Tensor, weight: Tensor, out: Tensor) -> None:
+    """`x` `[T, B, K]` or, of a convolution, `[T, B places, K]`; `weight` `[N, K, elements]`, maybe of some outputs."""
+    samples = watch.call[1]
+    x = x.reshape(len(x), samples, -1) if samples and x.shape[1] % samples == 0 else x
+    bias = None if layer.bias is None else layer.bias[: len(weight)]
+    _linear(watch, x, weight, bias, out, len(weight) * weight.shape[2])
 
 
 def delay_conv(watch: Watch, args: tuple[Any, ...], kwargs: dict[str, Any], out: Tensor) -> None:
     """`spikenet::delay_conv`."""
-    x, _, first, *_ = args
-    _delayed(watch, watch.stack[-1].module, x[first:], out)  # type: ignore[arg-type]
+    x, k, first, *_ = args
+    layer: Any = watch.stack[-1].module
+    _delayed(watch, layer, x[first:], layer.weight[: len(k)], out)
 
 
 def delay_taps(watch: Watch, args: tuple[Any, ...], kwargs: dict[str, Any], out: Tensor) -> None:
     """`spikenet::delay_taps`."""
-    x, first = args[0], args[4]
-    _delayed(watch, watch.stack[-1].module, x[first:], out)  # type: ignore[arg-type]
+    x, weight, first = args[0], args[1], args[4]
+    _delayed(watch, watch.stack[-1].module, x[first:], weight, out)
 
 
 def _delayed_convolution(
@@ -179,7 +184,8 @@ def _delayed_convolution(
 
 def _times(watch: Watch, a: Tensor, b: Tensor, bias: Tensor | None, out: Tensor) -> None:
     if isinstance(layer := watch.stack[-1].module, DelayRecurrent):
-        _delayed(watch, layer.synapses, a, out)
+        own = layer.synapses
+        _linear(watch, a, own.weight, own.bias, out, own.out_features * own.elements)
     elif b in watch.fixed:
         _linear(watch, a.flatten(0, -2), _once(b), bias, out, b.shape[-1])
     elif a in watch.fixed:

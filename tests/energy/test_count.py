@@ -9,6 +9,7 @@ from torch import nn
 from spikenet import energy
 from spikenet.errors import EnergyError, ShapeError
 from spikenet.events import EventTensor
+from spikenet.kernels.delay import training
 from spikenet.layers import Conv2d, DelayConv2d, DelayLinear, DelayRecurrent, Recurrent, ToDense
 from spikenet.neurons import IF, LIF
 
@@ -245,9 +246,19 @@ def test_a_convolution_with_delays_reaches_what_the_plain_one_reaches() -> None:
     options = {"stride": 2, "padding": 1, "groups": 2}
     net, plain = DelayConv2d(4, 6, 3, 5, elements=2, **options), nn.Conv2d(4, 6, 3, **options)
     x = spikes(3, 2, 4, 8, 7)
+    for mode in (True, False):
+        with energy.count(net.train(mode)) as work:
+            net(x)
+        assert work.acs == 2 * loops(plain, x.flatten(0, 1))
+
+
+def test_delays_in_parts_are_charged_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "LARGEST", 0)
+    monkeypatch.setattr(training, "TOGETHER", 3)
+    net, x = DelayLinear(10, 7, 5, elements=3), spikes(6, 2, 10)
     with energy.count(net) as work:
         net(x)
-    assert work.acs == 2 * loops(plain, x.flatten(0, 1))
+    assert (work.acs, work.dense_macs) == (round(x.sum().item()) * 21, 2 * 210)
 
 
 def test_recurrent_delays_are_neurons_and_connections() -> None:
