@@ -237,8 +237,8 @@ class DelayLinear(Delayed):
 
     On the CPU products go by the events while these are less than about a sixth of the input, and otherwise by one
     matrix product a tap, which adds up in another order; a chunk or a stream always goes by events. On a CUDA device
-    they are one product over all taps, in half precision for half-precision input; for float32 with errors of
-    float32's size, or of TF32's where `torch.backends.cuda.matmul.allow_tf32` allows it, in a third to half of the time.
+    they are one product over all taps on half-precision tensor cores, for float32 too: with errors of float32's size,
+    or of TF32's, in a quarter of the time, where `torch.backends.cuda.matmul.allow_tf32` allows these.
 
     Args:
         in_features, out_features: sizes.
