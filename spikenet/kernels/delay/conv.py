@@ -28,7 +28,7 @@ from spikenet.kernels.triton_device import why_not_on
 CROSSOVER = (
     0.18  # density of x up to which its events are faster on the CPU; measured at 256 inputs and outputs, 25 taps
 )
-FEW = 0.3  # part of the taps up to which only those other than 0 are read; measured likewise
+FEW = 0.5  # part of the taps up to which only those other than 0 are read; measured likewise
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
 
