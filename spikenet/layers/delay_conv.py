@@ -68,6 +68,9 @@ class _DelayConv(Delayed):
     def _through(self, x: Tensor, first: int, steps: int, most: float) -> Tensor:
         if self.training:
             self.clamp_()
+        if not steps:  # which torch's convolution refuses
+            return x.new_zeros(0, x.shape[1], self.out_channels, *self._places(x))
+        if self.training:
             return self._convolved(x, self.synapses(), first, steps)
         if x.is_cuda:  # a product over all taps there, and patches would only add to it
             return self._convolved(x, one_tap(self.weight, self.rounded(), self.taps), first, steps)
