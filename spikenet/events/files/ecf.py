@@ -38,8 +38,6 @@ _INDEX_LAYOUT = np.dtype([("id", "<u8"), ("ts", "<i8")])
 
 
 def _recognises(path: Path, head: bytes) -> bool:
-    if not head.startswith(MAGIC):
-        return False
     try:
         with closing(_file(path)) as file:
             return _holds_events(file)
@@ -298,4 +296,4 @@ def _packed(t: np.ndarray, x: np.ndarray, y: np.ndarray, p: np.ndarray) -> bytes
     return data[: encode(t, x, y, p, style, data)].tobytes()
 
 
-ECF = Format("ecf", (".hdf5",), _recognises, _Source, _write)
+ECF = Format("ecf", (".hdf5",), _recognises, _Source, _write, begins=MAGIC)

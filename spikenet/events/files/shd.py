@@ -244,7 +244,7 @@ def _write(stream: EventStream, path: Path) -> None:
 
 def _recognises(path: Path, head: bytes) -> bool:
     # A broken file, so that opening it says what is broken.
-    return path.name.endswith(".h5.gz") or holds(path, head, {"spikes"}, broken=path.suffix == ".h5")
+    return os.fspath(path).endswith(".h5.gz") or holds(path, head, {"spikes"}, broken=path.suffix == ".h5")
 
 
 SHD = Format("shd", (".h5",), _recognises, _open, _write)
