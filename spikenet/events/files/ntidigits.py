@@ -60,7 +60,7 @@ def _write(stream: EventStream, path: Path) -> None:
 
 
 def _recognises(path: Path, head: bytes) -> bool:
-    return holds(path, head, {f"{part}_labels" for part in _PARTS})
+    return holds(path, head, {f"{part}_labels".encode() for part in _PARTS})
 
 
 NTIDIGITS = Format("ntidigits", (), _recognises, _open, _write, begins=MAGIC)  # to write one, name the format: .hdf5 says too little
