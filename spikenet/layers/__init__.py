@@ -23,11 +23,13 @@ from spikenet.layers.levy_baxter import LevyBaxter, ProbabilisticSynapses
 from spikenet.layers.mixing import DepthwiseMixing, FeedForward
 from spikenet.layers.readout import LastReadout, MaxReadout, MeanReadout, SoftmaxSumReadout
 from spikenet.layers.recurrent import Recurrent, RecurrentState
+from spikenet.layers.rwkv import WKV, TokenShift
 from spikenet.layers.spiking_linear import SpikingLinear
 from spikenet.layers.stem import RelativePosition, SpikingPatchSplitting
 from spikenet.layers.stream import Stream
 
 __all__ = [
+    "WKV",
     "AdaptiveAvgPool2d",
     "AvgPool2d",
     "BatchNorm2d",
@@ -67,6 +69,7 @@ __all__ = [
     "SpikingSelfAttention",
     "Stream",
     "ToDense",
+    "TokenShift",
     "delay_groups",
     "transformer_lif",
 ]

@@ -2,6 +2,13 @@
 
 from spikenet.models.conv import SpikingConvNet
 from spikenet.models.mlp import SpikingMLP
+from spikenet.models.spikegpt import SpikeGPT, generate
 from spikenet.models.spikformer import Spikformer
 
-__all__ = ["Spikformer", "SpikingConvNet", "SpikingMLP"]
+__all__ = [
+    "SpikeGPT",
+    "Spikformer",
+    "SpikingConvNet",
+    "SpikingMLP",
+    "generate",
+]
