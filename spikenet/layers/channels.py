@@ -13,7 +13,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from spikenet.layers.fold import BatchNorm2d, Conv2d, MaxPool2d
-from spikenet.neurons import LIF
+from spikenet.neurons import LIF, Neuron
 from spikenet.neurons.surrogate import sigmoid
 
 __all__ = [
@@ -35,7 +35,7 @@ Shortcut = Literal["sew", "membrane"]
 al., NeurIPS 2021). `membrane`: neurons before their connections, so that every connection receives spikes and the
 shortcut carries potentials (Hu et al., IEEE TNNLS 2024)."""
 
-MakeNeuron = Callable[[float], nn.Module]
+MakeNeuron = Callable[[float], Neuron]
 """From a threshold to a neuron."""
 
 
