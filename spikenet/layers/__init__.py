@@ -9,6 +9,7 @@ from spikenet.layers.channels import (
     MeanOverSpace,
     Residual,
     SpikePool,
+    Sum,
     transformer_lif,
 )
 from spikenet.layers.delay import DelayLinear, DelayState
@@ -25,7 +26,7 @@ from spikenet.layers.readout import LastReadout, MaxReadout, MeanReadout, Softma
 from spikenet.layers.recurrent import Recurrent, RecurrentState
 from spikenet.layers.rwkv import WKV, TokenShift
 from spikenet.layers.spiking_linear import SpikingLinear
-from spikenet.layers.stem import RelativePosition, SpikingPatchSplitting
+from spikenet.layers.stem import PatchMerging, RelativePosition, SpikingPatchSplitting
 from spikenet.layers.stream import Stream
 
 __all__ = [
@@ -54,6 +55,7 @@ __all__ = [
     "MaxReadout",
     "MeanOverSpace",
     "MeanReadout",
+    "PatchMerging",
     "ProbabilisticSynapses",
     "QKAttention",
     "Recurrent",
@@ -68,6 +70,7 @@ __all__ = [
     "SpikingPatchSplitting",
     "SpikingSelfAttention",
     "Stream",
+    "Sum",
     "ToDense",
     "TokenShift",
     "delay_groups",

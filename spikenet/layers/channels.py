@@ -26,6 +26,7 @@ __all__ = [
     "Residual",
     "Shortcut",
     "SpikePool",
+    "Sum",
     "branch",
     "transformer_lif",
 ]
@@ -130,6 +131,21 @@ class Residual(nn.Sequential):
 
     def forward(self, x: Tensor) -> Tensor:
         return x + super().forward(x)
+
+
+class Sum(nn.Module):
+    """`f(x) + g(x)`: two ways through which the input goes.
+
+    Args:
+        f, g: what is added.
+    """
+
+    def __init__(self, f: nn.Module, g: nn.Module) -> None:
+        super().__init__()
+        self.f, self.g = f, g
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.f(x) + self.g(x)
 
 
 def branch(shortcut: Shortcut, neuron: MakeNeuron, *connections: nn.Module) -> list[nn.Module]:

@@ -14,11 +14,12 @@ from spikenet.layers.channels import (
     Residual,
     Shortcut,
     SpikePool,
+    Sum,
     branch,
     transformer_lif,
 )
 
-__all__ = ["RelativePosition", "SpikingPatchSplitting"]
+__all__ = ["PatchMerging", "RelativePosition", "SpikingPatchSplitting"]
 
 
 class RelativePosition(Residual):
@@ -90,3 +91,40 @@ class SpikingPatchSplitting(nn.Sequential):
             layers += [] if last else [neuron(1.0)]
             layers += [SpikePool()] if pooled and not inside else []
         super().__init__(*layers, RelativePosition(dim, shortcut, neuron))
+
+
+class PatchMerging(nn.Sequential):
+    """Half the height and width and other channels, by two convolutions and a shortcut of one.
+
+        LIF(BN(Conv3x3(LIF(pool(BN(Conv3x3(x))))))) + LIF(BN(Conv1x1(x)))              shortcut="sew"
+        BN(Conv3x3(LIF(pool(BN(Conv3x3(s)))))) + BN(Conv1x1(s)), s = LIF(x)            shortcut="membrane"
+
+    The shortcut halves the map by the stride of its convolution, or with `pool_shortcut` by a maximum behind its norm,
+    which keeps high frequencies.
+
+    Args:
+        inputs, outputs: channels.
+        shortcut: where the neurons stand, see `Shortcut`.
+        pool_shortcut: pool in the shortcut too.
+        neuron: makes a neuron from its threshold.
+
+    Shape:
+        `[T, B, H, W, C]` -> `[T, B, H / 2, W / 2, C']`, odd sides rounded up.
+
+    Source: Zhou et al., "QKFormer", NeurIPS 2024, section 3.4 (`sew`); Fang et al., "Spiking Transformers need
+    high-frequency information", NeurIPS 2025 (`membrane` with `pool_shortcut`).
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        shortcut: Shortcut = "sew",
+        pool_shortcut: bool = False,
+        neuron: MakeNeuron = transformer_lif,
+    ) -> None:
+        post, pre = ([neuron(1.0)], []) if shortcut == "sew" else ([], [neuron(1.0)])
+        main = [ConvNorm(inputs, outputs, pool=True), neuron(1.0), ConvNorm(outputs, outputs), *post]
+        strided = ConvNorm(inputs, outputs, 1, 1 if pool_shortcut else 2, pool=pool_shortcut)
+        skip = [strided, *([neuron(1.0)] if shortcut == "sew" else [])]
+        super().__init__(*pre, Sum(nn.Sequential(*main), nn.Sequential(*skip)))

@@ -1,11 +1,19 @@
 """Whole networks, one file each."""
 
 from spikenet.models.conv import SpikingConvNet
+from spikenet.models.max_resnet import MaxResNet
+from spikenet.models.maxformer import MaxFormer
 from spikenet.models.mlp import SpikingMLP
+from spikenet.models.qkformer import QKFormer
+from spikenet.models.spike_driven import SpikeDrivenTransformer
 from spikenet.models.spikegpt import SpikeGPT, generate
 from spikenet.models.spikformer import Spikformer
 
 __all__ = [
+    "MaxFormer",
+    "MaxResNet",
+    "QKFormer",
+    "SpikeDrivenTransformer",
     "SpikeGPT",
     "Spikformer",
     "SpikingConvNet",
