@@ -26,7 +26,7 @@ from spikenet.layers.readout import LastReadout, MaxReadout, MeanReadout, Softma
 from spikenet.layers.recurrent import Recurrent, RecurrentState
 from spikenet.layers.rwkv import WKV, TokenShift
 from spikenet.layers.spiking_linear import SpikingLinear
-from spikenet.layers.stem import PatchMerging, RelativePosition, SpikingPatchSplitting
+from spikenet.layers.stem import PatchMerging, RelativePosition, SpikingConvStem, SpikingPatchSplitting
 from spikenet.layers.stream import Stream
 
 __all__ = [
@@ -66,6 +66,7 @@ __all__ = [
     "SoftmaxSumReadout",
     "SpikeDrivenSelfAttention",
     "SpikePool",
+    "SpikingConvStem",
     "SpikingLinear",
     "SpikingPatchSplitting",
     "SpikingSelfAttention",

@@ -8,14 +8,17 @@ from spikenet.models.qkformer import QKFormer
 from spikenet.models.spike_driven import SpikeDrivenTransformer
 from spikenet.models.spikegpt import SpikeGPT, generate
 from spikenet.models.spikformer import Spikformer
+from spikenet.models.spikformer_v2 import MaskedPretraining, SpikformerV2
 
 __all__ = [
+    "MaskedPretraining",
     "MaxFormer",
     "MaxResNet",
     "QKFormer",
     "SpikeDrivenTransformer",
     "SpikeGPT",
     "Spikformer",
+    "SpikformerV2",
     "SpikingConvNet",
     "SpikingMLP",
     "generate",
