@@ -25,8 +25,9 @@ from spikenet.kernels.dynamics.trace import Program
 from spikenet.kernels.sources import load
 from spikenet.kernels.triton_device import interpreted
 
-TOKENS = 64  # of a tile
-OPTIONS = {"sums": (4, 3), "forward": (4, 1), "backward": (4, 1), "grad_kv": (4, 2)}  # warps, stages
+# Tokens of a tile, warps, stages; float32 products take more registers.
+OPTIONS = {"sums": (CHUNK, 4, 3), "forward": (64, 4, 1), "backward": (32, 8, 1), "grad_kv": (64, 4, 2)}
+WIDE_OPTIONS = {"sums": (CHUNK, 8, 1), "forward": (32, 8, 1), "backward": (32, 8, 1), "grad_kv": (32, 8, 1)}
 _HERE = Path(__file__).parent
 _PRINTERS = ("trace.py", "derive.py", "printer.py", "triton_source.py", "triton_text.py")
 
@@ -39,20 +40,21 @@ def forward(
     steps, batch, heads, tokens, width = q.shape
     values = v.shape[-1]
     kv = torch.empty((steps, batch, heads, width, values), dtype=torch.float32, device=q.device)
+    _, options = _options(q, "sums")
     _sums[(1, steps * batch * heads)](
         *(k, v, None, kv, None, tokens, steps * batch, heads, width, values, triton.cdiv(tokens, CHUNK)),
         *(*_strides(k), *_strides(v)),
         C=CHUNK,
         **blocks(width, values),
-        **_options(q.dtype, "sums"),
+        **options,
     )
     z = torch.empty_like(v)
-    kernel = _kernel(program, "forward", steps)
-    kernel[(batch * heads, triton.cdiv(tokens, TOKENS))](
+    kernel, (tile, options) = _kernel(program, "forward", steps), _options(q, "forward")
+    kernel[(batch * heads, triton.cdiv(tokens, tile))](
         *(q, kv, *state, *params, z, scale, tokens, batch, heads, width, values, *_strides(q), *_strides(z)),
-        M=TOKENS,
+        M=tile,
         **blocks(width, values),
-        **_options(q.dtype, "forward"),
+        **options,
         enable_fp_fusion=False,
     )
     return z, kv
@@ -74,21 +76,22 @@ def backward(
     q, k, v, gz = map(_tiled, (q, k, v, gz))
     steps, batch, heads, tokens, width = q.shape
     values = v.shape[-1]
-    kernel = _kernel(program, "backward", steps)
-    kernel[(batch * heads, triton.cdiv(tokens, TOKENS))](  # what reaches the neuron's input lies in `gv` meanwhile
+    kernel, (tile, options) = _kernel(program, "backward", steps), _options(q, "backward")
+    kernel[(batch * heads, triton.cdiv(tokens, tile))](  # what reaches the neuron's input lies in `gv` meanwhile
         *(q, kv, *state, *params, gz, gq, gv, scale, tokens, batch, heads, width, values),
         *(*_strides(q), *_strides(gz), *_strides(gq), *_strides(gv)),
-        M=TOKENS,
+        M=tile,
         **blocks(width, values),
-        **_options(q.dtype, "backward"),
+        **options,
         enable_fp_fusion=False,
     )
+    tile, options = _options(q, "grad_kv")
     _grad_kv[(steps * batch * heads,)](
         *(q, k, v, gk, gv, tokens, heads, width, values),
         *(*_strides(q), *_strides(k), *_strides(v), *_strides(gk), *_strides(gv)),
-        M=TOKENS,
+        M=tile,
         **blocks(width, values),
-        **_options(q.dtype, "grad_kv"),
+        **options,
     )
     return gq, gk, gv
 
@@ -104,9 +107,10 @@ def _strides(x: Tensor) -> tuple[int, int, int]:
     return x.stride(3), x.stride(1), x.stride(2)
 
 
-def _options(dtype: torch.dtype, kernel: str) -> dict[str, int]:
-    warps, stages = OPTIONS[kernel]
-    return {"num_warps": 8, "num_stages": 1} if dtype == torch.float32 else {"num_warps": warps, "num_stages": stages}
+def _options(q: Tensor, kernel: str) -> tuple[int, dict[str, int]]:
+    """Tokens of a tile, and how to launch."""
+    tokens, warps, stages = (WIDE_OPTIONS if q.dtype == torch.float32 else OPTIONS)[kernel]
+    return tokens, {"num_warps": warps, "num_stages": stages}
 
 
 @functools.cache
