@@ -50,7 +50,9 @@ def errors(found: list[Tensor], truth: list[Tensor]) -> list[float]:
     return [float((a.double() - b).norm() / b.norm()) for a, b in zip(found, truth, strict=True)]
 
 
-def compared(works: dict[str, Work], layouts: dict[str, Callable[[list[Tensor]], list[Tensor]]], truth: list[Tensor]) -> Row:
+def compared(
+    works: dict[str, Work], layouts: dict[str, Callable[[list[Tensor]], list[Tensor]]], truth: list[Tensor]
+) -> Row:
     """Print and return everybody's errors against float64, output first."""
     found = {}
     for name, work in works.items():

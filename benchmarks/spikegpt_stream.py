@@ -45,10 +45,8 @@ def main() -> None:
         if t + 1 in marks:
             low, median, high = 1e3 * np.percentile(seconds[t - 499 : t + 1], [10, 50, 90])
             rows.append([t + 1, median, low, high, size(stream)])
-            print(
-                f"{t + 1:6d} tokens: {median:.3f} ms a token ({low:.3f} .. {high:.3f}), {rows[-1][-1]} numbers of state",
-                flush=True,
-            )
+            spread = f"{median:.3f} ms a token ({low:.3f} .. {high:.3f})"
+            print(f"{t + 1:6d} tokens: {spread}, {rows[-1][-1]} numbers of state", flush=True)
     print("RESULT " + json.dumps({"machine": machine(), "rows": rows}))
 
 
