@@ -181,7 +181,7 @@ class Watch(TorchDispatchMode):
                     self.whole.add(result)
         elif func.is_view:
             return
-        elif taken or name not in self.rules or any(t.is_complex() for t in operands):
+        elif taken or name not in self.rules or any(t.is_complex() or t.layout is not torch.strided for t in operands):
             self.unknown[f"{at.name} ({at.kind}): {name}"] = None
         elif rule := self.rules.get(name):
             rule(self, args, kwargs, out)

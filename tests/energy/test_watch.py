@@ -116,30 +116,6 @@ def test_weights_used_in_a_function_are_a_connection() -> None:
     assert only(work, "other").total("adds") == 3 * 2 * 7
 
 
-# Transposed convolutions.
-
-
-@pytest.mark.parametrize(
-    "layer",
-    [
-        nn.ConvTranspose2d(4, 6, 3, stride=2, padding=1, output_padding=1),
-        nn.ConvTranspose2d(4, 6, (2, 3), groups=2, dilation=2),
-        nn.ConvTranspose1d(4, 6, 4, stride=3, padding=2),
-        nn.ConvTranspose3d(4, 2, 2, padding=1),
-    ],
-)
-def test_transposed_convolutions_reach_what_ones_add_up_to(layer: nn.Module) -> None:
-    """With all weights 1 the outputs sum to the synapses reached."""
-    x = spikes(3, 4, *[5] * len(layer.kernel_size))
-    with torch.no_grad():
-        layer.weight.fill_(1.0)
-        layer.bias.zero_()
-        expected = layer(x).sum()
-    with energy.count(layer) as work:
-        layer(x)
-    assert work.acs == int(expected)
-
-
 # Time.
 
 
