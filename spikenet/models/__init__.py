@@ -2,5 +2,6 @@
 
 from spikenet.models.conv import SpikingConvNet
 from spikenet.models.mlp import SpikingMLP
+from spikenet.models.spikformer import Spikformer
 
-__all__ = ["SpikingConvNet", "SpikingMLP"]
+__all__ = ["Spikformer", "SpikingConvNet", "SpikingMLP"]
