@@ -71,6 +71,8 @@ def count(
     with ExitStack() as stack:
         if "torch._dynamo" in sys.modules:
             stack.enter_context(torch.compiler.set_stance("force_eager"))  # compiled code would hide its operations
+        stack.callback(torch.backends.mha.set_fastpath_enabled, torch.backends.mha.get_fastpath_enabled())
+        torch.backends.mha.set_fastpath_enabled(False)  # so would whole layers of torch's transformers
         for handle in counting.hooks():
             stack.callback(handle.remove)
         stack.enter_context(counting.watch)
