@@ -45,13 +45,14 @@ class EnergyPictures:
 def by_layer(layers: Mapping[str, Mapping[str, float]]) -> str:
     """Energy of each layer, split by cause, given in nJ a sample; of many layers the small ones in one row."""
     shown = _largest(layers)
-    factor, unit = _unit(max((sum(causes.values()) for causes in shown.values()), default=0.0))
+    most = max((sum(causes.values()) for causes in shown.values()), default=0.0)
+    factor, unit = _unit(most)
     scaled = {name: {cause: factor * spent for cause, spent in causes.items()} for name, causes in shown.items()}
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
         _stack(axes, scaled)
-        axes.set(xlabel=f"{unit} per sample")
+        axes.set(xlabel=f"{unit} per sample", xlim=(0, 1.05 * factor * most or 1))
 
     return as_svg(draw, 5.2, 1.1 + 0.32 * len(shown))
 

@@ -98,6 +98,16 @@ def test_softmax_attention_in_one_operation() -> None:
     assert not work.uncounted
 
 
+def test_torch_s_fused_transformer_is_opened() -> None:
+    """Projections of 8 to 24 and of 8 to 8, the feed-forward layer, and q k^T and its product with v."""
+    net = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True, dropout=0.0).eval()
+    with torch.inference_mode(), energy.count(net, strict=True) as work:
+        net(torch.randn(3, 5, 8))
+    linear, products = 15 * (8 * 24 + 8 * 8 + 2 * 8 * 16), 2 * 3 * 5 * 5 * 8
+    assert sum(layer.dense_macs_steps for layer in work.layers) == linear + products
+    assert torch.backends.mha.get_fastpath_enabled()
+
+
 def test_weights_used_in_a_function_are_a_connection() -> None:
     class Functional(nn.Module):
         def __init__(self) -> None:
