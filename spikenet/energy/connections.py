@@ -204,7 +204,7 @@ def recurrence(watch: Watch, z: Tensor, weight: Tensor, autapses: bool) -> None:
     watch.connected.discard(z)
 
 
-def sent(watch: Watch, layer: Any, x: Tensor, out: Tensor) -> None:
+def sent(watch: Watch, layer: Any, x: Any, out: Tensor) -> None:
     """A layer that says itself what it `sends` through which torch layer's synapses, such as those with delays: a spike
     is charged when it is sent, also one so late that the sequence ends before it arrives."""
     values, plain = layer.sends(x, out)

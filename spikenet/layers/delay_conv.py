@@ -65,7 +65,7 @@ class _DelayConv(Delayed):
         return (self.in_channels, *(None,) * self.space)
 
     def _undelayed(self, options: dict[str, Any]) -> nn.Module:
-        kind = (nn.Conv1d, nn.Conv2d)[self.space - 1]
+        kind: Any = (nn.Conv1d, nn.Conv2d)[self.space - 1]
         sizes = self.kernel_size, self.stride, self.padding, self.dilation, self.groups, self.bias is not None
         return kind(self.in_channels, self.out_channels * self.elements, *sizes, **options)
 
