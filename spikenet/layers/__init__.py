@@ -9,6 +9,7 @@ from spikenet.layers.channels import (
     MeanOverSpace,
     Residual,
     SpikePool,
+    Sum,
     transformer_lif,
 )
 from spikenet.layers.delay import DelayLinear, DelayState
@@ -23,11 +24,13 @@ from spikenet.layers.levy_baxter import LevyBaxter, ProbabilisticSynapses
 from spikenet.layers.mixing import DepthwiseMixing, FeedForward
 from spikenet.layers.readout import LastReadout, MaxReadout, MeanReadout, SoftmaxSumReadout
 from spikenet.layers.recurrent import Recurrent, RecurrentState
+from spikenet.layers.rwkv import WKV, TokenShift
 from spikenet.layers.spiking_linear import SpikingLinear
-from spikenet.layers.stem import RelativePosition, SpikingPatchSplitting
+from spikenet.layers.stem import PatchMerging, RelativePosition, SpikingConvStem, SpikingPatchSplitting
 from spikenet.layers.stream import Stream
 
 __all__ = [
+    "WKV",
     "AdaptiveAvgPool2d",
     "AvgPool2d",
     "BatchNorm2d",
@@ -52,6 +55,7 @@ __all__ = [
     "MaxReadout",
     "MeanOverSpace",
     "MeanReadout",
+    "PatchMerging",
     "ProbabilisticSynapses",
     "QKAttention",
     "Recurrent",
@@ -62,11 +66,14 @@ __all__ = [
     "SoftmaxSumReadout",
     "SpikeDrivenSelfAttention",
     "SpikePool",
+    "SpikingConvStem",
     "SpikingLinear",
     "SpikingPatchSplitting",
     "SpikingSelfAttention",
     "Stream",
+    "Sum",
     "ToDense",
+    "TokenShift",
     "delay_groups",
     "transformer_lif",
 ]

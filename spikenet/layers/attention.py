@@ -6,12 +6,15 @@ spikes and ends in a neuron; with `"membrane"` it begins with one and ends in ba
 
 from __future__ import annotations
 
+import functools
 from typing import Literal
 
 from torch import Tensor, nn
 
 from spikenet.errors import ArgumentError
+from spikenet.kernels.attention import qk_channel, qk_token, spiking_attention_lif
 from spikenet.layers.channels import LinearNorm, MakeNeuron, Shortcut, transformer_lif
+from spikenet.neurons.carry import carrier
 
 __all__ = ["QKAttention", "SpikeDrivenSelfAttention", "SpikingSelfAttention"]
 
@@ -51,7 +54,8 @@ class SpikingSelfAttention(_Attention):
         f(x) = LIF(BN(W_o a))                               shortcut="sew"
         f(x) = BN(W_o a), with LIF(x) in the place of x     shortcut="membrane"
 
-    Of the two orders, which agree to the last bit for spikes, the one with fewer operations runs.
+    Of the two orders, which agree to the last bit for spikes, the one with fewer operations runs; where there is a
+    kernel for product and neuron together, neither scores nor sums are written out.
 
     Args:
         dim: D, features of a token.
@@ -87,14 +91,14 @@ class SpikingSelfAttention(_Attention):
 
     def attend(self, *parts: Tensor) -> Tensor:
         q, k, v = parts
-        return self.lif_attention(_product(q, k, v, self.scale))
-
-
-def _product(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
-    """`scale q k^T v` of `[T, B, heads, N, d]`."""
-    tokens, width = q.shape[-2:]
-    keys = k.transpose(-2, -1)
-    return (q @ (keys @ v) if width <= tokens else (q @ keys) @ v) * scale
+        by = functools.partial(spiking_attention_lif, q, k, self.scale)
+        running = carrier()
+        if running is None:
+            return self.lif_attention._scan([v], None, by=by)[0]
+        key, state = running.take(self.lif_attention, v)
+        spikes, state, _ = self.lif_attention._scan([v], state, final=True, by=by)
+        running.put(key, state)
+        return spikes
 
 
 class QKAttention(_Attention):
@@ -139,7 +143,7 @@ class QKAttention(_Attention):
 
     def attend(self, *parts: Tensor) -> Tensor:
         q, k = parts
-        return self.lif_attention(q.sum(-1 if self.over == "token" else -2, keepdim=True)) * k
+        return (qk_token if self.over == "token" else qk_channel)(q, k, self.lif_attention)
 
 
 class SpikeDrivenSelfAttention(_Attention):

@@ -13,7 +13,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from spikenet.layers.fold import BatchNorm2d, Conv2d, MaxPool2d
-from spikenet.neurons import LIF
+from spikenet.neurons import LIF, Neuron
 from spikenet.neurons.surrogate import sigmoid
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "Residual",
     "Shortcut",
     "SpikePool",
+    "Sum",
     "branch",
     "transformer_lif",
 ]
@@ -35,7 +36,7 @@ Shortcut = Literal["sew", "membrane"]
 al., NeurIPS 2021). `membrane`: neurons before their connections, so that every connection receives spikes and the
 shortcut carries potentials (Hu et al., IEEE TNNLS 2024)."""
 
-MakeNeuron = Callable[[float], nn.Module]
+MakeNeuron = Callable[[float], Neuron]
 """From a threshold to a neuron."""
 
 
@@ -130,6 +131,21 @@ class Residual(nn.Sequential):
 
     def forward(self, x: Tensor) -> Tensor:
         return x + super().forward(x)
+
+
+class Sum(nn.Module):
+    """`f(x) + g(x)`: two ways through which the input goes.
+
+    Args:
+        f, g: what is added.
+    """
+
+    def __init__(self, f: nn.Module, g: nn.Module) -> None:
+        super().__init__()
+        self.f, self.g = f, g
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.f(x) + self.g(x)
 
 
 def branch(shortcut: Shortcut, neuron: MakeNeuron, *connections: nn.Module) -> list[nn.Module]:

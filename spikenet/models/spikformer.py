@@ -8,17 +8,8 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from spikenet.errors import ShapeError
-from spikenet.layers import (
-    FeedForward,
-    MeanOverSpace,
-    Residual,
-    SpikingPatchSplitting,
-    SpikingSelfAttention,
-    ToDense,
-    transformer_lif,
-)
-from spikenet.models.base import Network, Readout
+from spikenet.layers import FeedForward, SpikingPatchSplitting, SpikingSelfAttention, ToDense, transformer_lif
+from spikenet.models.base import Network, Readout, block, head, picture
 
 __all__ = ["Spikformer"]
 
@@ -69,19 +60,13 @@ class Spikformer(Network):
         dropout: float = 0.0,
         readout: Readout = "mean",
     ) -> None:
-        if len(in_shape) != 3:
-            raise ShapeError(f"Spikformer takes data of shape (C, H, W), this data has {tuple(in_shape)}.")
-        neuron = functools.partial(transformer_lif, tau=tau)
+        channels, neuron = picture("Spikformer", in_shape), functools.partial(transformer_lif, tau=tau)
         layers: OrderedDict[str, nn.Module] = OrderedDict(dense=ToDense())
-        layers["stem"] = SpikingPatchSplitting(in_shape[0], dim, pool, pool_before_neuron, neuron=neuron)
+        layers["stem"] = SpikingPatchSplitting(channels, dim, pool, pool_before_neuron, neuron=neuron)
         for number in range(1, depth + 1):
             attention = SpikingSelfAttention(dim, heads, scale, bias=qkv_bias, neuron=neuron)
-            mlp = FeedForward(dim, ratio, neuron=neuron)
-            layers[f"block{number}"] = nn.Sequential(
-                OrderedDict(attention=Residual(attention), mlp=Residual(mlp)),
-            )
-        layers["mean"] = MeanOverSpace()
-        layers["out"] = nn.Sequential(nn.Dropout(dropout), nn.Linear(dim, classes))
+            layers[f"block{number}"] = block(attention=attention, mlp=FeedForward(dim, ratio, neuron=neuron))
+        layers["out"] = head(dim, classes, dropout)
         super().__init__(in_shape, nn.Sequential(layers), readout)
 
     @classmethod

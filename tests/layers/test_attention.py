@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from spikenet import Stream
 from spikenet.errors import ArgumentError
+from spikenet.kernels.attention import spiking_attention
 from spikenet.layers import (
     ChannelNorm,
     DepthwiseMixing,
@@ -15,7 +16,6 @@ from spikenet.layers import (
     SpikingPatchSplitting,
     SpikingSelfAttention,
 )
-from spikenet.layers.attention import _product
 from spikenet.layers.channels import SpikePool
 
 
@@ -39,7 +39,7 @@ def test_both_orders_of_the_product_are_the_integers_that_numpy_gets(tokens: int
     q, k, v = (spikes(2, 3, 4, tokens, width) for _ in range(3))
     counts = [x.to(torch.int64).numpy() for x in (q, k, v)]
     expected = counts[0] @ counts[1].swapaxes(-1, -2) @ counts[2]
-    assert (_product(q, k, v, 1.0).numpy() == expected).all()
+    assert (spiking_attention(q, k, v).numpy() == expected).all()
 
 
 def test_self_attention_by_hand() -> None:

@@ -31,7 +31,7 @@ def on_meta() -> Iterator[None]:
 def dense_macs(model: nn.Module, *shape: int) -> int:
     """Multiply-accumulates of all linear layers and convolutions for an input of this shape on the meta device.
 
-    Neurons, which have no kernel there, and norms are taken out.
+    Neurons and attention, which have no kernel there, and norms are taken out.
     """
     macs = 0
 
@@ -45,6 +45,8 @@ def dense_macs(model: nn.Module, *shape: int) -> int:
         setattr(module, name, nn.Identity())
     for module in model.modules():
         module.register_forward_hook(add)
+        if hasattr(module, "attend"):
+            module.attend = lambda *parts: parts[-1]  # neurons of its own
     body = model.get_submodule("body").eval()  # the readout sums, which takes its neuron
     body(torch.zeros(*shape, device="meta"))
     return macs
