@@ -98,6 +98,16 @@ def test_softmax_attention_in_one_operation() -> None:
     assert not work.uncounted
 
 
+def test_torch_s_fused_transformer_is_opened() -> None:
+    """Projections of 8 to 24 and of 8 to 8, the feed-forward layer, and q k^T and its product with v."""
+    net = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True, dropout=0.0).eval()
+    with torch.inference_mode(), energy.count(net, strict=True) as work:
+        net(torch.randn(3, 5, 8))
+    linear, products = 15 * (8 * 24 + 8 * 8 + 2 * 8 * 16), 2 * 3 * 5 * 5 * 8
+    assert sum(layer.dense_macs_steps for layer in work.layers) == linear + products
+    assert torch.backends.mha.get_fastpath_enabled()
+
+
 def test_weights_used_in_a_function_are_a_connection() -> None:
     class Functional(nn.Module):
         def __init__(self) -> None:
@@ -114,30 +124,6 @@ def test_weights_used_in_a_function_are_a_connection() -> None:
     assert (work.dense_macs, work.dense_macs_steps) == (2 * 2 * 35, 3 * 2 * 2 * 35)
     assert work.per_step("acs").tolist() == [2 * 7 * int(x_t.sum()) for x_t in x]
     assert only(work, "other").total("adds") == 3 * 2 * 7
-
-
-# Transposed convolutions.
-
-
-@pytest.mark.parametrize(
-    "layer",
-    [
-        nn.ConvTranspose2d(4, 6, 3, stride=2, padding=1, output_padding=1),
-        nn.ConvTranspose2d(4, 6, (2, 3), groups=2, dilation=2),
-        nn.ConvTranspose1d(4, 6, 4, stride=3, padding=2),
-        nn.ConvTranspose3d(4, 2, 2, padding=1),
-    ],
-)
-def test_transposed_convolutions_reach_what_ones_add_up_to(layer: nn.Module) -> None:
-    """With all weights 1 the outputs sum to the synapses reached."""
-    x = spikes(3, 4, *[5] * len(layer.kernel_size))
-    with torch.no_grad():
-        layer.weight.fill_(1.0)
-        layer.bias.zero_()
-        expected = layer(x).sum()
-    with energy.count(layer) as work:
-        layer(x)
-    assert work.acs == int(expected)
 
 
 # Time.
