@@ -7,16 +7,18 @@ from spikenet.layers.delay_schedule import SigmaSchedule, delay_groups
 from spikenet.layers.dense import ToDense
 from spikenet.layers.event_conv import EventConv2d
 from spikenet.layers.event_linear import EventLinear
-from spikenet.layers.fold import AdaptiveAvgPool2d, AvgPool2d, BatchNorm2d, Conv2d, MaxPool2d
+from spikenet.layers.fold import AdaptiveAvgPool2d, AvgPool2d, BatchNorm1d, BatchNorm2d, Conv2d, MaxPool2d
 from spikenet.layers.levy_baxter import LevyBaxter, ProbabilisticSynapses
 from spikenet.layers.readout import LastReadout, MaxReadout, MeanReadout, SoftmaxSumReadout
 from spikenet.layers.recurrent import Recurrent, RecurrentState
+from spikenet.layers.sequence_dropout import SequenceDropout
 from spikenet.layers.spiking_linear import SpikingLinear
 from spikenet.layers.stream import Stream
 
 __all__ = [
     "AdaptiveAvgPool2d",
     "AvgPool2d",
+    "BatchNorm1d",
     "BatchNorm2d",
     "Conv2d",
     "DelayConv1d",
@@ -35,6 +37,7 @@ __all__ = [
     "ProbabilisticSynapses",
     "Recurrent",
     "RecurrentState",
+    "SequenceDropout",
     "SigmaSchedule",
     "SoftmaxSumReadout",
     "SpikingLinear",
