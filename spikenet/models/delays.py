@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -69,7 +70,7 @@ class DelayNet(Network):
         width = float(taps // 2) if sigma is None else sigma
         delays = [
             DelayLinear(a, b, taps, elements=elements, kernel=kernel if learned else "v0", sigma=width, extend=extend)
-            for a, b in zip(sizes, sizes[1:], strict=False)
+            for a, b in pairwise(sizes)
         ]
         for layer in delays if not learned else ():
             _fix(layer)

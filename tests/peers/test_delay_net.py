@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -26,7 +27,7 @@ class Published(nn.Module):
 
         super().__init__()
         self.blocks = nn.ModuleList()
-        for number, (a, b) in enumerate(zip(SIZES, SIZES[1:], strict=False)):
+        for number, (a, b) in enumerate(pairwise(SIZES)):
             last = number == len(SIZES) - 2
             lif = neuron.LIFNode(
                 TAU, False, 1e9 if last else 1.0, 0.0, surrogate.ATan(5.0), True, "m", store_v_seq=True
