@@ -18,8 +18,8 @@ from spikenet.neurons.surrogate import atan
 
 
 class DelayNet(Network):
-    """Blocks of `DelayLinear`, batch norm, LIF and dropout; a last `DelayLinear` feeds leaky integrators, which are read
-    out over time.
+    """Blocks of `DelayLinear`, batch norm, LIF and dropout; a last `DelayLinear` feeds leaky integrators, which are
+    read out over time.
 
     A neuron reset to 0, with little or no memory of its own: what spans time are the delays. Each layer adds
     ``(taps - 1) // 2`` steps to the sequence, so that late spikes are heard. Dropout silences a neuron for the whole

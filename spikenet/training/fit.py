@@ -3,8 +3,8 @@
 **Resume.** A checkpoint is written when an epoch is complete (training and validation), never in the middle of one. A
 resumed run starts the next epoch. Nothing random depends on what the process did before: the order of the samples
 follows from (seed, epoch), their augmentation from (seed, epoch, index), dropout from (seed, epoch, batch), the
-learning rate from the step or the epoch; the sigma of learned delays is stored. So a run that was killed and resumed ends with the weights of one that was not, bit for bit
-on a CPU at a fixed number of threads.
+learning rate from the step or the epoch; the sigma of learned delays is stored. So a run that was killed and resumed
+ends with the weights of one that was not, bit for bit on a CPU at a fixed number of threads.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ def test_what_cannot_be_is_refused() -> None:
     with pytest.raises(ShapeError, match=r"takes \[T, B, \*features\], got \(3,\)"):
         SequenceDropout()(torch.ones(3))
     stream = Stream(nn.Sequential(SequenceDropout(0.5)))
-    with pytest.raises(StateError, match="call .eval"):
+    with pytest.raises(StateError, match=r"call \.eval"):
         stream(torch.ones(2, 1, 3))
     stream.net.eval()
     assert torch.equal(stream(torch.ones(2, 1, 3)), torch.ones(2, 1, 3))
