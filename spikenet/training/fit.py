@@ -80,7 +80,7 @@ def fit(
     epoch, checkpoint = max(saved.items(), default=(0, None))
     _set_epoch(loader, epoch)
     with _quiet():
-        trainer = _trainer(options, folder, [BatchSeeds(seed), *_sigma(model, optim, options)])
+        trainer = _trainer(options, folder, [BatchSeeds(seed), *_sigma(model, optim, options.epochs)])
         _run(trainer, Classifier(model, len(data.classes), optim), loader, valid, checkpoint)  # type: ignore[attr-defined]
 
 
@@ -92,10 +92,12 @@ def _set_epoch(loader: DataLoader, epoch: int) -> None:
         loader.batch_sampler.set_epoch(epoch)  # type: ignore[union-attr]
 
 
-def _sigma(model: nn.Module, optim: Optimiser, options: TrainerOptions) -> list[pl.Callback]:
-    """What narrows the kernels of delays, if there are any."""
-    delays = delay_groups(model, optim.lr)[1]["params"]
-    return [SigmaFall(SigmaSchedule(model, int(optim.sigma_share * options.epochs)))] if delays else []
+def _sigma(model: nn.Module, optim: Optimiser, epochs: int) -> list[pl.Callback]:
+    """What narrows the kernels of delays and settles them, if there are any."""
+    if not delay_groups(model, optim.lr)[1]["params"]:
+        return []
+    settle = optim.learning(epochs) if optim.settle < 1 else None
+    return [SigmaFall(SigmaSchedule(model, int(optim.sigma_share * epochs), settle=settle))]
 
 
 def _trainer(options: TrainerOptions, folder: RunFolder, callbacks: list[pl.Callback]) -> pl.Trainer:

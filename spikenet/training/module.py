@@ -35,6 +35,7 @@ class Optimiser:
         label_smoothing: probability mass spread evenly over all classes in the cross-entropy.
         delay_lr: highest learning rate of learned delays, in steps; it falls to 0 by half a cosine.
         sigma_share: share of the epochs over which the kernels of learned delays narrow, as `SigmaSchedule` does it.
+        settle: share of the epochs after which learned delays are rounded and held; 1 never does it, as published.
     """
 
     lr: float = 2e-3
@@ -46,14 +47,19 @@ class Optimiser:
     label_smoothing: float = 0.0
     delay_lr: float = 0.1
     sigma_share: float = 0.25
+    settle: float = 1.0
 
     def __post_init__(self) -> None:
         for name in ("lr", "delay_lr"):
             if not getattr(self, name) > 0:
                 raise ArgumentError(f"optim.{name}: a positive number is needed, {getattr(self, name)} was given.")
-        for name in ("warmup", "final_lr", "label_smoothing", "sigma_share"):
+        for name in ("warmup", "final_lr", "label_smoothing", "sigma_share", "settle"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ArgumentError(f"optim.{name}: a share from 0 to 1 is needed, {getattr(self, name)} was given.")
+
+    def learning(self, epochs: int) -> int:
+        """In how many of all epochs delays learn: one or more."""
+        return max(int(self.settle * epochs), 1)
 
     def scale(self, step: int, steps: int) -> float:
         """The rate of "cosine" at `step` of `steps` as a share of `lr`: a linear rise, then half a cosine."""
@@ -100,11 +106,14 @@ class Classifier(pl.LightningModule):
     def configure_optimizers(self) -> Any:
         kind = torch.optim.AdamW if self.optim.decoupled else torch.optim.Adam
         optimizer = kind(self._groups(), lr=self.optim.lr)
+        epochs, steps = int(self.trainer.max_epochs or 1), int(self.trainer.estimated_stepping_batches)
+        learning = self.optim.learning(epochs)
         if self.optim.schedule == "one-cycle":
-            cycle = OneCycle(optimizer, int(self.trainer.max_epochs))  # type: ignore[arg-type]
+            cycle = OneCycle(optimizer, epochs, learning)
             return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cycle, "interval": "epoch"}}
-        steps = int(self.trainer.estimated_stepping_batches)
-        scales = [partial(falling if group["delays"] else self.optim.scale, steps=steps) for group in self._groups()]
+        of_weights = partial(self.optim.scale, steps=steps)
+        of_delays = partial(falling, steps=steps * learning / epochs)
+        scales = [of_delays if group["delays"] else of_weights for group in optimizer.param_groups]
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, scales)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 

@@ -23,19 +23,19 @@ class OneCycle(OneCycleLR):
     Args:
         optimizer: an Adam; each group's `lr` is the highest.
         epochs: length of the run.
+        learning: epochs in which delays learn; afterwards their rate is 0.
     """
 
-    def __init__(self, optimizer: Optimizer, epochs: int) -> None:
-        self.epochs = epochs
+    def __init__(self, optimizer: Optimizer, epochs: int, learning: int) -> None:
+        self.learning = learning
         self.kept = [(group["lr"], group["betas"]) for group in optimizer.param_groups]
         super().__init__(optimizer, [lr for lr, _ in self.kept], total_steps=epochs)
 
     def get_lr(self) -> list[Any]:
         """Rates of this epoch; the momenta are set on the way, as torch does it."""
-        # After the last epoch one more step is asked for, whose rate nothing uses.
         rates = super().get_lr()
         for number, group in enumerate(self.optimizer.param_groups):
             if group["delays"]:
-                rates[number] = self.kept[number][0] * falling(self.last_epoch, self.epochs)
+                rates[number] = self.kept[number][0] * falling(self.last_epoch, self.learning)
                 group["betas"] = self.kept[number][1]
         return rates

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -27,7 +29,7 @@ def adam(*groups: dict) -> torch.optim.Adam:
 def test_one_optimiser_does_what_the_published_two_do() -> None:
     both = adam({"delays": False}, {"delays": True, "lr": 0.1})
     weights, positions = adam({}), adam({"lr": 0.1})
-    ours = OneCycle(both, 20)
+    ours = OneCycle(both, 20, 20)
     theirs = OneCycleLR(weights, 5e-3, total_steps=20), CosineAnnealingLR(positions, 20)
     for _ in range(20):
         for group, other in zip(both.param_groups, (weights, positions), strict=True):
@@ -37,6 +39,17 @@ def test_one_optimiser_does_what_the_published_two_do() -> None:
             optimiser.step()
         for schedule in (ours, *theirs):
             schedule.step()
+
+
+def test_delays_that_settle_have_no_rate_afterwards() -> None:
+    optimiser = adam({"delays": False}, {"delays": True, "lr": 0.1})
+    schedule, rates = OneCycle(optimiser, 20, 5), []
+    for _ in range(20):
+        rates.append(optimiser.param_groups[1]["lr"])
+        optimiser.step()
+        schedule.step()
+    assert rates[:5] == pytest.approx([0.05 * (1 + math.cos(math.pi * epoch / 5)) for epoch in range(5)])
+    assert set(rates[5:]) == {0.0}
 
 
 def test_delays_have_a_group_of_their_own() -> None:
@@ -64,18 +77,38 @@ def trained(folder: RunFolder, optim: Optimiser) -> DelayNet:
     return model
 
 
-@pytest.mark.parametrize("optim", [PUBLISHED, Optimiser(sigma_share=1.0)], ids=["published", "cosine"])
-def test_a_resumed_run_ends_with_the_bits_of_one_that_was_not_stopped(tmp_path: Path, optim: Optimiser) -> None:
-    """The last checkpoint is taken away, and the run goes on from the one before, within the fall of sigma."""
-    folder = RunFolder.create(tmp_path, "run", "")
+def delays(model: nn.Module) -> list[DelayLinear]:
+    return [m for m in model.modules() if isinstance(m, DelayLinear)]
+
+
+def resumed(folder: RunFolder, optim: Optimiser) -> DelayNet:
+    """A run whose last checkpoint is taken away and which goes on from the one before; it ends with the same bits."""
     model = trained(folder, optim)
-    sigmas = [float(layer.sigma) for layer in model.modules() if isinstance(layer, DelayLinear)]
-    assert sigmas == pytest.approx([0.23, 0.23, 0.23])
-    stored = load_tree(folder.checkpoint(EPOCHS - 1))["state_dict"]["model.body.out.delays.sigma"]
-    assert stored.item() == pytest.approx(2 * (0.23 / 2) ** ((EPOCHS - 1) / EPOCHS))
     whole = folder.checkpoint(EPOCHS).read_bytes()
     folder.checkpoint(EPOCHS).unlink()
     again = trained(folder, optim)
     assert folder.checkpoint(EPOCHS).read_bytes() == whole
     for name, tensor in model.state_dict().items():
         assert torch.equal(again.state_dict()[name], tensor), name
+    return again
+
+
+@pytest.mark.parametrize("optim", [PUBLISHED, Optimiser(sigma_share=1.0)], ids=["published", "cosine"])
+def test_a_resumed_run_goes_on_within_the_fall_of_sigma(tmp_path: Path, optim: Optimiser) -> None:
+    model = resumed(folder := RunFolder.create(tmp_path, "run", ""), optim)
+    assert [float(layer.sigma) for layer in delays(model)] == pytest.approx([0.23, 0.23, 0.23])
+    stored = load_tree(folder.checkpoint(EPOCHS - 1))["state_dict"]["model.body.out.delays.sigma"]
+    assert stored.item() == pytest.approx(2 * (0.23 / 2) ** ((EPOCHS - 1) / EPOCHS))
+
+
+@pytest.mark.parametrize("schedule", ["one-cycle", "cosine"])
+def test_a_resumed_run_leaves_settled_delays_alone(tmp_path: Path, schedule: Any) -> None:
+    optim = Optimiser(lr=5e-3, schedule=schedule, settle=0.5)
+    model = resumed(folder := RunFolder.create(tmp_path, "run", ""), optim)
+    stored = load_tree(folder.checkpoint(EPOCHS // 2 + 1))["state_dict"]
+    for layer, name in zip(delays(model), ("hidden1", "hidden2", "out"), strict=True):
+        assert torch.equal(layer.delay, layer.delay.round())
+        assert torch.equal(layer.delay, stored[f"model.body.{name}.delays.delay"])
+        assert not torch.equal(layer.weight, stored[f"model.body.{name}.delays.weight"])
+        x = torch.rand(5, 2, layer.in_features)
+        torch.testing.assert_close(layer.train()(x), layer.eval()(x), rtol=0.01, atol=0.01)
