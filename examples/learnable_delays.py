@@ -2,9 +2,9 @@
 
     python examples/learnable_delays.py [--quick]
 
-Three motifs use the same eight channels, a spike each, and differ only in when the channels spike. Each neuron hears one
-motif's spikes at once if its delays are `D - lag`, with any D that leaves all of them within reach. Kernels are wide
-at first and narrow from epoch to epoch, so that a gradient reaches delays that are far off; then the delays are rounded,
+Three motifs use the same eight channels, a spike each, and differ only in when the channels spike. A neuron hears all
+spikes of its motif at once if its delays are `D - lag`, with any D that leaves them within reach. Kernels are wide at
+first and narrow from epoch to epoch, so that a gradient reaches delays that are far off; then the delays are rounded,
 and the weights go on alone. Writes learnable_delays.png.
 """
 

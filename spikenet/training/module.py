@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -113,7 +114,9 @@ class Classifier(pl.LightningModule):
             return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cycle, "interval": "epoch"}}
         of_weights = partial(self.optim.scale, steps=steps)
         of_delays = partial(falling, steps=steps * learning / epochs)
-        scales = [of_delays if group["delays"] else of_weights for group in optimizer.param_groups]
+        scales: list[Callable[[int], float]] = [
+            of_delays if group["delays"] else of_weights for group in optimizer.param_groups
+        ]
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, scales)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
