@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from spikenet import energy, errors, events, layers, models, neurons
+from spikenet import energy, errors, events, layers, learning, models, neurons
 from spikenet.errors import SpikenetError
 from spikenet.events import EventStream, EventTensor
 from spikenet.kernels import use_backend
@@ -33,6 +33,7 @@ __all__ = [
     "errors",
     "events",
     "layers",
+    "learning",
     "models",
     "neurons",
     "training",
