@@ -96,7 +96,7 @@ class Opening(NamedTuple):
     path: Path
     losses: Losses
     sensor: Sensor | None
-    index: int | None
+    index: int | None  # type: ignore[assignment]  # not the method of tuples, which nobody misses
     head: bytes
     size: int
 
