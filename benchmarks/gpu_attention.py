@@ -49,7 +49,9 @@ def errors(found: list[Tensor], truth: list[Tensor]) -> list[float]:
     return [float((a.double() - b).norm() / b.norm()) for a, b in zip(found, truth, strict=True)]
 
 
-def compared(works: dict[str, Work], layouts: dict[str, Callable[[list[Tensor]], list[Tensor]]], truth: list[Tensor]) -> Row:
+def compared(
+    works: dict[str, Work], layouts: dict[str, Callable[[list[Tensor]], list[Tensor]]], truth: list[Tensor]
+) -> Row:
     """Print and return everybody's errors against float64, output first."""
     found = {}
     for name, work in works.items():
@@ -101,7 +103,8 @@ def causal(steps: int, rounds: int) -> Row:
         if decay is None:
             works["fla linear_attn"] = trained(lambda *x: chunk_linear_attn(*x, scale=1.0)[0], theirs, back)
         else:
-            works["fla simple_gla"] = trained(lambda *x: chunk_simple_gla(*x, decay_back, scale=1.0)[0], theirs, back)
+            gla = functools.partial(chunk_simple_gla, g=decay_back, scale=1.0)
+            works["fla simple_gla"] = trained(lambda *x, gla=gla: gla(*x)[0], theirs, back)
         found = compared(works, {"spikenet": list, "fla linear_attn": parted, "fla simple_gla": parted}, truth)
         if decay is None:
             bits = torch.equal(works["spikenet"]()[0], truth[0].bfloat16())

@@ -102,9 +102,7 @@ def test_spikingjellys_product_and_neuron() -> None:
     qkv = torch.stack([u.mT for u in (q, k, v)], 2).detach().requires_grad_()  # channels before tokens
     product = SpikingSelfAttention._ssa_kernel_torch(qkv, 0.125)
     assert torch.equal(spiking_attention(q, k, v, 0.125), product.mT)
-    lif = neuron.LIFNode(
-        v_threshold=0.5, detach_reset=True, step_mode="m", surrogate_function=surrogate.Sigmoid(4.0)
-    )
+    lif = neuron.LIFNode(v_threshold=0.5, detach_reset=True, step_mode="m", surrogate_function=surrogate.Sigmoid(4.0))
     theirs = lif(product)
     own = LIF(2.0, 0.5, detach_reset=True, surrogate=sg.sigmoid(4.0))
     z = own._scan([v], None, by=functools.partial(spiking_attention_lif, q, k, 0.125))[0]
