@@ -26,9 +26,9 @@ def test_spikes_give_exact_integers(tokens: int, width: int, values: int, dtype:
 
 
 def test_both_orders_have_the_gradients_of_the_plain_product() -> None:
-    for tokens in (4, 40):
-        inputs = [torch.randn(1, 2, 3, tokens, 10, dtype=torch.float64, requires_grad=True) for _ in range(3)]
-        assert torch.autograd.gradcheck(lambda q, k, v: spiking_attention(q, k, v, 0.3), [x[:, :1] for x in inputs])
+    for tokens in (2, 5):
+        inputs = [torch.randn(2, 1, 1, tokens, 3, dtype=torch.float64, requires_grad=True) for _ in range(3)]
+        assert torch.autograd.gradcheck(lambda q, k, v: spiking_attention(q, k, v, 0.3), inputs)
 
 
 def test_spikes_weigh_each_other_by_counts_in_a_window() -> None:
