@@ -115,57 +115,10 @@ def _dot(a, b):  # type: ignore[no-untyped-def]
 def _product(a, s):  # type: ignore[no-untyped-def]
     """`a s` for an `s` of the type of `a`, or of float32 with more digits than that holds."""
     if a.dtype == s.dtype:
-        return _spikes_dot(a, s, True)
+        return _dot(a, s)
     high = s.to(a.dtype)
     low = (s - high.to(tl.float32)).to(a.dtype)
     return _dot(a, high) + _dot(a, low)
-
-
-@triton.jit
-def _exact(x):  # type: ignore[no-untyped-def]
-    """Whether bfloat16 holds all of `x`, as it does for spikes and small counts."""
-    same = x.to(tl.bfloat16).to(tl.float32) == x
-    return tl.min(tl.min(same.to(tl.int32), 1), 0) > 0
-
-
-@triton.jit
-def _parts(x):  # type: ignore[no-untyped-def]
-    """Three bfloat16 that sum to the float32 `x`."""
-    high = x.to(tl.bfloat16)
-    rest = x - high.to(tl.float32)
-    middle = rest.to(tl.bfloat16)
-    return high, middle, (rest - middle.to(tl.float32)).to(tl.bfloat16)
-
-
-@triton.jit
-def _spikes_dot(a, b, BOTH: tl.constexpr):  # type: ignore[no-untyped-def]
-    """`a b`, where `a`, or both, may be spikes in float32: their products need a half or a sixth of the work."""
-    if a.dtype != tl.float32:
-        result = _dot(a, b)
-    elif _exact(a):
-        spikes = a.to(tl.bfloat16)
-        high, middle, low = _parts(b)
-        result = _dot(spikes, high)
-        if not BOTH or not _exact(b):
-            result += _dot(spikes, middle)
-            result += _dot(spikes, low)
-    else:
-        result = _dot(a, b)
-    return result
-
-
-@triton.jit
-def _dot_spikes(a, b):  # type: ignore[no-untyped-def]
-    """`a b`, where `b` may be spikes, or counts of them, in float32."""
-    if a.dtype != tl.float32:
-        result = _dot(a, b)
-    elif _exact(b):
-        spikes = b.to(tl.bfloat16)
-        high, middle, low = _parts(a)
-        result = _dot(high, spikes) + _dot(middle, spikes) + _dot(low, spikes)
-    else:
-        result = _dot(a, b)
-    return result
 
 
 @triton.jit
@@ -215,7 +168,7 @@ def _sums(  # type: ignore[no-untyped-def]
                 right = (right * tl.exp(whole - passed)[:, None]).to(right.dtype)
                 state = state * tl.exp(whole)
             total += whole
-        state += _spikes_dot(tl.trans(left), right, not REVERSE)
+        state += _dot(tl.trans(left), right)
     at, inside = _state_at(sums, tl.program_id(0), head, batch * heads, D, E, DP, EP)
     tl.store(at, state * scale, mask=inside)
     if log_decay is not None:

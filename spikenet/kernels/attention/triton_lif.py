@@ -21,14 +21,14 @@ from torch import Tensor
 
 from spikenet.kernels.attention.launch import launch
 from spikenet.kernels.attention.segments import CHUNK, blocks, kept_as
-from spikenet.kernels.attention.triton_causal import _rows, _spikes_dot, _sums
+from spikenet.kernels.attention.triton_causal import _dot, _rows, _sums
 from spikenet.kernels.dynamics.trace import Program
 from spikenet.kernels.sources import load
 from spikenet.kernels.triton_device import interpreted
 
 # Tokens of a tile, warps, stages; float32 products take more registers.
 OPTIONS = {"sums": (CHUNK, 4, 4), "forward": (64, 4, 1), "backward": (64, 4, 1), "grad_kv": (64, 4, 2)}
-WIDE_OPTIONS = {"sums": (CHUNK, 4, 2), "forward": (64, 8, 1), "backward": (64, 8, 1), "grad_kv": (32, 8, 1)}
+WIDE_OPTIONS = {"sums": (CHUNK, 4, 2), "forward": (32, 4, 1), "backward": (32, 4, 1), "grad_kv": (32, 4, 1)}
 _HERE = Path(__file__).parent
 _PRINTERS = ("trace.py", "derive.py", "printer.py", "triton_source.py", "triton_text.py")
 
@@ -127,15 +127,12 @@ def _grad_kv(  # type: ignore[no-untyped-def]
     total = tl.zeros([DP, EP], tl.float32)
     for tile in range(tl.cdiv(tokens, M)):
         token = tile * M + tl.arange(0, M)
-        query, gx = _rows(q, token, tokens, d, D, q_n), _rows(gv, token, tokens, e, E, gv_n)
-        total += _spikes_dot(tl.trans(query), gx, False)
+        total += _dot(tl.trans(_rows(q, token, tokens, d, D, q_n)), _rows(gv, token, tokens, e, E, gv_n))
     tl.debug_barrier()  # all has been read
     total = total.to(gv.dtype.element_ty)
     for tile in range(tl.cdiv(tokens, M)):
         token = tile * M + tl.arange(0, M)
         key, value = _rows(k, token, tokens, d, D, k_n), _rows(v, token, tokens, e, E, v_n)
         row, inside = token[:, None], (token < tokens)[:, None]
-        tl.store(
-            gk + row * gk_n + d[None, :], _spikes_dot(value, tl.trans(total), False), mask=inside & (d < D)[None, :]
-        )
-        tl.store(gv + row * gv_n + e[None, :], _spikes_dot(key, total, False), mask=inside & (e < E)[None, :])
+        tl.store(gk + row * gk_n + d[None, :], _dot(value, tl.trans(total)), mask=inside & (d < D)[None, :])
+        tl.store(gv + row * gv_n + e[None, :], _dot(key, total), mask=inside & (e < E)[None, :])

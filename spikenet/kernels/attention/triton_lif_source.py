@@ -12,7 +12,7 @@ from spikenet.kernels.dynamics.trace import Phase, Program
 from spikenet.kernels.dynamics.triton_source import GRADIENT_WORDS, Source
 from spikenet.kernels.dynamics.triton_text import PRELUDE, PRELUDE_INTERPRETED, Variant
 
-_SHARED = "from spikenet.kernels.attention.triton_causal import _dot_spikes as dot_spikes, _product as product"
+_SHARED = "from spikenet.kernels.attention.triton_causal import _dot as dot, _product as product"
 
 
 def source(program: Program, direction: str, steps: int, interpreted: bool) -> str:
@@ -137,8 +137,6 @@ class _Backward(_Fused):
         self.line(f"gx = ({self.value(self.derived.inputs[p.inputs[0]], names)} * scale).to(query.dtype)")
         self.line(f"tl.store({self.place('gx_all', k, 'e')}, gx, mask=inside & column)")
         self.line(f"seen = tl.load(kv + {self.product(k)}, mask=row & column, other=0.0).to(query.dtype)")
-        self.line(
-            f"tl.store({self.place('gq', k, 'd')}, dot_spikes(gx, tl.trans(seen)), mask=inside & (d < D)[None, :])"
-        )
+        self.line(f"tl.store({self.place('gq', k, 'd')}, dot(gx, tl.trans(seen)), mask=inside & (d < D)[None, :])")
         self.line(*(f"new_{n} = {self.value(g, names)}" for n, g in self.derived.state.items()))
         self.line(*(f"lam_{n} = new_{n}" for n in self.derived.state))
