@@ -24,7 +24,7 @@ from spikenet.kernels.attention.launch import launch
 from spikenet.kernels.attention.segments import CHUNK, Segments, blocks, power_of_two, segments
 from spikenet.kernels.triton_device import interpreted
 
-SEGMENTS, ENTRIES = 32, 128  # of a tile of the scan
+SEGMENTS, TILE = 32, 4096  # of the scan: segments at most, and entries of the states in all
 WIDE = tl.constexpr(interpreted())  # the interpreter multiplies no bfloat16
 
 
@@ -96,7 +96,8 @@ def _sums_scanned(
     states = sums.new_empty((s.number + 1, *sums.shape[1:]))
     end = torch.empty_like(sums[0])
     entries, n = s.width * s.values, s.batch * s.heads
-    tile = min(SEGMENTS, power_of_two(s.number + 1)), min(ENTRIES, power_of_two(entries))
+    deep = min(SEGMENTS, power_of_two(s.number + 1))
+    tile = deep, min(TILE // deep, power_of_two(entries))
     grid = (-(-entries // tile[1]), n)
     launch(_scan, grid, (sums, totals, start, states, end, s.number, n, entries), (reverse, *tile), num_warps=4)
     return states, end

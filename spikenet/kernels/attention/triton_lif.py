@@ -27,7 +27,7 @@ from spikenet.kernels.sources import load
 from spikenet.kernels.triton_device import interpreted
 
 # Tokens of a tile, warps, stages; float32 products take more registers.
-OPTIONS = {"sums": (CHUNK, 4, 4), "forward": (64, 4, 1), "backward": (64, 4, 1), "grad_kv": (64, 4, 2)}
+OPTIONS = {"sums": (CHUNK, 4, 4), "forward": (128, 8, 1), "backward": (64, 4, 1), "grad_kv": (64, 4, 2)}
 WIDE_OPTIONS = {"sums": (CHUNK, 4, 2), "forward": (32, 4, 1), "backward": (32, 4, 1), "grad_kv": (32, 4, 1)}
 _HERE = Path(__file__).parent
 _PRINTERS = ("trace.py", "derive.py", "printer.py", "triton_source.py", "triton_text.py")

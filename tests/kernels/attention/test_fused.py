@@ -63,6 +63,12 @@ def test_kernels_equal_product_and_neuron_in_float64(make: Any, sizes: tuple[int
 
 
 @interpreted
+def test_values_that_are_no_spikes() -> None:
+    *qkv, gz = case((3, 1, 1, 20, 16, 16))
+    compare(NEURONS[0](), [*(u.mul_(torch.randn(u.shape)) for u in qkv), gz])
+
+
+@interpreted
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_kernels_in_half_precision_with_exact_spikes(dtype: torch.dtype) -> None:
     compare(NEURONS[0](), case((4, 1, 2, 20, 16, 16), dtype))
