@@ -21,10 +21,12 @@ from spikenet.layers.event_conv import EventConv2d
 from spikenet.layers.event_linear import EventLinear
 from spikenet.layers.fold import AdaptiveAvgPool2d, AvgPool2d, BatchNorm2d, Conv2d, MaxPool2d
 from spikenet.layers.levy_baxter import LevyBaxter, ProbabilisticSynapses
+from spikenet.layers.linear_attention import SpikingLinearAttention
 from spikenet.layers.mixing import DepthwiseMixing, FeedForward
 from spikenet.layers.readout import LastReadout, MaxReadout, MeanReadout, SoftmaxSumReadout
 from spikenet.layers.recurrent import Recurrent, RecurrentState
 from spikenet.layers.rwkv import WKV, TokenShift
+from spikenet.layers.selective_scan import BidirectionalMamba, SelectiveScan
 from spikenet.layers.spiking_linear import SpikingLinear
 from spikenet.layers.stem import PatchMerging, RelativePosition, SpikingConvStem, SpikingPatchSplitting
 from spikenet.layers.stream import Stream
@@ -34,6 +36,7 @@ __all__ = [
     "AdaptiveAvgPool2d",
     "AvgPool2d",
     "BatchNorm2d",
+    "BidirectionalMamba",
     "ChannelNorm",
     "ChannelsLast",
     "Conv2d",
@@ -62,12 +65,14 @@ __all__ = [
     "RecurrentState",
     "RelativePosition",
     "Residual",
+    "SelectiveScan",
     "SigmaSchedule",
     "SoftmaxSumReadout",
     "SpikeDrivenSelfAttention",
     "SpikePool",
     "SpikingConvStem",
     "SpikingLinear",
+    "SpikingLinearAttention",
     "SpikingPatchSplitting",
     "SpikingSelfAttention",
     "Stream",

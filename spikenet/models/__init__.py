@@ -9,12 +9,14 @@ from spikenet.models.spike_driven import SpikeDrivenTransformer
 from spikenet.models.spikegpt import SpikeGPT, generate
 from spikenet.models.spikformer import Spikformer
 from spikenet.models.spikformer_v2 import MaskedPretraining, SpikformerV2
+from spikenet.models.spikmamba import SpikMamba
 
 __all__ = [
     "MaskedPretraining",
     "MaxFormer",
     "MaxResNet",
     "QKFormer",
+    "SpikMamba",
     "SpikeDrivenTransformer",
     "SpikeGPT",
     "Spikformer",
