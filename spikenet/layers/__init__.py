@@ -27,6 +27,14 @@ from spikenet.layers.readout import LastReadout, MaxReadout, MeanReadout, Softma
 from spikenet.layers.recurrent import Recurrent, RecurrentState
 from spikenet.layers.rwkv import WKV, TokenShift
 from spikenet.layers.selective_scan import BidirectionalMamba, SelectiveScan
+from spikenet.layers.spike_coding import (
+    SpikeCodedLinear,
+    SpikeCounts,
+    SpikeTrain,
+    spike_coded,
+    spike_counts,
+    spike_train,
+)
 from spikenet.layers.spiking_linear import SpikingLinear
 from spikenet.layers.stem import PatchMerging, RelativePosition, SpikingConvStem, SpikingPatchSplitting
 from spikenet.layers.stream import Stream
@@ -68,8 +76,11 @@ __all__ = [
     "SelectiveScan",
     "SigmaSchedule",
     "SoftmaxSumReadout",
+    "SpikeCodedLinear",
+    "SpikeCounts",
     "SpikeDrivenSelfAttention",
     "SpikePool",
+    "SpikeTrain",
     "SpikingConvStem",
     "SpikingLinear",
     "SpikingLinearAttention",
@@ -80,5 +91,8 @@ __all__ = [
     "ToDense",
     "TokenShift",
     "delay_groups",
+    "spike_coded",
+    "spike_counts",
+    "spike_train",
     "transformer_lif",
 ]
