@@ -19,7 +19,7 @@ from spikenet.layers.delay_schedule import SigmaSchedule, delay_groups
 from spikenet.layers.dense import ToDense
 from spikenet.layers.event_conv import EventConv2d
 from spikenet.layers.event_linear import EventLinear
-from spikenet.layers.fold import AdaptiveAvgPool2d, AvgPool2d, BatchNorm2d, Conv2d, MaxPool2d
+from spikenet.layers.fold import AdaptiveAvgPool2d, AvgPool2d, BatchNorm2d, Conv2d, MaxPool2d, ThresholdNorm2d
 from spikenet.layers.levy_baxter import LevyBaxter, ProbabilisticSynapses
 from spikenet.layers.linear_attention import SpikingLinearAttention
 from spikenet.layers.mixing import DepthwiseMixing, FeedForward
@@ -88,6 +88,7 @@ __all__ = [
     "SpikingSelfAttention",
     "Stream",
     "Sum",
+    "ThresholdNorm2d",
     "ToDense",
     "TokenShift",
     "delay_groups",
