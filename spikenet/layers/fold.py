@@ -38,7 +38,7 @@ AvgPool2d = _folded(nn.AvgPool2d)
 AdaptiveAvgPool2d = _folded(nn.AdaptiveAvgPool2d)
 
 
-class ThresholdNorm2d(BatchNorm2d):
+class ThresholdNorm2d(Folded, nn.BatchNorm2d):
     """Threshold-dependent batch norm: potentials begin with a standard deviation of `alpha v_threshold`.
 
         y = alpha v_threshold w (x - mean) / std + b,    statistics over time, batch and space
