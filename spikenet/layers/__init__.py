@@ -19,12 +19,13 @@ from spikenet.layers.delay_schedule import SigmaSchedule, delay_groups
 from spikenet.layers.dense import ToDense
 from spikenet.layers.event_conv import EventConv2d
 from spikenet.layers.event_linear import EventLinear
-from spikenet.layers.fold import AdaptiveAvgPool2d, AvgPool2d, BatchNorm2d, Conv2d, MaxPool2d
+from spikenet.layers.fold import AdaptiveAvgPool2d, AvgPool2d, BatchNorm1d, BatchNorm2d, Conv2d, MaxPool2d
 from spikenet.layers.levy_baxter import LevyBaxter, ProbabilisticSynapses
 from spikenet.layers.mixing import DepthwiseMixing, FeedForward
 from spikenet.layers.readout import LastReadout, MaxReadout, MeanReadout, SoftmaxSumReadout
 from spikenet.layers.recurrent import Recurrent, RecurrentState
 from spikenet.layers.rwkv import WKV, TokenShift
+from spikenet.layers.sequence_dropout import SequenceDropout
 from spikenet.layers.spiking_linear import SpikingLinear
 from spikenet.layers.stem import PatchMerging, RelativePosition, SpikingConvStem, SpikingPatchSplitting
 from spikenet.layers.stream import Stream
@@ -33,6 +34,7 @@ __all__ = [
     "WKV",
     "AdaptiveAvgPool2d",
     "AvgPool2d",
+    "BatchNorm1d",
     "BatchNorm2d",
     "ChannelNorm",
     "ChannelsLast",
@@ -62,6 +64,7 @@ __all__ = [
     "RecurrentState",
     "RelativePosition",
     "Residual",
+    "SequenceDropout",
     "SigmaSchedule",
     "SoftmaxSumReadout",
     "SpikeDrivenSelfAttention",

@@ -17,13 +17,48 @@ One recurrence holds the family (row vectors q, k, v; state S `[D, E]`; log-deca
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from spikenet.errors import ShapeError
+from spikenet.kernels.attention import kernels
+from spikenet.kernels.attention.chunks import chunkwise
 from spikenet.kernels.attention.reference import recurrent
 from spikenet.kernels.attention.tokens import check_heads
+from spikenet.kernels.backends import Implementation, Operation, anywhere, forced
+
+
+def _step_by_step(
+    q: Tensor, k: Tensor, v: Tensor, g: Tensor | None, beta: Tensor | None, state: Tensor | None, scale: float
+) -> tuple[Tensor, Tensor]:
+    return _in_real(recurrent, q, k, v, g, beta, state, scale)
+
+
+def _in_torch(*arguments: Any) -> tuple[Tensor, Tensor]:
+    """The plain form: by chunks, which is many times faster, unless the reference is asked for by name."""
+    return _in_real(recurrent if forced() == "reference" else chunkwise, *arguments)
+
+
+def _in_real(
+    form: Callable[..., tuple[Tensor, Tensor]], q: Tensor, k: Tensor, v: Tensor, g: Any, beta: Any, state: Any, scale: Any
+) -> tuple[Tensor, Tensor]:
+    """`form` in float32 or float64, whatever q, k and v are stored in."""
+    real = torch.float64 if v.dtype == torch.float64 else torch.float32
+    if state is None:
+        state = torch.zeros(*q.shape[1:], v.shape[-1], dtype=real, device=q.device)
+    out, last = form(q.to(real), k.to(real), v.to(real), g, beta, state, scale)
+    return out.to(v.dtype), last
+
+
+CAUSAL = Operation(
+    "causal_attention",
+    Implementation("triton", kernels.why_not, kernels.run),
+    Implementation("reference", anywhere, _in_torch),
+)
 
 
 def causal_attention(
@@ -64,12 +99,11 @@ def causal_attention(
     if q.ndim != 4:
         raise ShapeError(f"causal_attention takes q of shape [T, B, H, D], got {tuple(q.shape)}")
     real = torch.float64 if v.dtype == torch.float64 else torch.float32
-    gates = _decay(log_decay, q, real), _fitting("beta", beta, q.shape[:3], real)
+    g, strength = _decay(log_decay, q, real), _fitting("beta", beta, q.shape[:3], real)
     start = _fitting("state", state, (*q.shape[1:], v.shape[-1]), real)
-    if start is None:
-        start = torch.zeros(*q.shape[1:], v.shape[-1], dtype=real, device=q.device)
-    out, last = recurrent(q.to(real), k.to(real), v.to(real), *gates, start, scale)
-    return out.to(v.dtype), last
+    if len(q) <= 1 or v.numel() == 0 or q.numel() == 0:
+        return _step_by_step(q, k, v, g, strength, start, scale)
+    return CAUSAL(q, k, v, g, strength, start, scale, size=v.numel())
 
 
 def mlstm_attention(
