@@ -85,7 +85,7 @@ class RateTerm:
 TERMS: dict[str, Callable[[nn.Module], Callable[[], Tensor]]] = {
     "energy": EnergyTerm,
     "rate": RateTerm,
-    "layers' rate": lambda network: RateTerm(network, by_layer=True),
+    "layer-rate": lambda network: RateTerm(network, by_layer=True),
 }
 
 
@@ -140,7 +140,7 @@ def mean(results: Sequence[Result]) -> Result:
     return Result(*(statistics.mean(each) for each in zip(*results, strict=True)))
 
 
-def choose(means: dict[Trial, Result], term: str | None) -> Trial:
+def choose(means: dict[Trial, Result], term: str) -> Trial:
     """Of a term's trials the one with the least energy within a point of the plain accuracy; if there is none, the
     gentlest."""
     tried = [trial for trial in means if trial.term == term]
@@ -167,6 +167,7 @@ def main() -> None:
     parser.add_argument("--hidden", type=int, default=128, help="neurons of the hidden layer, the fan-out before it")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of the results")
     parser.add_argument("--tuning", type=int, nargs="+", default=[3, 4, 5], help="seeds on which weights are chosen")
+    parser.add_argument("--chosen", nargs="+", metavar="PENALTY=WEIGHT", help="weights found before; nothing is tuned")
     parser.add_argument("--weights", type=float, nargs="+", default=[0.05, 0.08, 0.12, 0.18, 0.27])
     options = parser.parse_args()
     rest = {"device": options.device, "hidden": options.hidden}
@@ -175,14 +176,15 @@ def main() -> None:
         rest, seeds, tuning, weights = rest | {"epochs": 1, "batches": 6}, [0], [1], [0.12]
     print(machine())
     asked = [Trial(), *(Trial(term, weight) for term in TERMS for weight in weights)]
+    chosen = [Trial(term, float(weight)) for term, weight in (each.split("=") for each in options.chosen or ())]
 
     def over(trials: Sequence[Trial], seeds: Sequence[int]) -> dict[Trial, list[Result]]:
         results = run([trial._replace(seed=seed, **rest) for seed in seeds for trial in trials], options.workers)
         return {trial: results[i :: len(trials)] for i, trial in enumerate(trials)}
 
-    tuned = over(asked, tuning)
+    tuned = {} if chosen else over(asked, tuning)
     means = {trial: mean(results) for trial, results in tuned.items()}
-    final = over([choose(means, term) for term in (None, *TERMS)], seeds)
+    final = over([Trial(), *(chosen or (choose(means, term) for term in TERMS))], seeds)
     for title, found in ((f"tuning, seeds {tuning}", tuned), (f"results, seeds {seeds}", final)):
         print(f"\n{title}: validation part, after the last epoch, mean ± standard deviation")
         for trial, results in found.items():
