@@ -12,6 +12,7 @@ from spikenet.data.dvs_gesture import DVSGesture
 from spikenet.data.dvs_lip import DVSLip
 from spikenet.data.fsdd import FSDD
 from spikenet.data.hardvs import HARDVS
+from spikenet.data.kjv import KJVText
 from spikenet.data.n_caltech101 import NCaltech101
 from spikenet.data.nmnist import NMNIST
 from spikenet.data.ntidigits import NTIDIGITS
@@ -38,6 +39,8 @@ SETS: dict[str, type[EventDataModule]] = {
     "ssc": SSC,
 }
 
+TEXTS: dict[str, type[KJVText]] = {"kjv-text": KJVText}
+
 __all__ = [
     "ASLDVS",
     "CIFAR10DVS",
@@ -48,6 +51,7 @@ __all__ = [
     "SETS",
     "SHD",
     "SSC",
+    "TEXTS",
     "About",
     "DVSGesture",
     "DVSLip",
@@ -57,6 +61,7 @@ __all__ = [
     "EventDataModule",
     "EventDataset",
     "Findings",
+    "KJVText",
     "NCaltech101",
     "Recordings",
     "SpeechCommands",

@@ -7,7 +7,16 @@ from torch import nn
 from spikenet import energy
 from spikenet.errors import StateError
 from spikenet.events import EventTensor
-from spikenet.layers import BatchNorm2d, Conv2d, Recurrent, ToDense
+from spikenet.layers import (
+    BatchNorm2d,
+    Conv2d,
+    DelayConv1d,
+    DelayLinear,
+    DelayRecurrent,
+    Recurrent,
+    SpikingSelfAttention,
+    ToDense,
+)
 from spikenet.neurons import IF, LIF
 
 
@@ -45,6 +54,28 @@ def test_graded_counts_and_ternary_are_charged_as_the_counter_does(x: torch.Tens
     with energy.EnergyTerm(net, energy.FieldFormula("fp16")) as term:
         net(x)
     assert term().item() == pytest.approx(energy.FieldFormula("fp16")(work).total, rel=1e-6)
+
+
+@pytest.mark.parametrize("x", [torch.rand(5, 2, 2, 7), spikes(5, 2, 2, 7)], ids=["graded", "spikes"])
+def test_delays_are_charged_as_the_counter_does(x: torch.Tensor) -> None:
+    net = nn.Sequential(
+        DelayConv1d(2, 4, 3, 3, stride=2, padding=1, elements=2),
+        IF(v_threshold=0.3),
+        nn.Flatten(2),
+        DelayRecurrent(IF(), 16, 3),
+        nn.Dropout(0.4),
+        DelayLinear(16, 3, 4, elements=2),
+    )
+    with energy.count(net.eval()) as work:
+        net(x)
+    with energy.EnergyTerm(net) as term:
+        net(x)
+    assert not term.uncounted
+    assert term().item() == pytest.approx(energy.price(work).total, rel=1e-6)
+    with energy.EnergyTerm(net.train()) as term:
+        net(x)
+        term().backward()
+    assert net[0].weight.grad.abs().sum() > 0
 
 
 def test_events_are_charged() -> None:
@@ -119,6 +150,18 @@ def test_batch_norm_is_free_and_other_weights_are_named() -> None:
     assert term.uncounted == ["4 (LayerNorm)"]
     term.remove()
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in net.modules())
+
+
+def test_attention_is_named_and_its_projections_are_charged() -> None:
+    net, x = nn.Sequential(SpikingSelfAttention(8, 2)).eval(), spikes(3, 2, 6, 8)
+    for parameter in (p for p in net.parameters() if p.ndim > 1):
+        parameter.data = torch.randint(0, 3, parameter.shape).float()
+    with energy.count(net) as work, energy.EnergyTerm(net) as term:
+        net(x)
+    products = sum(layer.acs for layer in work.layers if layer.operation == "product")
+    assert products > 0
+    assert term.uncounted == ["0 (SpikingSelfAttention)"]
+    assert term().item() == pytest.approx(energy.price(work).total - 0.9 * products / 2)
 
 
 def test_counting_and_training_go_together() -> None:

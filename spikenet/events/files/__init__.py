@@ -30,6 +30,10 @@ _ALL: tuple[Format, ...] = (
     *(ASLDVS, NPY, NPZ, NTIDIGITS, SHD, STMNIST, SPIKENET),
 )
 FORMATS = {entry.name: entry for entry in _ALL}
+_ANY = [entry for entry in _ALL if not entry.begins]
+_BEGINNING = {
+    first: [entry for entry in _ALL if entry.begins in (b"", first)] for first in {entry.begins for entry in _ALL}
+}
 
 _HEAD = 1 << 16  # bytes that a format may recognise a file by; a file that is no longer is not read again
 
@@ -60,7 +64,7 @@ def open_recording(
     Errors: DataError where the file cannot be read, FormatError where it is broken or of no known format,
     UnknownNameError for a format's name, ArgumentError where the sensor or the index is missing.
     """
-    path = Path(path)
+    path = path if isinstance(path, Path) else Path(path)
     head, size = _head(path)
     chosen = _recognised(path, head) if format is None else _named(format)
     losses = Losses(path, strict)
@@ -114,8 +118,11 @@ def write(stream: EventStream, path: str | Path, *, format: str | None = None) -
 def _head(path: Path) -> tuple[bytes, int]:
     """The file's first bytes and its size."""
     try:
-        with path.open("rb", buffering=0) as file:
-            return file.read(_HEAD), os.fstat(file.fileno()).st_size
+        file = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))  # a file object takes as long as the read
+        try:
+            return os.read(file, _HEAD), os.fstat(file).st_size
+        finally:
+            os.close(file)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
 
@@ -127,7 +134,7 @@ def _named(name: str) -> Format:
 
 
 def _recognised(path: Path, head: bytes) -> Format:
-    found = [entry for entry in FORMATS.values() if entry.recognises(path, head)]
+    found = [entry for entry in _BEGINNING.get(head[:1], _ANY) if entry.recognises(path, head)]
     if len(found) == 1:
         return found[0]
     names = ", ".join(entry.name for entry in found or FORMATS.values())

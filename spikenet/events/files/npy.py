@@ -192,5 +192,5 @@ def _is_archive(path: Path, head: bytes) -> bool:
     return head.startswith(_ZIP) and path.suffix == ".npz"
 
 
-NPY = Format("npy", (".npy",), lambda path, head: head.startswith(_MAGIC), _Structured, _write_npy)
-NPZ = Format("npz", (".npz",), _is_archive, _Archive, _write_npz)
+NPY = Format("npy", (".npy",), lambda path, head: head.startswith(_MAGIC), _Structured, _write_npy, begins=_MAGIC[:1])
+NPZ = Format("npz", (".npz",), _is_archive, _Archive, _write_npz, begins=_ZIP[:1])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from io import FileIO
 from operator import lt
 from pathlib import Path
@@ -89,8 +88,7 @@ class Losses:
         self.damaged = self._at_opening.copy()
 
 
-@dataclass(frozen=True)
-class Opening:
+class Opening(NamedTuple):
     """What a format is given to open a file: the caller's sensor is a hint for formats whose layout depends on it, and
     ``index`` names one recording of a file that holds several. ``head`` holds the file's first bytes, ``size`` counts
     all of them."""
@@ -98,7 +96,7 @@ class Opening:
     path: Path
     losses: Losses
     sensor: Sensor | None
-    index: int | None
+    index: int | None  # type: ignore[assignment]  # not the method of tuples, which nobody misses
     head: bytes
     size: int
 
@@ -108,8 +106,8 @@ class Opening:
         Errors: DataError where the file cannot be read any more.
         """
         if stop <= len(self.head):
-            whole = np.array(np.frombuffer(self.head, np.uint8, stop - start, start))
-            yield from (whole[first : first + size] for first in range(0, len(whole), size))
+            for first in range(start, stop, size):
+                yield np.frombuffer(self.head, np.uint8, min(size, stop - first), first).copy()
             return
         room = buffers.empty((min(size, stop - start),), torch.uint8).numpy()
         try:
@@ -137,13 +135,15 @@ class Source(Protocol):
 
 
 class Format(NamedTuple):
-    """One file format; ``recognises`` sees the path and the first bytes of the file."""
+    """One file format; ``recognises`` sees the path and the first bytes of a file, and is not asked about one that does
+    not begin with the byte ``begins``, if that is given."""
 
     name: str
     extensions: tuple[str, ...]
     recognises: Callable[[Path, bytes], bool]
     open: Callable[[Opening], Source]
     write: Callable[[EventStream, Path], None] | None = None
+    begins: bytes = b""
 
 
 class Recording:
@@ -201,7 +201,7 @@ class Recording:
             seen += len(columns.t)
 
     def _stream(self, columns: Columns) -> EventStream:
-        t, x, y, p = (torch.from_numpy(column) for column in columns)
+        t, x, y, p = map(torch.from_numpy, columns)
         flip_x, flip_y, flip_p = self._flips
         width, height, polarities = self.sensor
         x = width - 1 - x if flip_x else x
