@@ -5,7 +5,7 @@
     python benchmarks/delays_learning.py --quick                          # the made task, two seeds, few epochs
 
 Runs are paired by their seed: the same first weights and delays (rounded where they are fixed), the same batches. Fixed
-are one tap a synapse in training too. Learned ones follow the published recipe (Hammouamri et al., ICLR 2024), whose
+ones are one tap a synapse in training too. Learned ones follow the published recipe (Hammouamri et al., ICLR 2024), whose
 network hears between the taps in training, and is rounded when it is measured; "settled" are rounded and held after
 70 % of the epochs, and the weights go on. All else is the published recipe for all three, but for 100 epochs in place
 of 150; the weights are those of the last epoch. Four questions:
