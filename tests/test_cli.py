@@ -1,5 +1,6 @@
 """The command line as a person meets it: what it prints, what it refuses, and how it leaves."""
 
+import html
 import json
 import re
 import sys
@@ -82,7 +83,16 @@ def test_a_finished_run_can_be_reported_and_priced_again(capsys, tmp_path: Path)
     assert json.loads((run / "results.json").read_text()) == results
     capsys.readouterr()
     assert main(["energy", str(run)]) == 0
-    assert f"{results['energy']['snn_pj'] / 1e3:,.2f}" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert f"{results['energy']['snn_pj'] / 1e3:,.2f}" in printed
+    page = html.unescape((run / "report.html").read_text()).partition("<h2>Energy</h2>")[2].partition("</section>")[0]
+    rows = [" ".join(re.findall(r"<td[^>]*>(.*?)</td>", row)).split() for row in re.findall(r"<tr>(.*?)</tr>", page)]
+    lines = [line.split() for line in printed.splitlines()]
+    assert len([row for row in rows if row]) >= 7  # two connections, a neuron layer, the readout, three networks
+    assert all(row in lines for row in rows if row)
+    assumptions = re.findall(r"<li>(.*?)</li>", page)
+    assert assumptions
+    assert all(f"- {words}" in printed for words in assumptions)
 
 
 def test_command_line_beats_file_beats_preset(tmp_path: Path, capsys) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Literal
 
 from torch import Tensor, nn
 
 from spikenet.errors import ShapeError, UnknownNameError
-from spikenet.layers import LastReadout, MaxReadout, MeanReadout, SoftmaxSumReadout
+from spikenet.layers import LastReadout, MaxReadout, MeanOverSpace, MeanReadout, Residual, SoftmaxSumReadout
+from spikenet.neurons import Neuron
 
 Readout = Literal["mean", "max", "softmax-sum", "last"]
 _READOUTS: dict[str, type[nn.Module]] = {
@@ -56,3 +58,21 @@ def _lengths(x: Tensor) -> Tensor | None:
     lengths = getattr(x, "lengths", None)
     # An entry without any step is read out after one, in which nothing happened.
     return None if lengths is None or bool((lengths == x.shape[0]).all()) else lengths.clamp(min=1)
+
+
+def picture(model: str, in_shape: Sequence[int]) -> int:
+    """The channels of data of the form ``(C, H, W)``; others are refused."""
+    if len(in_shape) != 3:
+        raise ShapeError(f"{model} takes data of shape (C, H, W), this data has {tuple(in_shape)}.")
+    return in_shape[0]
+
+
+def block(**parts: nn.Module) -> nn.Sequential:
+    """Parts whose outputs are added to their inputs, one after the other."""
+    return nn.Sequential(OrderedDict((name, Residual(part)) for name, part in parts.items()))
+
+
+def head(dim: int, classes: int, dropout: float, neuron: Neuron | None = None) -> nn.Sequential:
+    """The mean over the tokens, perhaps a neuron, and a linear layer: `[T, B, *space, D]` -> `[T, B, classes]`."""
+    layers = [MeanOverSpace(), *([neuron] if neuron else []), nn.Dropout(dropout), nn.Linear(dim, classes)]
+    return nn.Sequential(*layers)
