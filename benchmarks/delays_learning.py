@@ -4,11 +4,11 @@
     python benchmarks/delays_learning.py --from RESULTS                   # only draw what was measured before
     python benchmarks/delays_learning.py --quick                          # the made task, two seeds, few epochs
 
-Runs are paired by their seed: the same first weights and delays (rounded where they are fixed), the same batches. Fixed
-ones are one tap a synapse in training too. Learned ones follow the published recipe (Hammouamri et al., ICLR 2024), whose
-network hears between the taps in training, and is rounded when it is measured; "settled" are rounded and held after
-70 % of the epochs, and the weights go on. All else is the published recipe for all three, but for 100 epochs in place
-of 150; the weights are those of the last epoch. Four questions:
+Runs are paired by their seed: the same first weights and delays (rounded where they are fixed), the same batches.
+Fixed delays are one tap a synapse in training too. Learned ones follow the published recipe (Hammouamri et al., ICLR
+2024), whose network hears between the taps in training, and is rounded when it is measured; "settled" ones are rounded
+and held after 70 % of the epochs, and the weights go on. All else is the published recipe for all three, but for 100
+epochs in place of 150; the weights are those of the last epoch. Four questions:
 
 - small layers: two hidden layers of so many neurons; seed k is measured on fold k of the training file.
 - few recordings: so many of each word and speaker to train on, two layers of 32, measured on fold k.
