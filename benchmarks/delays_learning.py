@@ -171,14 +171,14 @@ def drawn(found: Found, path: Path) -> None:
     figure, axes = plt.subplots(1, len(PANELS), figsize=(15, 4), layout="constrained")
     for axis, (name, label) in zip(axes, PANELS.items(), strict=True):
         places = found.get(name, {})
-        for side, (kind, colour) in zip((-0.12, 0.0, 0.12), KINDS.items(), strict=True):
+        for side, (kind, colour) in zip((-0.05, 0.0, 0.05), KINDS.items(), strict=True):
             rows = [kinds[kind] for kinds in places.values()]
             for x, row in enumerate(rows):
                 axis.plot([x + side] * len(row), row, "o", color=colour, alpha=0.35, markersize=4, markeredgewidth=0)
             means = [statistics.mean(row) for row in rows]
             axis.plot([x + side for x in range(len(rows))], means, "o-", color=colour, label=f"{kind} delays")
         axis.set_xticks(range(len(places)), list(places))
-        axis.set(title=name, xlabel=label)
+        axis.set(title=name, xlabel=label, xlim=(-0.5, max(len(places), 1) - 0.5))
         axis.grid(axis="y", alpha=0.3)
     axes[0].set_ylabel("right, %")
     axes[0].legend(frameon=False)
@@ -191,6 +191,7 @@ def main() -> None:
     parser.add_argument("--train", type=Path, help="training file in the layout of SHD, with speakers")
     parser.add_argument("--from", type=Path, nargs="+", dest="before", help="draw these results, train nothing")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4], help="seeds, 0 to 5")
+    parser.add_argument("--only", nargs="+", choices=PANELS, default=[*PANELS], help="these questions alone")
     parser.add_argument("--processes", type=int, default=1, help="runs at once (default 1)")
     parser.add_argument("--seconds", type=float, default=86_400, help="stop after so long")
     parser.add_argument("--out", type=Path, default=Path(), help="folder of the figure and the results")
@@ -201,6 +202,7 @@ def main() -> None:
         done = [json.loads(line) for path in options.before for line in path.read_text().splitlines()]
     else:
         tasks = quick() if options.quick else study(options.train, options.seeds)
+        tasks = [task for task in tasks if task.name.split("|")[0] in options.only]
         done = run_all(tasks, options.processes, options.seconds, options.out / "delays_learning.jsonl")
     found = gathered(done)
     rows = told(found)
