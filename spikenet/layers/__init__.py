@@ -1,6 +1,7 @@
 """Connections and containers: folding layers, delays, recurrence, readouts, and the stream."""
 
 from spikenet.layers.delay import DelayLinear, DelayState
+from spikenet.layers.delay_bank import DelayBank, DelayBankConv2d
 from spikenet.layers.delay_conv import DelayConv1d, DelayConv2d
 from spikenet.layers.delay_recurrent import DelayRecurrent, DelayRecurrentState
 from spikenet.layers.delay_schedule import SigmaSchedule, delay_groups
@@ -19,6 +20,8 @@ __all__ = [
     "AvgPool2d",
     "BatchNorm2d",
     "Conv2d",
+    "DelayBank",
+    "DelayBankConv2d",
     "DelayConv1d",
     "DelayConv2d",
     "DelayLinear",
