@@ -36,11 +36,12 @@ __all__ = [
     "learning",
     "models",
     "neurons",
+    "simulate",
     "training",
     "use_backend",
 ]
 
-_ON_FIRST_USE = ("analysis", "data", "training")  # rooms that bring lightning, h5py or matplotlib
+_ON_FIRST_USE = ("analysis", "data", "simulate", "training")  # not everybody needs them, and some are heavy
 
 
 def __getattr__(name: str) -> Any:

@@ -1,5 +1,6 @@
 """The command line as a person meets it: what it prints, what it refuses, and how it leaves."""
 
+import html
 import json
 import re
 import sys
@@ -82,7 +83,16 @@ def test_a_finished_run_can_be_reported_and_priced_again(capsys, tmp_path: Path)
     assert json.loads((run / "results.json").read_text()) == results
     capsys.readouterr()
     assert main(["energy", str(run)]) == 0
-    assert f"{results['energy']['snn_pj'] / 1e3:,.2f}" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert f"{results['energy']['snn_pj'] / 1e3:,.2f}" in printed
+    page = html.unescape((run / "report.html").read_text()).partition("<h2>Energy</h2>")[2].partition("</section>")[0]
+    rows = [" ".join(re.findall(r"<td[^>]*>(.*?)</td>", row)).split() for row in re.findall(r"<tr>(.*?)</tr>", page)]
+    lines = [line.split() for line in printed.splitlines()]
+    assert len([row for row in rows if row]) >= 7  # two connections, a neuron layer, the readout, three networks
+    assert all(row in lines for row in rows if row)
+    assumptions = re.findall(r"<li>(.*?)</li>", page)
+    assert assumptions
+    assert all(f"- {words}" in printed for words in assumptions)
 
 
 def test_command_line_beats_file_beats_preset(tmp_path: Path, capsys) -> None:
@@ -106,6 +116,17 @@ def test_help_behind_a_preset_shows_its_options(preset: str, capsys) -> None:
     shown = capsys.readouterr().out
     for option in ("--data.batch_size", "--model.tau", "--optim.lr", "--trainer.epochs", "--resume"):
         assert option in shown
+
+
+def test_the_published_recipe_for_delays_trains_on_any_data_in_the_layout(tmp_path: Path, capsys) -> None:
+    file = spikes_file(tmp_path / "words.h5", [0, 1] * 20)
+    words = ["train", "--preset", "shd-delays", "--data.train", str(file), "--data.test", str(file)]
+    small = ["--model.hidden", "[8]", "--trainer.epochs", "4", "--trainer.accelerator", "cpu", "--out", str(tmp_path)]
+    assert main([*words, *small]) == 0
+    assert re.search(r"test accuracy: [\d.]+% \(\d+ of 40\)", capsys.readouterr().out)
+    (run,) = tmp_path.glob("shd-delays-*")
+    options = yaml.safe_load((run / "config.yaml").read_text())
+    assert (options["network"], options["optim"]["schedule"], options["model"]["taps"]) == ("DelayNet", "one-cycle", 25)
 
 
 def test_the_commands_are_listed(capsys) -> None:

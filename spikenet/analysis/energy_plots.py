@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _CAUSES = {"operations": BLUE, "memory": ORANGE, "neurons": RED, "addressing": GREY, "routing": "#4f9d69"}
 _LINES = (BLUE, ORANGE, RED, "#4f9d69", GREY)
+_ROWS = 16  # bars by layer; more are drawn as one
 
 
 @dataclass
@@ -42,14 +43,28 @@ class EnergyPictures:
 
 
 def by_layer(layers: Mapping[str, Mapping[str, float]]) -> str:
-    """Energy of each layer, nJ a sample, split by cause."""
+    """Energy of each layer, split by cause, given in nJ a sample; of many layers the small ones in one row."""
+    shown = _largest(layers)
+    most = max((sum(causes.values()) for causes in shown.values()), default=0.0)
+    factor, unit = _unit(most)
+    scaled = {name: {cause: factor * spent for cause, spent in causes.items()} for name, causes in shown.items()}
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
-        _stack(axes, layers)
-        axes.set(xlabel="nJ per sample")
+        _stack(axes, scaled)
+        axes.set(xlabel=f"{unit} per sample", xlim=(0, 1.05 * factor * most or 1))
 
-    return as_svg(draw, 5.2, 1.1 + 0.32 * len(layers))
+    return as_svg(draw, 5.2, 1.1 + 0.32 * len(shown))
+
+
+def _largest(layers: Mapping[str, Mapping[str, float]]) -> Mapping[str, Mapping[str, float]]:
+    """The layers in their order, all but the largest added up where there are more than `_ROWS`."""
+    if len(layers) <= _ROWS:
+        return layers
+    kept = sorted(layers, key=lambda name: sum(layers[name].values()), reverse=True)[: _ROWS - 1]
+    small = [causes for name, causes in layers.items() if name not in kept]
+    rest = {cause: sum(causes.get(cause, 0.0) for causes in small) for cause in _CAUSES}
+    return {name: layers[name] for name in layers if name in kept} | {f"{len(small)} other layers": rest}
 
 
 def by_cause(models: Mapping[str, Mapping[str, float]]) -> str:
@@ -112,20 +127,27 @@ def across_hardware(chips: Mapping[str, tuple[float, float, float]], unconfirmed
                 axes.plot([low, high], [row, row], color=INK, linewidth=1)
             axes.text(value, row, f"  {readable(value)}", va="center", color=INK)
         axes.set_yticks(range(len(ordered)), [f"{chip} *" if chip in unconfirmed else chip for chip in ordered])
-        axes.invert_yaxis()
+        axes.set_ylim(len(ordered) - 0.5, -0.5)
         values = [chips[chip][1] for chip in ordered if chips[chip][1] > 0] or [1.0]
-        axes.set(xscale="log", xlabel="nJ per sample" + (";  * constants not confirmed" if unconfirmed else ""))
-        axes.set_xlim(min(values) / 3, max(values) * 12)
+        axes.set(xscale="log", xlabel="per sample" + (";  * constants not confirmed" if unconfirmed else ""))
+        axes.set_xlim(min(values) / 3, max(values) * 30)
+        axes.xaxis.set_major_formatter(lambda nanojoules, _: readable(nanojoules))
 
     return as_svg(draw, 5.2, 1.0 + 0.32 * len(chips))
 
 
 def readable(nanojoules: float) -> str:
     """Three digits and the unit that suits them, from pJ to J."""
+    factor, unit = _unit(nanojoules)
+    return f"{nanojoules * factor:.3g} {unit}"
+
+
+def _unit(nanojoules: float) -> tuple[float, str]:
+    """The unit that suits so many nJ, and how many of it a nJ is."""
     units = ("pJ", "nJ", "µJ", "mJ", "J")
-    order = int(np.floor(np.log10(nanojoules) / 3)) if nanojoules > 0 else 0
+    order = int(np.floor(np.log10(nanojoules) / 3 + 1e-9)) if nanojoules > 0 else 0
     chosen = min(max(order + 1, 0), len(units) - 1)
-    return f"{nanojoules * 1e3 / 1000.0**chosen:.3g} {units[chosen]}"
+    return 1e3 / 1000.0**chosen, units[chosen]
 
 
 def _stack(axes: Axes, rows: Mapping[str, Mapping[str, float]]) -> None:
@@ -136,7 +158,7 @@ def _stack(axes: Axes, rows: Mapping[str, Mapping[str, float]]) -> None:
         values = np.array([row.get(cause, 0.0) for row in rows.values()])
         axes.barh(names, values, left=start, color=_CAUSES[cause], height=0.6, label=cause)
         start += values
-    axes.invert_yaxis()
+    axes.set_ylim(len(rows) - 0.5, -0.5)
     if len(causes) > 1:
         axes.legend(
             frameon=False, ncols=len(causes), loc="lower left", bbox_to_anchor=(-0.02, 1.0), handlelength=1, fontsize=8

@@ -43,7 +43,7 @@ class Report:
         dt_ms: length of a step in milliseconds, or none if a step has no fixed length.
         rates: layer -> spikes per neuron and step.
         energy: the priced comparison.
-        layers: operations by layer.
+        layers: operations by layer: connections, neurons.
         assumptions: what the energy figures include and leave out.
         pictures: what the energy pictures show, if a spike was sent.
         environment: versions and machine, name -> value.
@@ -60,7 +60,7 @@ class Report:
     dt_ms: float | None
     rates: Mapping[str, float]
     energy: Table
-    layers: Table
+    layers: Sequence[Table]
     assumptions: Sequence[str]
     pictures: EnergyPictures | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -129,7 +129,7 @@ def _rasters(report: Report) -> str:
 
 
 def _energy(report: Report) -> str:
-    tables = _table(report.energy) + _table(report.layers)
+    tables = "".join(map(_table, (report.energy, *report.layers)))
     return tables + (_energy_pictures(report.pictures) if report.pictures else "") + _list(report.assumptions)
 
 

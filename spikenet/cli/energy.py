@@ -45,10 +45,11 @@ def called_work(subject: str) -> Any:
 def show(work: Any, options: Any) -> None:
     """Tables on the screen, the assumptions under them, and the files that were asked for."""
     from spikenet.energy import compare, energy_model
-    from spikenet.training.energy_report import cause_table, energy_table, layer_rows, layer_table
+    from spikenet.training.energy_report import cause_table, connection_table, energy_table, layer_rows, neuron_table
 
     compared = compare(work, energy_model(options.model, options.profile))
-    for table in (layer_table(work), energy_table(compared), cause_table(compared.snn)):
+    tables = connection_table(work), neuron_table(work), energy_table(compared), cause_table(compared.snn)
+    for table in tables:
         show_table(table.columns, table.rows, table.numbers)
     for assumption in compared.assumptions:
         say(f"- {assumption}")

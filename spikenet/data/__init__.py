@@ -12,6 +12,7 @@ from spikenet.data.dvs_gesture import DVSGesture
 from spikenet.data.dvs_lip import DVSLip
 from spikenet.data.fsdd import FSDD
 from spikenet.data.hardvs import HARDVS
+from spikenet.data.kjv import KJVText
 from spikenet.data.n_caltech101 import NCaltech101
 from spikenet.data.nmnist import NMNIST
 from spikenet.data.ntidigits import NTIDIGITS
@@ -57,6 +58,7 @@ __all__ = [
     "EventDataModule",
     "EventDataset",
     "Findings",
+    "KJVText",
     "NCaltech101",
     "Recordings",
     "SpeechCommands",

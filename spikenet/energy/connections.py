@@ -6,14 +6,12 @@ from math import prod
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from spikenet.energy.parts import kind_of
 from spikenet.energy.reach import reach, spread
 from spikenet.energy.watch import Rule, Watch, bits_in
 from spikenet.energy.work import Bits, Geometry
-from spikenet.kernels.count import tally_events
-from spikenet.layers import DelayConv1d, DelayConv2d, DelayLinear, DelayRecurrent
 
 
 def _connection(
@@ -50,8 +48,6 @@ def _geometry(weight: Tensor, inputs: int, outputs: int, kernel: int, groups: in
 def convolution(watch: Watch, args: tuple[Any, ...], kwargs: dict[str, Any], out: Tensor) -> None:
     """`aten::convolution`, transposed or not."""
     x, weight, bias, stride, padding, dilation, transposed, _, groups = args
-    if isinstance(layer := watch.stack[-1].module, DelayConv1d | DelayConv2d):
-        return _delayed_convolution(watch, layer, x, bias, out)
     axes = weight.ndim - 2
     strides, paddings, dilations = (spread(v, axes) for v in (stride, padding, dilation))
     kernel = tuple(weight.shape[2:])
@@ -76,9 +72,11 @@ def _convolved(
     taps = prod(weight.shape[2:])
     first, second = weight.shape[0], weight.shape[1] * groups
     into, outof = (first, second) if transposed else (second, first)
-    dense = inputs * taps * (outof // groups) if transposed else out.numel() * taps * (into // groups)
+    positions = inputs // into if transposed else out.numel() // out.shape[1]
     geometry = _geometry(weight, into, outof, taps, groups, bias)
-    _connection(watch, steps, found, outof // groups, dense, inputs, weight, bias, out, geometry, bits)
+    _connection(
+        watch, steps, found, outof // groups, positions * weight.numel(), inputs, weight, bias, out, geometry, bits
+    )
 
 
 def sparse_conv2d(watch: Watch, args: tuple[Any, ...], kwargs: dict[str, Any], out: Tensor) -> None:
@@ -93,7 +91,7 @@ def event_conv2d(watch: Watch, args: tuple[Any, ...], kwargs: dict[str, Any], ou
     geometry = (spread(v, 2) for v in (stride, padding, dilation))
     met = reach(tuple(size), tuple(out.shape[2:]), tuple(weight.shape[2:]), *geometry, False)
     steps = _steps_of_rows(watch, indptr)
-    found = tally_events(values, indices, _starts(indptr, steps), met.to(values.device))
+    found = watch.tally_events(values, indices, _starts(indptr, steps), met.to(values.device))
     inputs = (len(indptr) - 1) * weight.shape[1] * groups * prod(size)
     _convolved(watch, steps, found, inputs, weight, bias, out, groups, False, bits_in(values))
 
@@ -136,51 +134,26 @@ def mm(watch: Watch, args: tuple[Any, ...], kwargs: dict[str, Any], out: Tensor)
     _times(watch, a, b, None, out)
 
 
+def mv(watch: Watch, args: tuple[Any, ...], kwargs: dict[str, Any], out: Tensor) -> None:
+    """`aten::mv`, `aten::addmv`: one column."""
+    *bias, a, b = args
+    _times(watch, a, b.unsqueeze(-1), bias[0] if bias else None, out)
+
+
+def dot(watch: Watch, args: tuple[Any, ...], kwargs: dict[str, Any], out: Tensor) -> None:
+    """`aten::dot`."""
+    a, b = args
+    _times(watch, a.unsqueeze(0), b.unsqueeze(-1), None, out)
+
+
 def addmm(watch: Watch, args: tuple[Any, ...], kwargs: dict[str, Any], out: Tensor) -> None:
     """`aten::addmm`, `aten::baddbmm`: the same with a bias."""
     bias, a, b = args
     _times(watch, a, b, bias, out)
 
 
-# Delays: a synapse is charged as at inference, where it has one tap, when the spike is sent: one AC, also for a spike
-# so late that the sequence ends before it arrives.
-
-
-def _delayed(watch: Watch, layer: DelayLinear, x: Tensor, out: Tensor) -> None:
-    _linear(watch, x, layer.weight, layer.bias, out, layer.out_features * layer.elements)
-
-
-def delay_conv(watch: Watch, args: tuple[Any, ...], kwargs: dict[str, Any], out: Tensor) -> None:
-    """`spikenet::delay_conv`."""
-    x, _, first, *_ = args
-    _delayed(watch, watch.stack[-1].module, x[first:], out)  # type: ignore[arg-type]
-
-
-def delay_taps(watch: Watch, args: tuple[Any, ...], kwargs: dict[str, Any], out: Tensor) -> None:
-    """`spikenet::delay_taps`."""
-    x, first = args[0], args[4]
-    _delayed(watch, watch.stack[-1].module, x[first:], out)  # type: ignore[arg-type]
-
-
-def _delayed_convolution(
-    watch: Watch, layer: DelayConv1d | DelayConv2d, volume: Tensor, bias: Tensor | None, out: Tensor
-) -> None:
-    """Time is the first axis of the convolution, and `taps - 1` steps lie before the first that is new."""
-    x = volume[:, :, layer.taps - 1 :].movedim(2, 0).contiguous()
-    kernel = tuple(layer.kernel_size)
-    met = reach(tuple(x.shape[3:]), tuple(out.shape[3:]), kernel, layer.stride, layer.padding, layer.dilation, False)
-    steps, taps = watch.steps_of(x), prod(kernel)
-    fanout = layer.out_channels // layer.groups * layer.elements
-    dense = out.numel() * taps * (layer.in_channels // layer.groups) * layer.elements
-    geometry = _geometry(layer.weight, layer.in_channels, layer.out_channels, taps, layer.groups, bias)
-    found = watch.tally(x, steps, met.to(x.device))
-    _connection(watch, steps, found, fanout, dense, x.numel(), layer.weight, bias, out, geometry, bits_in(x))
-
-
 def _times(watch: Watch, a: Tensor, b: Tensor, bias: Tensor | None, out: Tensor) -> None:
-    if isinstance(layer := watch.stack[-1].module, DelayRecurrent):
-        _delayed(watch, layer.synapses, a, out)
-    elif b in watch.fixed:
+    if b in watch.fixed:
         _linear(watch, a.flatten(0, -2), _once(b), bias, out, b.shape[-1])
     elif a in watch.fixed:
         _linear(watch, b, _once(a), bias, out, a.shape[-2])
@@ -216,7 +189,7 @@ def event_linear(watch: Watch, args: tuple[Any, ...], kwargs: dict[str, Any], ou
     """`spikenet::event_linear`."""
     indptr, indices, values, weight, bias, _ = args
     steps = _steps_of_rows(watch, indptr)
-    found = tally_events(values, indices, _starts(indptr, steps))
+    found = watch.tally_events(values, indices, _starts(indptr, steps))
     inputs = (len(indptr) - 1) * weight.shape[1]
     _mapped(watch, steps, found, inputs, weight, bias, out, len(weight), bits_in(values))
 
@@ -228,6 +201,20 @@ def recurrence(watch: Watch, z: Tensor, weight: Tensor, autapses: bool) -> None:
     found = watch.tally(z, steps)
     _connection(watch, steps, found, targets, z.numel() * targets, z.numel(), weight, None, z, geometry, bits_in(z))
     watch.connected.discard(z)
+
+
+def sent(watch: Watch, layer: Any, x: Any, out: Tensor) -> None:
+    """A layer that says itself what it `sends` through which torch layer's synapses, such as those with delays: a spike
+    is charged when it is sent, also one so late that the sequence ends before it arrives."""
+    values, plain = layer.sends(x, out)
+    if isinstance(plain, nn.Linear):
+        _linear(watch, values, plain.weight, plain.bias, out, plain.out_features)
+    else:
+        rows = values.flatten(0, 1)
+        geometry = plain.stride, plain.padding, plain.dilation, False, [0], plain.groups
+        convolution(watch, (rows, plain.weight, plain.bias, *geometry), {}, out.flatten(0, 1)[: len(rows)])
+    if values is out:
+        watch.connected.discard(out)  # neurons put it out
 
 
 # Products of two activations.
@@ -298,6 +285,9 @@ RULES: dict[str, Rule] = {
     "bmm": mm,
     "addmm": addmm,
     "baddbmm": addmm,
+    "mv": mv,
+    "addmv": mv,
+    "dot": dot,
     "_scaled_dot_product_flash_attention_for_cpu": attention,
     "_scaled_dot_product_flash_attention": attention,
     "_scaled_dot_product_efficient_attention": attention,
@@ -308,6 +298,4 @@ RULES: dict[str, Rule] = {
     "spikenet::event_linear": event_linear,
     "spikenet::sparse_conv2d": sparse_conv2d,
     "spikenet::event_conv2d": event_conv2d,
-    "spikenet::delay_conv": delay_conv,
-    "spikenet::delay_taps": delay_taps,
 }

@@ -48,7 +48,9 @@ def count(
     ``[T * B, ...]``, or one step a call ``[B, ...]`` in a loop over time (told apart by shape: not where T, B and the
     first feature axis are all equal). Batch norm directly behind a connection costs
     nothing (it folds into the weights); what depends on weights alone costs nothing. Backward passes are not counted,
-    and training is not changed. The neurons of SpikingJelly, Norse and snnTorch are known by class.
+    and training is not changed. The neurons of SpikingJelly, Norse and snnTorch are known by class. A layer that does
+    more than its operations say, such as one with delays, brings its own rule: its method ``sends(x, output)`` returns
+    the values that go through its synapses, and a layer of torch that has as many of them.
 
     Args:
         network: any module called on ``[T, B, ...]``, a tensor or an `EventTensor`; or a `Stream`, whose chunks
@@ -71,6 +73,8 @@ def count(
     with ExitStack() as stack:
         if "torch._dynamo" in sys.modules:
             stack.enter_context(torch.compiler.set_stance("force_eager"))  # compiled code would hide its operations
+        stack.callback(torch.backends.mha.set_fastpath_enabled, torch.backends.mha.get_fastpath_enabled())
+        torch.backends.mha.set_fastpath_enabled(False)  # so would whole layers of torch's transformers
         for handle in counting.hooks():
             stack.callback(handle.remove)
         stack.enter_context(counting.watch)
@@ -92,8 +96,7 @@ class _Counting:
             raise ArgumentError(f"count takes steps or calls, one of them and at least 1; got {steps=}, {calls=}")
         self.network = network.net if isinstance(network, Stream) else network
         self.steps, self.calls, self.strict, self.neurons = steps, calls, strict, neurons
-        rules = {**elements.RULES, **connections.RULES}
-        self.watch = Watch(rules, _weights(self.network))
+        self.watch = Watch(connections.RULES, elements.RULES, self.network)
         self.work, self.records = Work(), dict[tuple[str, str], LayerWork]()
         self.offset, self.done = 0, 0
 
@@ -120,6 +123,8 @@ class _Counting:
                 return
             if cost is not None and output is not None:
                 self._spiked(_first(args, kwargs), output, cost)
+            if hasattr(module, "sends") and output is not None:
+                connections.sent(self.watch, module, _first(args, kwargs), output)
             self.watch.stack.pop()
             if not self.watch.stack and output is not None:
                 self._close()
@@ -174,11 +179,6 @@ class _Counting:
             self.records[key] = LayerWork(key[0], kind, key[1])
             self.work.layers.append(self.records[key])
         return self.records[key]
-
-
-def _weights(network: nn.Module) -> Iterator[Tensor]:
-    yield from network.parameters()
-    yield from network.buffers()
 
 
 def _first(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | EventTensor | None:

@@ -14,8 +14,10 @@ from torch import Tensor
 
 from spikenet.energy.connections import recurrence
 from spikenet.energy.neurons import NeuronCost, cost_of_program
+from spikenet.energy.reach import reach, spread
 from spikenet.energy.watch import Rule, Watch, bits_in, tensors
 from spikenet.energy.work import Bits
+from spikenet.kernels.attention import spiking_attention
 from spikenet.layers import Recurrent
 
 
@@ -31,7 +33,8 @@ isfinite isinf isnan nonzero masked_fill masked_scatter masked_select native_dro
 new_zeros normal ones_like pixel_shuffle pixel_unshuffle rand_like randn_like random real reflection_pad1d
 reflection_pad2d reflection_pad3d repeat repeat_interleave replication_pad1d replication_pad2d replication_pad3d
 resize roll scatter select_scatter set slice_scatter split_with_sizes_copy stack tril triu unfold uniform
-upsample_nearest1d upsample_nearest2d upsample_nearest3d where zero zeros_like _foreach_copy nan_to_num
+unsafe_split unsafe_split_with_sizes upsample_nearest1d upsample_nearest2d upsample_nearest3d where zero zeros_like
+_foreach_copy nan_to_num
 """)
 
 # Adds, multiplies and comparisons for each element of the output ...
@@ -148,25 +151,30 @@ def _norm(watch: Watch, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any)
 
 
 def _pool(average: bool, axes: int, watch: Watch, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
-    """A window's additions and one multiplication, or its comparisons."""
+    """Windows reach what a convolution's kernel does: at a border, what lies inside."""
     x, (result, *_) = args[0], tensors(out)
-    taps, steps = result.numel() * _window(args, axes), watch.steps_of(x, folded=True)
-    work = {"adds": taps, "multiplies": result.numel()} if average else {"comparisons": taps}
-    fixed = {"inputs": x.numel(), "outputs": result.numel(), **work}
-    watch.add("pool", steps, fixed, tallies=(watch.tally(x, steps),), bits=Bits(0, 0, bits_in(x), bits_in(result)))
-
-
-def _window(args: tuple[Any, ...], axes: int) -> int:
-    size = args[1]
-    return size**axes if isinstance(size, int) else prod(size) ** (axes if len(size) == 1 else 1)
+    kernel, stride, padding, dilation = (*args[1:], *((), (0,), (1,))[len(args) - 2 :])[:4]
+    dilation = (1,) if average else dilation  # there stands how an average rounds
+    sizes = tuple(x.shape[-axes:]), tuple(result.shape[-axes:])
+    met = reach(*sizes, *(spread(v, axes) for v in (kernel, stride or kernel, padding, dilation)), False)
+    _pooled(average, watch, x, result, int(met.sum()) * prod(x.shape[:-axes]))
 
 
 def _adaptive_pool(
     average: bool, axes: int, watch: Watch, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any
 ) -> None:
     x, (result, *_) = args[0], tensors(out)
-    whole = prod(-(-x.shape[-i] // result.shape[-i]) for i in range(1, axes + 1))
-    _pool(average, axes, watch, (x, [whole, *[1] * (axes - 1)]), kwargs, out)
+    sizes = zip(x.shape[-axes:], result.shape[-axes:], strict=True)
+    met = prod(sum(-(-(i + 1) * n // m) - i * n // m for i in range(m)) for n, m in sizes)
+    _pooled(average, watch, x, result, met * prod(x.shape[:-axes]))
+
+
+def _pooled(average: bool, watch: Watch, x: Tensor, result: Tensor, met: int) -> None:
+    """An addition for each value `met` in a window and a multiplication a window, or comparisons."""
+    steps = watch.steps_of(x, folded=True)
+    work = {"adds": met, "multiplies": result.numel()} if average else {"comparisons": met}
+    fixed = {"inputs": x.numel(), "outputs": result.numel(), **work}
+    watch.add("pool", steps, fixed, tallies=(watch.tally(x, steps),), bits=Bits(0, 0, bits_in(x), bits_in(result)))
 
 
 # Neurons.
@@ -203,6 +211,14 @@ def _recurrent(watch: Watch, args: tuple[Any, ...], kwargs: dict[str, Any], out:
     recurrence(watch, out[0], weight, not isinstance(layer, Recurrent) or layer.autapses)
 
 
+def _attention_neuron(watch: Watch, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
+    """`spikenet::attention_neuron`: charged as the plain form, product by product, and the neurons."""
+    q, k, v, program, state, _, scale = args
+    with watch:
+        x = spiking_attention(q, k, v, scale)
+    neuron(watch, x, out[0], cost_of_program(program), bits_in(state[0]) if state else 0)
+
+
 RULES: dict[str, Rule | None] = {
     **dict.fromkeys(FREE, None),
     **{name: partial(_elementwise, each) for name, each in ELEMENTWISE.items()},
@@ -218,5 +234,6 @@ RULES: dict[str, Rule | None] = {
     "mul": _multiply,
     "spikenet::dynamics": _dynamics,
     "spikenet::recurrent": _recurrent,
+    "spikenet::attention_neuron": _attention_neuron,
     "spikenet::linear_scan": partial(_elementwise, (1, 1, 0)),
 }

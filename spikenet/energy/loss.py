@@ -35,7 +35,8 @@ class EnergyTerm:
     before it, as they would be without it.
 
     Args:
-        network: called on ``[T, B, ...]``. Linear layers, convolutions and spikenet's recurrent layers are charged.
+        network: called on ``[T, B, ...]``. Linear layers, convolutions, and spikenet's recurrent layers and layers with
+            delays are charged.
         model: the field's formula with its number format and constants.
 
     Attributes:
@@ -82,7 +83,9 @@ class EnergyTerm:
     def _attach(self, name: str, module: nn.Module) -> None:
         hook: Any = None
         if isinstance(module, nn.Linear | _Convolution) and not getattr(module, "transposed", False):
-            hook = lambda module, args, output: self._connection(module, args[0], output)  # noqa: E731
+            hook = lambda module, args, output: self._connection(module, module, args[0], output)  # noqa: E731
+        elif hasattr(module, "sends"):
+            hook = lambda module, args, output: self._sent(module, args[0], output)  # noqa: E731
         elif isinstance(module, Recurrent):
             hook = lambda module, args, output: self._recurrent(module, output)  # noqa: E731
         elif isinstance(module, _DROPOUT):
@@ -99,15 +102,22 @@ class EnergyTerm:
     def _dropout(self, x: Tensor, output: Tensor) -> None:
         self._undropped[id(output)] = (output, x)  # the output is kept, so that its id stays its own
 
-    def _connection(self, layer: nn.Linear | _Convolution, x: Tensor | EventTensor, output: Tensor) -> None:
+    def _sent(self, module: Any, x: Tensor | EventTensor, output: Tensor) -> None:
+        values, plain = module.sends(x, output)
+        self._connection(module, plain, values, output)
+
+    def _connection(
+        self, module: nn.Module, layer: nn.Linear | _Convolution, x: Tensor | EventTensor, output: Tensor
+    ) -> None:
+        """`layer` has the synapses of `module`, which is itself unless that has delays."""
         given: Tensor = x.to_dense() if isinstance(x, EventTensor) else self._undropped.get(id(x), (x, x))[1]
         if not _whole(given):
-            macs = output.numel() * math.prod(layer.weight.shape[1:])
+            macs = _positions(layer, given, output) * layer.weight.numel()
             self._charge(torch.full((), self.model.mac * macs, device=given.device))
         elif isinstance(layer, nn.Linear):
             self._charge(self.model.ac * layer.out_features * _magnitude(given))
         else:
-            self._charge(self.model.ac * _magnitude(given, self._fan_out(layer, given)))
+            self._charge(self.model.ac * _magnitude(given, self._fan_out(module, layer, given)))
 
     def _recurrent(self, layer: Recurrent, output: Tensor) -> None:
         targets = layer.features if layer.autapses else layer.features - 1
@@ -120,9 +130,9 @@ class EnergyTerm:
         if self._spent is not None:
             self._spent.append(energy)
 
-    def _fan_out(self, layer: _Convolution, x: Tensor) -> Tensor:
+    def _fan_out(self, module: nn.Module, layer: _Convolution, x: Tensor) -> Tensor:
         shape = x.shape[-len(layer.kernel_size) - 1 :]
-        key = (id(layer), shape, x.device)
+        key = (id(module), shape, x.device)
         if key not in self._fan_outs:
             self._fan_outs[key] = fan_out(layer, shape, x.device)
         return self._fan_outs[key]
@@ -137,6 +147,14 @@ def fan_out(layer: _Convolution, shape: torch.Size, device: torch.device) -> Ten
         reached = layer._conv_forward(x, ones, None).sum()
         (outputs,) = torch.autograd.grad(reached, x)
     return outputs[0]
+
+
+def _positions(layer: nn.Linear | _Convolution, x: Tensor, output: Tensor) -> int:
+    """How often every weight is used, all steps and samples together."""
+    if isinstance(layer, nn.Linear):
+        return x.numel() // layer.in_features
+    axes = len(layer.kernel_size)
+    return math.prod(x.shape[: -axes - 1]) * math.prod(output.shape[-axes:])
 
 
 def _unseen(hook: Any) -> Any:

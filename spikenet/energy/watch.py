@@ -17,19 +17,22 @@ from spikenet.energy.neurons import NeuronCost
 from spikenet.energy.parts import Part
 from spikenet.energy.work import Bits, Geometry
 from spikenet.events import EventTensor
-from spikenet.kernels.count import tally
+from spikenet.kernels.backends import use_backend
+from spikenet.kernels.count import tally, tally_events
 
 Rule = Callable[["Watch", tuple[Any, ...], dict[str, Any], Any], None]
 
 
 class Frame(NamedTuple):
-    """A module that is running: whether it was called for one time step alone, and its cost if it is a neuron."""
+    """A module that is running: whether it was called for one time step alone, its cost if it is a neuron, and whether
+    it says itself what it `sends`, so that of its operations neurons alone are of interest."""
 
     name: str
     kind: str
     module: nn.Module
     single: bool
     neuron: NeuronCost | None
+    whole: bool
 
 
 @dataclass
@@ -39,14 +42,19 @@ class Storages:
     held: dict[int, StorageWeakRef] = field(default_factory=dict)
 
     def add(self, tensor: Tensor) -> None:
-        storage = tensor.untyped_storage()
+        storage = _memory(tensor)
         self.held.setdefault(storage._cdata, StorageWeakRef(storage))
 
     def discard(self, tensor: Tensor) -> None:
-        self.held.pop(tensor.untyped_storage()._cdata, None)
+        self.held.pop(_memory(tensor)._cdata, None)
 
     def __contains__(self, tensor: Tensor) -> bool:
-        return tensor.untyped_storage()._cdata in self.held
+        return _memory(tensor)._cdata in self.held
+
+
+def _memory(tensor: Tensor) -> torch.UntypedStorage:
+    values = {torch.strided: lambda: tensor, torch.sparse_coo: tensor._values}.get(tensor.layout, tensor.values)
+    return values().untyped_storage()
 
 
 class Watch(TorchDispatchMode):
@@ -58,13 +66,14 @@ class Watch(TorchDispatchMode):
         unknown: operations without a rule, with their modules.
         stack: modules that run, the innermost last; empty while no call is under way.
         fixed: memories of what depends on weights alone.
+        whole: of these, the weights of layers that say themselves what they send.
         connected: memories of what a connection just put out.
         known: tallies of tensors that nothing was written into since.
     """
 
-    def __init__(self, rules: Mapping[str, Rule | None], weights: Iterator[Tensor]) -> None:
+    def __init__(self, products: Mapping[str, Rule], others: Mapping[str, Rule | None], network: nn.Module) -> None:
         super().__init__()
-        self.rules, self.weights = rules, list(weights)
+        self.products, self.rules, self.network = products, {**others, **products}, network
         self.begin(1, 1)
         self.stack: list[Frame] = []
         self.unknown: dict[str, None] = {}
@@ -72,10 +81,13 @@ class Watch(TorchDispatchMode):
     def begin(self, steps: int, batch: int) -> None:
         """A call of `steps` time steps begins."""
         self.call, self.parts = (steps, batch), list[Part]()
-        self.fixed, self.connected = Storages(), Storages()
+        self.fixed, self.whole, self.connected = Storages(), Storages(), Storages()
         self.known = dict[int, tuple[StorageWeakRef, dict[Any, Any]]]()
-        for weight in self.weights:
-            self.fixed.add(weight)
+        for module in self.network.modules():
+            for weight in (*module.parameters(recurse=hasattr(module, "sends")), *module.buffers(recurse=False)):
+                self.fixed.add(weight)
+                if hasattr(module, "sends"):
+                    self.whole.add(weight)
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -88,7 +100,8 @@ class Watch(TorchDispatchMode):
         if above and not single and x is not None:
             single = self._one_step(tuple(x.shape))
         neuron = neuron or (above.neuron if above else None)
-        self.stack.append(Frame(name, type(module).__name__, module, single, neuron))
+        whole = hasattr(module, "sends") or (above is not None and above.whole)
+        self.stack.append(Frame(name, type(module).__name__, module, single, neuron, whole))
 
     def _one_step(self, shape: tuple[int, ...]) -> bool:
         steps, batch = self.call
@@ -108,15 +121,25 @@ class Watch(TorchDispatchMode):
         return 1
 
     def tally(self, x: Tensor, steps: int, reach: Tensor | None = None) -> Tensor:
-        """The tally of `x`; a tensor that several layers read is read once."""
+        """The tally of `x`, by any backend: one that is forced is meant for the network. A tensor that several layers
+        read is read once."""
         if not x.is_contiguous():
-            return tally(x, steps, reach)
+            return self._tally(x, steps, reach)
         storage = x.untyped_storage()
         known = self.known.setdefault(storage._cdata, (StorageWeakRef(storage), {}))[1]
         key = (x.storage_offset(), x.numel(), x.dtype, steps, id(reach))
         if key not in known:
-            known[key] = tally(x, steps, reach), reach  # held, so that no other takes its id
+            known[key] = self._tally(x, steps, reach), reach  # held, so that no other takes its id
         return known[key][0]
+
+    def _tally(self, x: Tensor, steps: int, reach: Tensor | None) -> Tensor:
+        with use_backend(None):
+            return tally(x, steps, reach)
+
+    def tally_events(self, values: Tensor, indices: Tensor, starts: Tensor, reach: Tensor | None = None) -> Tensor:
+        """The same of events."""
+        with use_backend(None):
+            return tally_events(values, indices, starts, reach)
 
     def add(
         self,
@@ -156,20 +179,28 @@ class Watch(TorchDispatchMode):
     def _see(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
         operands, results = list(tensors(args)), list(tensors(out))
         operands += tensors(tuple(kwargs.values()))
-        if not operands or not results or not any(t.is_floating_point() for t in operands + results):
+        name, at = name_of(func), self.stack[-1]
+        if at.whole and name != "spikenet::dynamics":
             return
+        if not operands or not results or not (name in self.products or _real(operands + results)):
+            return
+        taken = not at.whole and any(t in self.whole for t in operands)
         if all(t in self.fixed for t in operands):
             for result in results:
                 self.fixed.add(result)
+                if taken:
+                    self.whole.add(result)
+        elif func.is_view:
             return
-        name = name_of(func)
-        if name in self.rules:
-            rule = self.rules[name]
-            if rule is not None:
-                rule(self, args, kwargs, out)
-        elif not func.is_view:
-            at = self.stack[-1]
+        elif taken or name not in self.rules or any(t.is_complex() or t.layout is not torch.strided for t in operands):
             self.unknown[f"{at.name} ({at.kind}): {name}"] = None
+        elif rule := self.rules.get(name):
+            rule(self, args, kwargs, out)
+
+
+def _real(found: list[Tensor]) -> bool:
+    """Whether numbers are among them: arithmetic of whole numbers, other than products, is of places and labels."""
+    return any(t.is_floating_point() or t.is_complex() for t in found)
 
 
 @functools.cache

@@ -1,5 +1,17 @@
-"""Connections and containers: folding layers, delays, recurrence, readouts, and the stream."""
+"""Connections and containers: folding layers, delays, recurrence, attention, readouts, and the stream."""
 
+from spikenet.layers.attention import QKAttention, SpikeDrivenSelfAttention, SpikingSelfAttention
+from spikenet.layers.channels import (
+    ChannelNorm,
+    ChannelsLast,
+    ConvNorm,
+    LinearNorm,
+    MeanOverSpace,
+    Residual,
+    SpikePool,
+    Sum,
+    transformer_lif,
+)
 from spikenet.layers.delay import DelayLinear, DelayState
 from spikenet.layers.delay_bank import DelayBank, DelayBankConv2d
 from spikenet.layers.delay_conv import DelayConv1d, DelayConv2d
@@ -8,18 +20,27 @@ from spikenet.layers.delay_schedule import SigmaSchedule, delay_groups
 from spikenet.layers.dense import ToDense
 from spikenet.layers.event_conv import EventConv2d
 from spikenet.layers.event_linear import EventLinear
-from spikenet.layers.fold import AdaptiveAvgPool2d, AvgPool2d, BatchNorm2d, Conv2d, MaxPool2d
+from spikenet.layers.fold import AdaptiveAvgPool2d, AvgPool2d, BatchNorm1d, BatchNorm2d, Conv2d, MaxPool2d
 from spikenet.layers.levy_baxter import LevyBaxter, ProbabilisticSynapses
+from spikenet.layers.mixing import DepthwiseMixing, FeedForward
 from spikenet.layers.readout import LastReadout, MaxReadout, MeanReadout, SoftmaxSumReadout
 from spikenet.layers.recurrent import Recurrent, RecurrentState
+from spikenet.layers.rwkv import WKV, TokenShift
+from spikenet.layers.sequence_dropout import SequenceDropout
 from spikenet.layers.spiking_linear import SpikingLinear
+from spikenet.layers.stem import PatchMerging, RelativePosition, SpikingConvStem, SpikingPatchSplitting
 from spikenet.layers.stream import Stream
 
 __all__ = [
+    "WKV",
     "AdaptiveAvgPool2d",
     "AvgPool2d",
+    "BatchNorm1d",
     "BatchNorm2d",
+    "ChannelNorm",
+    "ChannelsLast",
     "Conv2d",
+    "ConvNorm",
     "DelayBank",
     "DelayBankConv2d",
     "DelayConv1d",
@@ -28,20 +49,37 @@ __all__ = [
     "DelayRecurrent",
     "DelayRecurrentState",
     "DelayState",
+    "DepthwiseMixing",
     "EventConv2d",
     "EventLinear",
+    "FeedForward",
     "LastReadout",
     "LevyBaxter",
+    "LinearNorm",
     "MaxPool2d",
     "MaxReadout",
+    "MeanOverSpace",
     "MeanReadout",
+    "PatchMerging",
     "ProbabilisticSynapses",
+    "QKAttention",
     "Recurrent",
     "RecurrentState",
+    "RelativePosition",
+    "Residual",
+    "SequenceDropout",
     "SigmaSchedule",
     "SoftmaxSumReadout",
+    "SpikeDrivenSelfAttention",
+    "SpikePool",
+    "SpikingConvStem",
     "SpikingLinear",
+    "SpikingPatchSplitting",
+    "SpikingSelfAttention",
     "Stream",
+    "Sum",
     "ToDense",
+    "TokenShift",
     "delay_groups",
+    "transformer_lif",
 ]

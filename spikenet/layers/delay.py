@@ -98,6 +98,14 @@ class Delayed(nn.Module):
         tap = half - (half - self.delay.detach()).round()  # a tie goes where the reference's position would go
         return tap.clamp(0, self.taps - 1).long().expand(self.weight.shape)
 
+    def sends(self, x: Tensor | EventTensor, output: Tensor) -> tuple[Tensor, nn.Module]:
+        """What a count charges for a call: the values that go through synapses, and the torch layer, on "meta", whose
+        synapses they would be without delays. A synapse has one tap, as at inference, also in training."""
+        return self._dense(x), self._undelayed({"device": "meta", "dtype": self.weight.dtype})
+
+    def _undelayed(self, options: dict[str, Any]) -> nn.Module:
+        raise NotImplementedError
+
     # To and from the reference.
 
     def dcls_state(self) -> dict[str, Tensor]:
@@ -295,6 +303,9 @@ class DelayLinear(Delayed):
 
     def _wanted(self) -> tuple[int | None, ...]:
         return (self.in_features,)
+
+    def _undelayed(self, options: dict[str, Any]) -> nn.Linear:
+        return nn.Linear(self.in_features, self.out_features * self.elements, self.bias is not None, **options)
 
     def _through(self, x: Tensor, first: int, steps: int, most: float) -> Tensor:
         if self.training:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from spikenet.errors import ArgumentError
@@ -63,6 +63,11 @@ class _DelayConv(Delayed):
 
     def _wanted(self) -> tuple[int | None, ...]:
         return (self.in_channels, *(None,) * self.space)
+
+    def _undelayed(self, options: dict[str, Any]) -> nn.Module:
+        kind: Any = (nn.Conv1d, nn.Conv2d)[self.space - 1]
+        sizes = self.kernel_size, self.stride, self.padding, self.dilation, self.groups, self.bias is not None
+        return kind(self.in_channels, self.out_channels * self.elements, *sizes, **options)
 
     def _through(self, x: Tensor, first: int, steps: int, most: float) -> Tensor:
         """Time is one more axis of the convolution, with the latest tap first."""

@@ -118,6 +118,10 @@ class DelayRecurrent(nn.Module):
         output, after = self.run(*(x.unsqueeze(0) for x in sequences), state=before)
         return output.squeeze(0), after
 
+    def sends(self, _: Tensor, output: Tensor) -> tuple[Tensor, nn.Module]:
+        """See `DelayLinear.sends`: its own output goes through its synapses, each spike when it is sent."""
+        return self.synapses.sends(output, output)
+
     def initial_state(self, like: Tensor) -> DelayRecurrentState:
         """The state before the first step for a batch like `like` `[B, N]`; see `Neuron.initial_state`."""
         return DelayRecurrentState(

@@ -1,7 +1,29 @@
 """Whole networks, one file each."""
 
 from spikenet.models.conv import SpikingConvNet
+from spikenet.models.delays import DelayNet
 from spikenet.models.hd_snn import HDSNN
+from spikenet.models.max_resnet import MaxResNet
+from spikenet.models.maxformer import MaxFormer
 from spikenet.models.mlp import SpikingMLP
+from spikenet.models.qkformer import QKFormer
+from spikenet.models.spike_driven import SpikeDrivenTransformer
+from spikenet.models.spikegpt import SpikeGPT, generate
+from spikenet.models.spikformer import Spikformer
+from spikenet.models.spikformer_v2 import MaskedPretraining, SpikformerV2
 
-__all__ = ["HDSNN", "SpikingConvNet", "SpikingMLP"]
+__all__ = [
+    "HDSNN",
+    "DelayNet",
+    "MaskedPretraining",
+    "MaxFormer",
+    "MaxResNet",
+    "QKFormer",
+    "SpikeDrivenTransformer",
+    "SpikeGPT",
+    "Spikformer",
+    "SpikformerV2",
+    "SpikingConvNet",
+    "SpikingMLP",
+    "generate",
+]

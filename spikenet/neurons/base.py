@@ -110,7 +110,7 @@ class Neuron(nn.Module, metaclass=_Traced):
         value = spec.default if value is None else value
         tensor = value if isinstance(value, Tensor) else torch.tensor(float(value))
         inside = (tensor > spec.above) & (tensor < spec.below)
-        if not bool(inside.all()):
+        if not tensor.is_meta and not bool(inside.all()):  # a meta tensor has no values to look at
             bad = tensor.detach()[~inside].flatten()[0].item()
             raise ArgumentError(
                 f"{type(self).__name__}.{name} must lie between {spec.above} and {spec.below}, got {bad}"

@@ -44,12 +44,18 @@ def cause_table(energy: Energy) -> Table:
     return Table(("cause", "nJ per sample", "share"), rows, numbers=(1, 2))
 
 
-def layer_table(work: Work) -> Table:
-    """Operations of each layer with weights, and updates of each neuron layer, per sample."""
-    columns = ("layer", "kind", "values", "density", "AC", "MAC", "dense MAC, one frame", "updates", "rate")
-    shown = [layer for layer in work.layers if layer.operation in ("connection", "product", "neuron")]
-    rows = [_layer_row(layer, work) for layer in shown]
-    return Table(columns, rows, numbers=range(3, 9))
+def connection_table(work: Work) -> Table:
+    """Operations of each layer with weights and of each product of activations, per sample."""
+    columns = ("connection", "input", "density", "AC", "MAC", "dense MAC, one frame")
+    shown = [layer for layer in work.layers if layer.operation in ("connection", "product")]
+    return Table(columns, [_connection_row(layer, work) for layer in shown], numbers=range(2, 6))
+
+
+def neuron_table(work: Work) -> Table:
+    """Updates and spikes of each neuron layer, per sample."""
+    columns = ("neurons", "kind", "updates", "spikes", "rate")
+    shown = [layer for layer in work.layers if layer.operation == "neuron"]
+    return Table(columns, [_neuron_row(layer, work) for layer in shown], numbers=range(2, 5))
 
 
 def pictures(work: Work) -> EnergyPictures | None:
@@ -89,14 +95,20 @@ def layer_rows(work: Work, energy: Energy) -> list[dict[str, Any]]:
     ]
 
 
-def _layer_row(layer: LayerWork, work: Work) -> tuple[str, ...]:
-    def per_sample(total: float) -> str:
-        return f"{total / work.samples:,.0f}" if total else ""
-
+def _connection_row(layer: LayerWork, work: Work) -> tuple[str, ...]:
     density = f"{layer.events / layer.inputs:.2%}" if layer.inputs and layer.values != "graded" else ""
-    rate = f"{layer.rate:.2%}" if layer.updates and layer.bits.output == 1 else ""
-    counts = (per_sample(n) for n in (layer.acs, layer.macs, layer.dense_macs, layer.updates))
-    return (layer.name, layer.kind, layer.values, density, *counts, rate)
+    counts = (_per_sample(n, work) for n in (layer.acs, layer.macs, layer.dense_macs))
+    return (layer.name, layer.values, density, *counts)
+
+
+def _neuron_row(layer: LayerWork, work: Work) -> tuple[str, ...]:
+    spiking = layer.bits.output == 1
+    sent, rate = (_per_sample(layer.spikes, work), f"{layer.rate:.2%}") if spiking else ("", "")
+    return (layer.name, layer.kind, _per_sample(layer.updates, work), sent, rate)
+
+
+def _per_sample(total: float, work: Work) -> str:
+    return f"{total / work.samples:,.0f}" if total else ""
 
 
 def _nanojoules(energy: Energy) -> str:

@@ -16,7 +16,7 @@ from spikenet.analysis import Report, write_report
 from spikenet.cache import write_atomically
 from spikenet.energy import Comparison, compare, record
 from spikenet.events import EventTensor
-from spikenet.training.energy_report import energy_table, layer_table, pictures
+from spikenet.training.energy_report import connection_table, energy_table, neuron_table, pictures
 from spikenet.training.evaluate import Evaluation
 from spikenet.training.run import WEIGHTS_RULE, RunFolder
 
@@ -73,7 +73,7 @@ def _page(
         dt_ms=getattr(data, "dt_us", 0) / 1000 or None,
         rates=evaluation.work.rates,
         energy=energy_table(energy),
-        layers=layer_table(evaluation.work),
+        layers=(connection_table(evaluation.work), neuron_table(evaluation.work)),
         assumptions=energy.assumptions,
         pictures=pictures(evaluation.work),
         environment=_environment(folder),

@@ -26,6 +26,14 @@ def test_one_cause_needs_no_legend() -> None:
     assert "<!-- operations -->" not in drawn(energy_plots.by_layer({"conv": {"operations": 3.0}}))
 
 
+def test_the_small_ones_of_many_layers_share_a_row() -> None:
+    layers = {f"layer{n}": {"operations": 1e4 if n % 2 else 1.0} for n in range(28)} | {"last": {"memory": 2e4}}
+    source = drawn(energy_plots.by_layer(layers))
+    for text in ("layer1", "layer27", "last", "14 other layers", "µJ per sample"):
+        assert f"<!-- {text} -->" in source
+    assert "<!-- layer2 -->" not in source
+
+
 def test_causes_stand_beside_their_total() -> None:
     source = drawn(energy_plots.by_cause({"field": {"operations": 34.1}, "nothing": {}}))
     assert "<!-- 34.1 nJ -->" in source

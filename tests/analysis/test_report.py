@@ -38,7 +38,7 @@ def report(sensor: Sensor = CAMERA, title: str = "digits") -> Report:
         dt_ms=10.0,
         rates={"layer": 0.125},
         energy=Table(("network", "nJ"), [("spiking", "1.50")], numbers=(1,)),
-        layers=Table(("layer", "AC"), [("layer", "12")], numbers=(1,)),
+        layers=[Table(("layer", "AC"), [("layer", "12")], numbers=(1,))],
         assumptions=["biases are free"],
         environment={"torch": "2.13"},
     )

@@ -75,6 +75,14 @@ def test_at_its_break_even_rate_a_network_costs_what_its_twin_does() -> None:
         assert model(there).total == pytest.approx(model(energy.quantised_twin(counted)).total)
 
 
+def test_every_model_is_linear_in_the_spikes_of_a_network_with_graded_input() -> None:
+    layers = graded(linear(10, T=3, name="first")), neurons(5, T=3), linear(10, T=3, name="second"), neurons(5, T=3)
+    counted = work(*layers, T=3)
+    for name in ("field", "lemaire", "step-style", "data-movement", "per-event"):
+        none, half, full = (energy.energy_model(name)(energy.scaled(counted, f)).total for f in (0.0, 0.5, 1.0))
+        assert half == pytest.approx((none + full) / 2)
+
+
 def test_graded_layers_keep_their_price_when_rates_change() -> None:
     counted = work(graded(linear(10, name="first")), linear(10, name="second"))
     assert energy.price(energy.scaled(counted, 0.0)).total == pytest.approx(4 * 100 * 4.6)

@@ -7,7 +7,7 @@ from torch import nn
 from spikenet import energy
 from spikenet.errors import StateError
 from spikenet.events import EventTensor
-from spikenet.layers import BatchNorm2d, Conv2d, Recurrent, ToDense
+from spikenet.layers import BatchNorm2d, Conv2d, DelayConv1d, DelayLinear, DelayRecurrent, Recurrent, ToDense
 from spikenet.neurons import IF, LIF
 
 
@@ -45,6 +45,28 @@ def test_graded_counts_and_ternary_are_charged_as_the_counter_does(x: torch.Tens
     with energy.EnergyTerm(net, energy.FieldFormula("fp16")) as term:
         net(x)
     assert term().item() == pytest.approx(energy.FieldFormula("fp16")(work).total, rel=1e-6)
+
+
+@pytest.mark.parametrize("x", [torch.rand(5, 2, 2, 7), spikes(5, 2, 2, 7)], ids=["graded", "spikes"])
+def test_delays_are_charged_as_the_counter_does(x: torch.Tensor) -> None:
+    net = nn.Sequential(
+        DelayConv1d(2, 4, 3, 3, stride=2, padding=1, elements=2),
+        IF(v_threshold=0.3),
+        nn.Flatten(2),
+        DelayRecurrent(IF(), 16, 3),
+        nn.Dropout(0.4),
+        DelayLinear(16, 3, 4, elements=2),
+    )
+    with energy.count(net.eval()) as work:
+        net(x)
+    with energy.EnergyTerm(net) as term:
+        net(x)
+    assert not term.uncounted
+    assert term().item() == pytest.approx(energy.price(work).total, rel=1e-6)
+    with energy.EnergyTerm(net.train()) as term:
+        net(x)
+        term().backward()
+    assert net[0].weight.grad.abs().sum() > 0
 
 
 def test_events_are_charged() -> None:

@@ -1,8 +1,10 @@
 """Published energies, recomputed from published operation counts (rows A to D; sources in each test)."""
 
 import pytest
+import torch
 
-from spikenet.energy import picojoules
+from spikenet.energy import FIELD, count, picojoules, price
+from spikenet.models import Spikformer
 
 
 def millijoules(macs: float = 0.0, acs: float = 0.0) -> float:
@@ -15,6 +17,17 @@ def millijoules(macs: float = 0.0, acs: float = 0.0) -> float:
 def test_spikformer_on_imagenet(sops: float, published: float) -> None:
     """Zhou et al. 2023, table 2: T = 4, a first convolution of 27 * 64 * 224^2 MACs at each step."""
     assert millijoules(27 * 64 * 224**2 * 4, sops) == pytest.approx(published, abs=1e-3)
+
+
+def test_spikformer_of_full_size() -> None:
+    """8-512: dense counts as worked out from the paper's shapes; with its SOPs, the published energy."""
+    with torch.inference_mode(), count(net := Spikformer.imagenet(512).eval(), strict=True) as work:
+        net(torch.rand(1, 1, 3, 224, 224))
+    layers = [layer for layer in work.layers if layer.operation == "connection"]
+    assert sum(layer.dense_macs for layer in layers) == pytest.approx(8.25667e9, abs=5e3)
+    assert layers[0].macs == work.macs == 27 * 64 * 224**2
+    first = price(work).total - FIELD.ac * work.acs
+    assert (4 * first + FIELD.ac * 11.09e9) * 1e-9 == pytest.approx(11.577, abs=1e-3)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,16 @@ from spikenet import energy
 from spikenet.errors import ArgumentError
 from spikenet.events import EventTensor
 from spikenet.kernels.backends import use_backend
-from spikenet.layers import BatchNorm2d, Conv2d, EventLinear, MaxPool2d, MeanReadout, SpikingLinear, Stream
+from spikenet.layers import (
+    BatchNorm2d,
+    Conv2d,
+    EventLinear,
+    MaxPool2d,
+    MeanReadout,
+    SpikingLinear,
+    SpikingSelfAttention,
+    Stream,
+)
 from spikenet.neurons import IF, LIF, PLIF, LeakyReadout
 
 
@@ -98,6 +107,16 @@ def test_softmax_attention_in_one_operation() -> None:
     assert not work.uncounted
 
 
+def test_torch_s_fused_transformer_is_opened() -> None:
+    """Projections of 8 to 24 and of 8 to 8, the feed-forward layer, and q k^T and its product with v."""
+    net = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True, dropout=0.0).eval()
+    with torch.inference_mode(), energy.count(net, strict=True) as work:
+        net(torch.randn(3, 5, 8))
+    linear, products = 15 * (8 * 24 + 8 * 8 + 2 * 8 * 16), 2 * 3 * 5 * 5 * 8
+    assert sum(layer.dense_macs_steps for layer in work.layers) == linear + products
+    assert torch.backends.mha.get_fastpath_enabled()
+
+
 def test_weights_used_in_a_function_are_a_connection() -> None:
     class Functional(nn.Module):
         def __init__(self) -> None:
@@ -114,30 +133,6 @@ def test_weights_used_in_a_function_are_a_connection() -> None:
     assert (work.dense_macs, work.dense_macs_steps) == (2 * 2 * 35, 3 * 2 * 2 * 35)
     assert work.per_step("acs").tolist() == [2 * 7 * int(x_t.sum()) for x_t in x]
     assert only(work, "other").total("adds") == 3 * 2 * 7
-
-
-# Transposed convolutions.
-
-
-@pytest.mark.parametrize(
-    "layer",
-    [
-        nn.ConvTranspose2d(4, 6, 3, stride=2, padding=1, output_padding=1),
-        nn.ConvTranspose2d(4, 6, (2, 3), groups=2, dilation=2),
-        nn.ConvTranspose1d(4, 6, 4, stride=3, padding=2),
-        nn.ConvTranspose3d(4, 2, 2, padding=1),
-    ],
-)
-def test_transposed_convolutions_reach_what_ones_add_up_to(layer: nn.Module) -> None:
-    """With all weights 1 the outputs sum to the synapses reached."""
-    x = spikes(3, 4, *[5] * len(layer.kernel_size))
-    with torch.no_grad():
-        layer.weight.fill_(1.0)
-        layer.bias.zero_()
-        expected = layer(x).sum()
-    with energy.count(layer) as work:
-        layer(x)
-    assert work.acs == int(expected)
 
 
 # Time.
@@ -292,6 +287,24 @@ def test_every_backend_and_dtype_counts_the_same(dtype: torch.dtype) -> None:
         with use_backend(backend), energy.count(net) as work, torch.inference_mode():
             net(x)
         counts.append(series(work))
+    assert counts[0].keys() == counts[1].keys()
+    for name, found in counts[0].items():
+        np.testing.assert_array_equal(found, counts[1][name], err_msg=str(name))
+
+
+def test_attention_and_its_neuron_in_one_kernel_count_as_apart() -> None:
+    """Whatever backend is forced, the count itself picks its own."""
+    net = SpikingSelfAttention(16, 2).eval()
+    for parameter in (p for p in net.parameters() if p.ndim > 1):
+        parameter.data = torch.randint(0, 3, parameter.shape).float()
+    x, counts = spikes(2, 1, 3, 16), []
+    for backend in ("reference", "triton"):
+        with use_backend(backend), energy.count(net, strict=True) as work, torch.no_grad():
+            net(x)
+        counts.append(series(work))
+    assert sum(
+        found.sum() for (_, operation, name), found in counts[0].items() if (operation, name) == ("product", "acs")
+    )
     assert counts[0].keys() == counts[1].keys()
     for name, found in counts[0].items():
         np.testing.assert_array_equal(found, counts[1][name], err_msg=str(name))

@@ -91,7 +91,8 @@ class Lemaire(EnergyModel):
 
 
 def _spiking(work: Work) -> bool:
-    return any(layer.operation == "neuron" and layer.total("spikes") for layer in work.layers)
+    """Whether its neurons are made for spikes, also if they send none."""
+    return any(layer.operation == "neuron" and layer.bits.state and layer.bits.output < _HALF for layer in work.layers)
 
 
 def _runs(layer: LayerWork, work: Work) -> np.ndarray:

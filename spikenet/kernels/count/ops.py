@@ -52,10 +52,18 @@ def tally(x: Tensor, steps: int, reach: Tensor | None = None) -> Tensor:
     Returns:
         float64 `[steps, 7]`, on the device of `x`; see `COLUMNS`.
     """
-    flat = x.detach().reshape(steps, -1)
+    x = x.detach()
+    flat = (_in_memory_order(x) if reach is None else x).reshape(steps, -1)
     if flat.dtype not in (torch.float32, torch.float64):
         flat = flat.float()
     return TALLY(flat, torch.ones(1, dtype=torch.float64, device=x.device) if reach is None else reach)
+
+
+def _in_memory_order(x: Tensor) -> Tensor:
+    """The axes behind the first as they lie in memory: where the order does not matter, nothing need be copied."""
+    if x.is_contiguous() or max(x.stride()) > x.stride(0):
+        return x
+    return x.permute(0, *sorted(range(1, x.ndim), key=x.stride, reverse=True))
 
 
 def tally_events(values: Tensor, indices: Tensor, starts: Tensor, reach: Tensor | None = None) -> Tensor:

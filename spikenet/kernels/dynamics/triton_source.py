@@ -29,7 +29,7 @@ _WORDS = {
     **{word: f"{word}({{0}})" for word in ("exp", "log", "tanh", "sin", "cos", "atan", "erf")},
 }
 # Gradients need not be equal to the last bit, as spikes must: a quotient within two units of it costs a tenth.
-_GRADIENT_WORDS = {**_WORDS, "div": "{0} * reciprocal({1})"}
+GRADIENT_WORDS = {**_WORDS, "div": "{0} * reciprocal({1})"}
 
 
 def source(program: Program, direction: str, variant: Variant) -> str:
@@ -38,7 +38,7 @@ def source(program: Program, direction: str, variant: Variant) -> str:
     return kernel.source()
 
 
-class _Source(Printer):
+class Source(Printer):
     """A kernel in the making: its lines and constants, and what both directions share."""
 
     name: str
@@ -210,7 +210,7 @@ class _Source(Printer):
         return "mask" if self.variant.full else f"mask & ({self.time('start', k)} < steps)"
 
 
-class _Forward(_Source):
+class _Forward(Source):
     name = "forward"
 
     def sequences(self) -> list[str]:
@@ -274,7 +274,7 @@ class _Forward(_Source):
                 self.line(*(f"tl.store(q{j} + {row}, s_{n}, {self.inside(k)})" for j, n in states))
 
 
-class _Backward(_Source):
+class _Backward(Source):
     """Chunk by chunk from the end: recompute the chunk from its checkpoint, then walk back over it."""
 
     name = "backward"
@@ -354,12 +354,12 @@ class _Backward(_Source):
             loads = (f"tl.load(gq{j} + {row}, {self.inside(k)}, other=0.0)" for j in range(len(p.state)))
             self.line(*(f"lam_{n} = lam_{n} + {load}" for n, load in zip(p.state, loads, strict=True)))
         self.fire(names)
-        self.work(p.slope, names, words=_GRADIENT_WORDS)
+        self.work(p.slope, names, words=GRADIENT_WORDS)
         if "gate" in p.fire.results:
             self.line("sg = tl.where(gate, sg, zero)")
         self.line(f"gz = gz_all_{k}.to(tl.float32)")
         self.work(Phase(p.reset.operations, {}), names)
-        self.work(Phase(self.step.operations, {}), names, words=_GRADIENT_WORDS)
+        self.work(Phase(self.step.operations, {}), names, words=GRADIENT_WORDS)
         for index, name in enumerate(p.inputs):
             self.line(f"tl.store(gx{index} + {row}, {self.value(self.step.inputs[name], names)}, {self.inside(k)})")
         for m in self.wanted:

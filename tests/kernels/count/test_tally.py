@@ -53,6 +53,23 @@ def test_numba_equals_the_reference(steps: int, period: int, kind: str, dtype: t
         assert torch.equal(found, expected)
 
 
+@pytest.mark.parametrize("reach", [None, torch.arange(5, dtype=torch.float64)])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_the_layout_in_memory_makes_no_difference(backend: str, reach: torch.Tensor | None) -> None:
+    x = torch.poisson(torch.rand(4, 3, 5, 10))
+    views = (
+        x.transpose(2, 3),
+        x.permute(0, 3, 1, 2),
+        x.transpose(0, 2),
+        x[:, :2, :, 5:],
+        x[:, :1].expand(-1, 7, -1, -1),
+    )
+    with use_backend(backend):
+        for view in views:
+            steps = len(view)
+            assert torch.equal(tally(view, steps, reach), tally(view.contiguous(), steps, reach))
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_events_are_tallied_as_frames(backend: str) -> None:
     x = torch.poisson(torch.full((3, 2, 12), 0.4)) * torch.tensor(1.0).where(torch.rand(3, 2, 12) < 0.8, -1.0)

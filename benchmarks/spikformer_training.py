@@ -1,0 +1,170 @@
+"""A training step of Spikformer-4-384 (CIFAR shape) beside SpikingJelly's model: time, memory, loss curves.
+
+    python benchmarks/spikformer_training.py [--quick] [--steps N] [--rounds N]
+
+SpikingJelly's model pools before its neurons and has no biases in its blocks, so ours is built that way. Both start
+from the same weights; in float64 their logits and gradients agree (tests/peers/test_attention.py), here the logits of
+the first step are compared. Then training steps (AdamW, batch of 128 random pictures, T = 4) are timed in bfloat16
+autocast, float32 and TF32, blocks alternated; peak memory is that of one step. Loss curves over `--steps` steps on one
+fixed sequence of batches with labels that can be learnt: ours and theirs from the same weights, and theirs from a
+second seed, whose distance is the yardstick. Runs on a CUDA device, in small with --quick anywhere.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from _compare import finish
+from spikingjelly.activation_based import functional as theirs_functional
+from spikingjelly.activation_based.model.spikformer import Spikformer as Theirs
+from torch import Tensor, nn
+from torch.nn import functional
+
+from spikenet.models import Spikformer
+
+PRECISIONS = ("bfloat16", "float32", "TF32")
+
+
+def connections(module: nn.Module) -> list[nn.Module]:
+    kinds = (nn.Linear, nn.modules.conv._ConvNd, nn.modules.batchnorm._BatchNorm)
+    return [each for each in module.modules() if isinstance(each, kinds)]
+
+
+def make(quick: bool, device: str) -> tuple[nn.Module, nn.Module]:
+    """Theirs, and ours with its weights."""
+    dim, depth, heads = (32, 1, 4) if quick else (384, 4, 12)
+    theirs = Theirs(4, 3, 32, 32, 4, 10, dim, heads, depths=depth).to(device)
+    pool = (False, False, True, True)
+    ours = Spikformer((3, 32, 32), 10, dim, depth, heads, pool, pool_before_neuron=True).to(device)
+    with torch.no_grad():
+        for source, target in zip(connections(theirs), connections(ours), strict=True):
+            target.weight.copy_(source.weight.view(target.weight.shape))
+            if target.bias is not None:
+                target.bias.zero_() if source.bias is None else target.bias.copy_(source.bias)
+    return theirs, ours
+
+
+def logits(model: nn.Module, x: Tensor) -> Tensor:
+    if isinstance(model, Spikformer):
+        return model(x.expand(4, *x.shape))
+    theirs_functional.reset_net(model)
+    return model(x).mean(0)
+
+
+def trainer(model: nn.Module, precision: str) -> Callable[[Tensor, Tensor], Tensor]:
+    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-4, weight_decay=0.06)
+    half = precision == "bfloat16"
+
+    def step(x: Tensor, y: Tensor) -> Tensor:
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "TF32"
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=half):
+            loss = functional.cross_entropy(logits(model, x).float(), y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        return loss.detach()
+
+    return step
+
+
+def batches(count: int, size: int, device: str) -> list[tuple[Tensor, Tensor]]:
+    """Noise with one of ten faint patterns in it."""
+    draw = torch.Generator().manual_seed(7)
+    patterns = torch.rand(10, 3, 32, 32, generator=draw)
+    labels = torch.randint(10, (count, size), generator=draw)
+    pictures = [0.6 * torch.rand(size, 3, 32, 32, generator=draw) + 0.4 * patterns[y] for y in labels]
+    return [(x.to(device), y.to(device)) for x, y in zip(pictures, labels, strict=True)]
+
+
+def wait(device: str) -> None:
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def timed(steps: dict[str, Any], batch: Any, rounds: int, device: str) -> dict[str, list[float]]:
+    """Milliseconds a step of each, blocks of five, alternated."""
+    times: dict[str, list[float]] = {name: [] for name in steps}
+    for round_ in range(rounds + 1):
+        for name, step in steps.items():
+            wait(device)
+            start = time.perf_counter()
+            for _ in range(5):
+                step(*batch)
+            wait(device)
+            if round_:  # the first warms up
+                times[name].append(200 * (time.perf_counter() - start))
+    return times
+
+
+def peak(step: Any, batch: Any, device: str) -> float:
+    """GB at most during one step."""
+    if device != "cuda":
+        return float("nan")
+    torch.cuda.reset_peak_memory_stats()
+    step(*batch)
+    return torch.cuda.max_memory_allocated() / 1e9
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="a small network, few steps")
+    parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    size, count, rounds = (8, 3, 1) if options.quick else (128, options.steps, options.rounds)
+    data, results = batches(count, size, device), []
+    for precision in PRECISIONS:
+        torch.manual_seed(0)
+        theirs, ours = make(options.quick, device)
+        first = {"spikingjelly": logits(theirs, data[0][0]), "spikenet": logits(ours, data[0][0])}
+        difference = (first["spikenet"] - first["spikingjelly"]).abs().max().item()
+        memory: dict[str, float] = {}
+        steps = {"spikenet": trainer(ours, precision), "spikingjelly": trainer(theirs, precision)}
+        for name, step in steps.items():
+            step(*data[0])
+            others = [m for n, m in (("spikenet", ours), ("spikingjelly", theirs)) if n != name]
+            for other in others:
+                other.zero_grad(set_to_none=True)
+            memory[name] = peak(step, data[0], device)
+        times = timed(steps, data[0], rounds, device)
+        ratios = [t / o for t, o in zip(times["spikingjelly"], times["spikenet"], strict=True)]
+        medians = {name: statistics.median(t) for name, t in times.items()}
+        print(
+            f"{precision}: logits differ by {difference:.2e} at most; ms a step {medians}, ratio "
+            f"{statistics.median(ratios):.2f} ({min(ratios):.2f} .. {max(ratios):.2f}); peak GB {memory}",
+            flush=True,
+        )
+        results.append({"precision": precision, "times": times, "peak_gb": memory, "difference": difference})
+    results.append({"curves": curves(data, options.quick, device)})
+    finish(results)
+
+
+def curves(data: Any, quick: bool, device: str) -> dict[str, list[float]]:
+    """Losses in bfloat16 autocast on the same batches."""
+    found: dict[str, list[float]] = {}
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        theirs, ours = make(quick, device)
+        step, mine = trainer(theirs, "bfloat16"), trainer(ours, "bfloat16")
+        found[f"spikingjelly {seed}"] = [step(x, y).item() for x, y in data]
+        if seed == 0:
+            found["spikenet 0"] = [mine(x, y).item() for x, y in data]
+    base = torch.tensor(found["spikingjelly 0"])
+    for name in ("spikenet 0", "spikingjelly 1"):
+        gap = (torch.tensor(found[name]) - base).abs()
+        print(
+            f"loss of {name} against spikingjelly 0: mean distance {gap.mean():.4f}, last ten "
+            f"{gap[-10:].mean():.4f}, ends {base[-5:].mean():.3f} and {torch.tensor(found[name])[-5:].mean():.3f}",
+            flush=True,
+        )
+    return found
+
+
+if __name__ == "__main__":
+    main()

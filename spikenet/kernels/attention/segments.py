@@ -1,0 +1,52 @@
+"""How the Triton kernels cut a sequence: chunks of one matrix product, segments of one program."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+CHUNK = 64  # tokens of one matrix product
+PROGRAMS = 1024  # wanted: segments are as long as they leave
+
+
+def power_of_two(n: int) -> int:
+    """The first that is not below `n`."""
+    return 1 << max(n - 1, 0).bit_length()
+
+
+class Segments(NamedTuple):
+    """Sizes of a call; `length` counts the chunks of a segment."""
+
+    steps: int
+    batch: int
+    heads: int
+    width: int
+    values: int
+    length: int
+
+    @property
+    def count(self) -> int:
+        return -(-self.steps // (self.length * CHUNK))
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        return self.count, self.batch * self.heads
+
+
+def segments(q: Tensor, v: Tensor) -> Segments:
+    """The fewest chunks a segment that leave no more than about `PROGRAMS` programs."""
+    chunks, wanted = -(-len(q) // CHUNK), max(1, PROGRAMS // (q.shape[1] * q.shape[2]))
+    return Segments(*q.shape, v.shape[-1], power_of_two(-(-chunks // wanted)))
+
+
+def blocks(width: int, values: int) -> tuple[int, int]:
+    """A head's width and that of its values as the kernels pad them."""
+    return max(16, power_of_two(width)), max(16, power_of_two(values))
+
+
+def kept_as(dtype: torch.dtype, tokens: int) -> torch.dtype:
+    """The type that holds every count of up to `tokens`: `dtype` itself if it can."""
+    exact = {torch.bfloat16: 256, torch.float16: 2048}
+    return dtype if tokens <= exact.get(dtype, 0) else torch.float32

@@ -1,0 +1,142 @@
+"""Print Triton kernels in which a neuron's step follows the attention product, written out over the time steps.
+
+A program works on one tile of tokens of one head. `kv[t] = k[t]^T v[t]` is known; the neuron's input
+`x[t] = scale q[t] kv[t]` and its state stay in registers. The neuron's part is printed from its equations, as in
+`dynamics.triton_source`, for tiles in the place of lanes.
+"""
+
+from __future__ import annotations
+
+from spikenet.kernels.dynamics.derive import derive
+from spikenet.kernels.dynamics.trace import Phase, Program
+from spikenet.kernels.dynamics.triton_source import GRADIENT_WORDS, Source
+from spikenet.kernels.dynamics.triton_text import PRELUDE, PRELUDE_INTERPRETED, Variant
+
+_SHARED = "from spikenet.kernels.attention.triton_causal import _dot as dot, _product as product"
+
+
+def source(program: Program, direction: str, steps: int, interpreted: bool) -> str:
+    """The module that holds the kernel `direction`, "forward" or "backward", for `steps` time steps."""
+    kernel = (_Forward if direction == "forward" else _Backward)(program, steps, interpreted)
+    return kernel.source()
+
+
+class _Fused(Source):
+    """What both directions share."""
+
+    def __init__(self, program: Program, steps: int, interpreted: bool) -> None:
+        spread = (False,) * len(program.params)
+        super().__init__(
+            program,
+            Variant(steps, False, True, False, spread, False, False, True, interpreted=interpreted),
+        )
+        self.steps = steps
+
+    def arguments(self) -> list[str]:
+        p = self.program
+        values = [*self.numbered("s", p.state), *self.numbered("p", p.params)]
+        strides = [f"{x}_{axis}" for x in self.sequences() for axis in "nbh"]
+        return ["q", "kv", *values, *self.tensors(), "scale", "tokens", "batch", "heads", "D", "E", *strides]
+
+    def tensors(self) -> list[str]:
+        """What comes after the neuron's values."""
+        raise NotImplementedError
+
+    def source(self) -> str:
+        """The whole module: prelude, signature, constants, then the body."""
+        self.body()
+        head = (PRELUDE_INTERPRETED if self.variant.interpreted else PRELUDE).splitlines()
+        head.insert(head.index("import triton"), _SHARED)
+        setup = [f"{k} = tl.full([M, EP], float('{v}'), tl.float32)" for v, k in self._constants.items()]
+        setup += ["zero = tl.full([M, EP], 0.0, tl.float32)", "minus_one = tl.full([M, EP], -1.0, tl.float32)"]
+        sizes = "M: tl.constexpr, DP: tl.constexpr, EP: tl.constexpr"
+        signature = ["", "", "@triton.jit", f"def {self.name}({', '.join(self.arguments())}, {sizes}):"]
+        return "\n".join([*head, *signature, *("    " + line for line in setup), *self._lines]) + "\n"
+
+    def begin(self) -> None:
+        """Places and parameters."""
+        self.line("head = tl.program_id(0)", "d, e = tl.arange(0, DP), tl.arange(0, EP)")
+        self.line("row, column = (d < D)[:, None], (e < E)[None, :]")
+        for x in self.sequences():
+            self.line(f"{x} += (head // heads).to(tl.int64) * {x}_b + (head % heads) * {x}_h")
+        self.line("products = head * D * E + d[:, None] * E + e[None, :]")
+        for m, name in enumerate(self.program.params):
+            self.line(f"p_{name} = tl.broadcast_to(tl.load(p{m}), [M, EP])")
+
+    def tile(self, index: str) -> None:
+        """The tokens of a tile, and the neurons' first state."""
+        self.line(f"token = {index} * M + tl.arange(0, M)", "inside = (token < tokens)[:, None]")
+        for j, name in enumerate(self.program.state):
+            self.line(f"s_{name} = tl.broadcast_to(tl.load(s{j}), [M, EP])")
+
+    def place(self, x: str, k: int, columns: str) -> str:
+        """Where the rows of sequence `x` lie at step k."""
+        return f"{x} + {k} * batch.to(tl.int64) * {x}_b + token[:, None] * {x}_n + {columns}[None, :]"
+
+    def product(self, k: int) -> str:
+        """Where `kv` of step k lies, and its like."""
+        return f"{k} * batch.to(tl.int64) * heads * D * E + products"
+
+    def step(self, k: int) -> dict[str, str]:
+        self.line(f"query = tl.load({self.place('q', k, 'd')}, mask=inside & (d < D)[None, :], other=0.0)")
+        self.line(f"seen = tl.load(kv + {self.product(k)}, mask=row & column, other=0.0)")
+        self.line(f"x0_{k} = product(query, seen) * scale")
+        return self.forward_step(k)
+
+
+class _Forward(_Fused):
+    name = "forward"
+
+    def sequences(self) -> list[str]:
+        return ["q", "z_all"]
+
+    def tensors(self) -> list[str]:
+        return ["z_all"]
+
+    def body(self) -> None:
+        self.begin()
+        self.tile("tl.program_id(1)")
+        for k in range(self.steps):
+            self.step(k)
+            self.line(f"tl.store({self.place('z_all', k, 'e')}, z, mask=inside & column)")
+
+
+class _Backward(_Fused):
+    """The gradients of q, and of the neuron's input times `scale`."""
+
+    name = "backward"
+
+    def __init__(self, program: Program, steps: int, interpreted: bool) -> None:
+        super().__init__(program, steps, interpreted)
+        self.derived = derive(program)
+
+    def sequences(self) -> list[str]:
+        return ["q", "gz_all", "gq", "gx_all"]
+
+    def tensors(self) -> list[str]:
+        return ["gz_all", "gq", "gx_all"]
+
+    def body(self) -> None:
+        self.begin()
+        self.tile("tl.program_id(1)")
+        names = [self.step(k) for k in range(self.steps)]
+        self.line(*(f"lam_{n} = zero" for n in self.program.state))
+        for k in reversed(range(self.steps)):
+            self.back_step(k, names[k])
+
+    def back_step(self, k: int, names: dict[str, str]) -> None:
+        p = self.program
+        self.fire(names)
+        self.work(p.slope, names, words=GRADIENT_WORDS)
+        if "gate" in p.fire.results:
+            self.line("sg = tl.where(gate, sg, zero)")
+        place = self.place("gz_all", k, "e")
+        self.line(f"gz = tl.load({place}, mask=inside & column, other=0.0).to(tl.float32)")
+        self.work(Phase(p.reset.operations, {}), names)
+        self.work(Phase(self.derived.operations, {}), names, words=GRADIENT_WORDS)
+        self.line(f"gx = ({self.value(self.derived.inputs[p.inputs[0]], names)} * scale).to(query.dtype)")
+        self.line(f"tl.store({self.place('gx_all', k, 'e')}, gx, mask=inside & column)")
+        self.line(f"seen = tl.load(kv + {self.product(k)}, mask=row & column, other=0.0).to(query.dtype)")
+        self.line(f"tl.store({self.place('gq', k, 'd')}, dot(gx, tl.trans(seen)), mask=inside & (d < D)[None, :])")
+        self.line(*(f"new_{n} = {self.value(g, names)}" for n, g in self.derived.state.items()))
+        self.line(*(f"lam_{n} = new_{n}" for n in self.derived.state))

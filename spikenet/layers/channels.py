@@ -1,0 +1,154 @@
+"""Layers over the last axis, and the order of neurons and connections: what the blocks of spiking Transformers share.
+
+Features are the last axis of `[T, B, *space, D]`: tokens `[T, B, N, D]` and maps `[T, B, H, W, D]` alike, so that a
+linear layer is a 1x1 convolution, and a convolution runs in torch's channels-last layout without a copy.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Literal
+
+from torch import Tensor, nn
+
+from spikenet.layers.fold import BatchNorm2d, Conv2d, MaxPool2d
+from spikenet.neurons import LIF, Neuron
+from spikenet.neurons.surrogate import sigmoid
+
+__all__ = [
+    "ChannelNorm",
+    "ChannelsLast",
+    "ConvNorm",
+    "LinearNorm",
+    "MakeNeuron",
+    "MeanOverSpace",
+    "Residual",
+    "Shortcut",
+    "SpikePool",
+    "Sum",
+    "branch",
+    "transformer_lif",
+]
+
+Shortcut = Literal["sew", "membrane"]
+"""`sew`: neurons behind their connections, so that spikes are added and the shortcut carries whole numbers (Fang et
+al., NeurIPS 2021). `membrane`: neurons before their connections, so that every connection receives spikes and the
+shortcut carries potentials (Hu et al., IEEE TNNLS 2024)."""
+
+MakeNeuron = Callable[[float], Neuron]
+"""From a threshold to a neuron."""
+
+
+def transformer_lif(v_threshold: float = 1.0, tau: float = 2.0) -> LIF:
+    """The neuron of the spiking vision Transformers: hard reset, which gradients do not see, and a sigmoid surrogate
+    of slope 4."""
+    return LIF(tau, v_threshold, detach_reset=True, surrogate=sigmoid(4.0))
+
+
+class ChannelNorm(nn.BatchNorm1d):
+    """Batch norm of the last axis of `[T, B, *space, D]`, with statistics over all the others."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.flatten(0, -2)).view(x.shape)
+
+
+class LinearNorm(nn.Sequential):
+    """A linear layer and batch norm, `[T, B, *space, K]` -> `[T, B, *space, N]`.
+
+    Args:
+        inputs: K.
+        outputs: N.
+        bias: of the linear layer.
+    """
+
+    def __init__(self, inputs: int, outputs: int, bias: bool = True) -> None:
+        linear = nn.Linear(inputs, outputs, bias=bias)
+        nn.init.trunc_normal_(linear.weight, std=0.02)
+        if bias:
+            nn.init.zeros_(linear.bias)
+        super().__init__(OrderedDict(linear=linear, norm=ChannelNorm(outputs)))
+
+
+class ConvNorm(nn.Sequential):
+    """A convolution, batch norm and perhaps pooling, `[T, B, H, W, C]` -> `[T, B, H', W', C']`.
+
+    Args:
+        inputs, outputs: channels.
+        kernel: side of the kernel, which is odd and padded by half.
+        stride: of the convolution.
+        groups: of the channels.
+        bias: of the convolution.
+        pool: follow with a maximum over 3x3 at a stride of 2.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        kernel: int = 3,
+        stride: int = 1,
+        groups: int = 1,
+        bias: bool = False,
+        pool: bool = False,
+    ) -> None:
+        conv = Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, groups=groups, bias=bias)
+        layers = OrderedDict(conv=conv, norm=BatchNorm2d(outputs))
+        if pool:
+            layers["pool"] = MaxPool2d(3, 2, 1)
+        super().__init__(layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.movedim(-1, 2)).movedim(2, -1)
+
+
+class SpikePool(MaxPool2d):
+    """A maximum over 3x3 at a stride of 2, of spikes the OR: `[T, B, H, W, C]` -> `[T, B, H', W', C]`."""
+
+    def __init__(self) -> None:
+        super().__init__(3, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.movedim(-1, 2)).movedim(2, -1)
+
+
+class ChannelsLast(nn.Module):
+    """`[T, B, C, H, W]` -> `[T, B, H, W, C]`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.movedim(2, -1).contiguous()
+
+
+class MeanOverSpace(nn.Module):
+    """The mean over all tokens of each step, `[T, B, *space, D]` -> `[T, B, D]`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.flatten(2, -2).mean(2)
+
+
+class Residual(nn.Sequential):
+    """`x + f(x)`, `f` the layers one after the other."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + super().forward(x)
+
+
+class Sum(nn.Module):
+    """`f(x) + g(x)`: two ways through which the input goes.
+
+    Args:
+        f, g: what is added.
+    """
+
+    def __init__(self, f: nn.Module, g: nn.Module) -> None:
+        super().__init__()
+        self.f, self.g = f, g
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.f(x) + self.g(x)
+
+
+def branch(shortcut: Shortcut, neuron: MakeNeuron, *connections: nn.Module) -> list[nn.Module]:
+    """The connections with a neuron behind each (`sew`) or before each (`membrane`)."""
+    pairs = [(connection, neuron(1.0)) for connection in connections]
+    return [layer for pair in pairs for layer in (pair if shortcut == "sew" else reversed(pair))]
