@@ -14,8 +14,8 @@ Kernels are drawn as in the author's notebooks: the largest part of normal numbe
 envelope over the delays, each followed by a trough (1, -0.8, -0.2), which makes the mean 0. How large the numbers are
 the paper does not say, and the notebooks have 4 and 14: accuracies are given for several.
 
-Kernels are also learned, by logistic regression on rasters with known events (Adam; the paper: SGD, 10,000 rasters), and
-found again in fresh rasters. The time is that of the evidence by events beside torch's convolution, results compared.
+Kernels are also learned, by logistic regression on rasters with known events (Adam; the paper: SGD, 10,000 rasters),
+and looked for in fresh rasters. The time is that of the evidence by events beside torch's convolution.
 """
 
 from __future__ import annotations

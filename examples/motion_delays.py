@@ -71,7 +71,8 @@ def recordings(scene: Scene, count: int, generator: torch.Generator) -> tuple[Ev
 def train(x: EventTensor, labels: Tensor, steps: int, generator: torch.Generator) -> HDSNN:
     """Logistic regression by Adam; each step sees a small piece of some of the recordings."""
     net, dense = HDSNN((2, WINDOW, WINDOW), CLASSES, TAPS, KERNEL), x.to_dense(torch.float32)
-    optimiser = torch.optim.Adam(net.parameters(), lr=3e-3)
+    optimiser = torch.optim.Adam(net.parameters())
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=2e-2, total_steps=steps)
     for _ in range(steps):
         some = torch.randint(len(labels), (32,), generator=generator)
         t, row, column = (
@@ -82,6 +83,7 @@ def train(x: EventTensor, labels: Tensor, steps: int, generator: torch.Generator
         optimiser.zero_grad()
         net.loss(piece, labels[some]).backward()
         optimiser.step()
+        schedule.step()
     return net
 
 
@@ -118,7 +120,7 @@ def plot_kernels(net: HDSNN, path: str) -> None:
             axis.set(xticks=[], yticks=[])
     for axis, delay in zip(axes[0, 1:], delays, strict=True):
         axis.set_title(f"{delay} ms", fontsize=9)
-    figure.suptitle(f"Weights by delay, {SPEEDS[-1]:g} pixel/ms (red: ON for, OFF against)", fontsize=10)
+    figure.suptitle(f"Weights of ON less OFF events by delay, motion at {SPEEDS[-1]:g} pixel/ms", fontsize=10)
     figure.savefig(path, dpi=120)
 
 

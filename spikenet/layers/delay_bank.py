@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from spikenet.kernels.delay import delay_conv
 from spikenet.layers.delay import DelayLinear
 from spikenet.layers.delay_conv import DelayConv2d
 
@@ -79,6 +80,10 @@ class DelayBank(_Bank, DelayLinear):
             device=device,
             dtype=dtype,
         )
+
+    def _through(self, x: Tensor, first: int, steps: int, most: float) -> Tensor:
+        y = delay_conv(x, self.weight.to(x.dtype), first, steps, most)
+        return y if self.bias is None else y + self.bias.to(y.dtype)
 
 
 class DelayBankConv2d(_Bank, DelayConv2d):
