@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -24,15 +26,22 @@ class _Contrast(nn.Module):
         return x[:, :, 1:] - x[:, :, :1]
 
 
-class _FieldMean(nn.Module):
-    """The mean over places of the evidence, `[T, B, C, H, W]` -> `[T, B, C]`."""
+class _Evidence(nn.Module):
+    """`|x| + b`, with b for each class."""
 
-    def __init__(self, bias: nn.Parameter) -> None:
+    def __init__(self, classes: int) -> None:
         super().__init__()
-        self.bias = bias
+        self.bias = nn.Parameter(torch.zeros(classes))
 
     def forward(self, x: Tensor) -> Tensor:
-        return (x.abs() + self.bias[:, None, None]).mean((3, 4))
+        return x.abs() + self.bias[:, None, None]
+
+
+class _FieldMean(nn.Module):
+    """The mean over places, `[T, B, C, H, W]` -> `[T, B, C]`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean((3, 4))
 
 
 class HDSNN(Network):
@@ -57,14 +66,11 @@ class HDSNN(Network):
         taps: steps that a kernel looks back, the present one included; the paper has 21 of 1 ms.
         kernel_size: of the kernels, in pixels; the paper has 17.
 
-    Attributes:
-        bank: the `DelayBankConv2d`; its `weight` is K, `[classes, 1, kernel_size, kernel_size, taps]`. Most of it can
-            be pruned after training: `torch.nn.utils.prune.l1_unstructured(net.bank, "weight", amount)`.
-        bias: b, `[classes]`.
-
     Raises:
         ShapeError: the input has other features, other than two polarities, or is smaller than a kernel.
     """
+
+    body: nn.Sequential
 
     def __init__(self, in_shape: Sequence[int], classes: int, taps: int = 21, kernel_size: int = 17) -> None:
         polarities, height, width = in_shape
@@ -74,15 +80,19 @@ class HDSNN(Network):
             )
         bank = DelayBankConv2d(1, classes, kernel_size, taps, bias=False)
         nn.init.normal_(bank.weight, std=SPREAD)
-        field = _FieldMean(nn.Parameter(bank.weight.new_zeros(classes)))
-        super().__init__(in_shape, nn.Sequential(ToDense(), _Contrast(), bank, field), "mean")
-        self.bank, self.bias = bank, field.bias
+        body = nn.Sequential(ToDense(), _Contrast(), bank, _Evidence(classes), _FieldMean())
+        super().__init__(in_shape, body, "mean")
+
+    @property
+    def bank(self) -> DelayBankConv2d:
+        """The synapses; their `weight` is K, `[classes, 1, kernel_size, kernel_size, taps]`. Most of it can be pruned
+        after training: `torch.nn.utils.prune.l1_unstructured(net.bank, "weight", amount)`."""
+        return cast(DelayBankConv2d, self.body[2])
 
     def evidence(self, x: Tensor | EventTensor) -> Tensor:
         """The evidence at each place where a kernel fits, `[T, B, classes, H', W']`; the first `taps - 1` steps know
         less than a whole kernel's past."""
-        assert isinstance(self.body, nn.Sequential)
-        return self.body[:3](x).abs() + self.bias[:, None, None]
+        return self.body[:-1](x)
 
     def loss(self, x: Tensor | EventTensor, labels: Tensor) -> Tensor:
         """Cross-entropy of `P(c | t, y, x)`, a mean over entries, places and the steps with a whole past.

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from spikenet import Stream
 from spikenet.errors import ShapeError
 from spikenet.events import EventCamera, EventTensor, bin_by_time, binarize, motion_cloud, moving_window
 from spikenet.models import HDSNN
@@ -16,7 +17,7 @@ from spikenet.models import HDSNN
 
 def case() -> tuple[HDSNN, Tensor]:
     net = HDSNN((2, 6, 7), 3, taps=4, kernel_size=3).double()
-    torch.nn.init.normal_(net.bias)
+    torch.nn.init.normal_(net.body[3].bias)
     return net, (torch.rand(9, 2, 2, 6, 7) < 0.3).double()
 
 
@@ -29,9 +30,15 @@ def test_equals_the_papers_maximum_for_opposite_kernels() -> None:
     def convolved(a: Tensor) -> Tensor:
         return functional.conv3d(functional.pad(a.permute(1, 2, 0, 3, 4), (0, 0, 0, 0, 3, 0)), both)
 
-    expected = torch.maximum(convolved(x), convolved(x.flip(2))).permute(2, 0, 1, 3, 4) + net.bias[:, None, None]
+    expected = (
+        torch.maximum(convolved(x), convolved(x.flip(2))).permute(2, 0, 1, 3, 4) + net.body[3].bias[:, None, None]
+    )
     torch.testing.assert_close(net.evidence(x), expected, atol=1e-12, rtol=0)
     torch.testing.assert_close(net(x), expected.mean((0, 3, 4)), atol=1e-12, rtol=0)
+    stream = Stream(net)
+    for step in x:
+        answer = stream.step(step)
+    torch.testing.assert_close(answer, net(x), atol=1e-12, rtol=0)
     events = EventTensor.from_dense(x)
     torch.testing.assert_close(net.float()(events), expected.mean((0, 3, 4)).float(), atol=1e-5, rtol=0)
 
