@@ -148,7 +148,10 @@ def main() -> None:
         name = f"correlation, kernels of size {size:g}"
         results.append(over_seeds(name, lambda size=size: known(size, correlated=True), seeds))
     for motifs in () if options.quick else (512, 1364):
-        results.append(over_seeds(f"{motifs} motifs, size {SIZE:g}", lambda motifs=motifs: known(SIZE, motifs), seeds))
+        name = f"{motifs} motifs, size {SIZE:g}"
+        results.append(over_seeds(name, lambda motifs=motifs: known(SIZE, motifs), seeds))
+        name = f"correlation, {name}"
+        results.append(over_seeds(name, lambda motifs=motifs: known(SIZE, motifs, correlated=True), seeds))
     for delays in () if options.quick else (7, 15):
         name = f"{delays} delays, size {SIZE:g}"
         results.append(over_seeds(name, lambda delays=delays: known(SIZE, delays=delays), seeds))
