@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from spikenet.errors import ShapeError
-from spikenet.events import EventTensor
 from spikenet.layers import DelayBankConv2d, ToDense
 from spikenet.models.base import Network
 
@@ -89,12 +88,12 @@ class HDSNN(Network):
         after training: `torch.nn.utils.prune.l1_unstructured(net.bank, "weight", amount)`."""
         return cast(DelayBankConv2d, self.body[2])
 
-    def evidence(self, x: Tensor | EventTensor) -> Tensor:
+    def evidence(self, x: Tensor) -> Tensor:
         """The evidence at each place where a kernel fits, `[T, B, classes, H', W']`; the first `taps - 1` steps know
         less than a whole kernel's past."""
         return self.body[:-1](x)
 
-    def loss(self, x: Tensor | EventTensor, labels: Tensor) -> Tensor:
+    def loss(self, x: Tensor, labels: Tensor) -> Tensor:
         """Cross-entropy of `P(c | t, y, x)`, a mean over entries, places and the steps with a whole past.
 
         Args:
