@@ -22,7 +22,7 @@ from spikenet.simulate.snapshot import load_snapshot, save_snapshot
 
 __all__ = ["Network", "SynapseTable"]
 
-CHUNK = 2000  # steps of one call, after which progress is shown
+CHUNK = 5000  # steps of one call, after which progress is shown
 _REAL = {torch.float32: np.float32, torch.float64: np.float64}
 Part = Cells | Projection | ConstantInput | NoiseInput | PoissonInput | Monitor
 

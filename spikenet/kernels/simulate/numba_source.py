@@ -69,7 +69,8 @@ class StepSource(ForwardSource):
         self.line(*(f"p_{name} = params[{m}]" for m, name in self.shared_ones))
         with self.block("for b in range(low, high):"):
             self.line("scratch = tiles[b]", f"n0 = b * {BLOCK}", f"n = min({BLOCK}, lanes - n0)")
-            for k in range(len(self.program.inputs)):
+            inputs = len(self.program.inputs)
+            for k in range(inputs):
                 self.line(f"x{k}_row = sums[columns[{k}] + (b - low) * {BLOCK}:][:n]")
                 if self.scaled:
                     self.line(f"scale = scales[{k}]")
@@ -84,7 +85,8 @@ class StepSource(ForwardSource):
                 self.forward_step()
                 self.line("fired[i] = z != zero")
                 self.advance()
-            self.line(*(f"x{k}_row[:] = zero" for k in range(len(self.program.inputs))))
+            for k in range(inputs):
+                self.lanes([f"x{k}_row[i] = zero"])
             self.list_spikes()
 
     def states(self, pattern: str) -> list[str]:
@@ -97,11 +99,11 @@ class StepSource(ForwardSource):
         self.line(*(f"p_{name} = {self.at('p_' + name)}" for name in self.lane_params))
 
     def list_spikes(self) -> None:
-        """Eight lanes at a time, as most are silent."""
-        with self.block("for i in range(n, (n + 7) // 8 * 8):"):
-            self.line("fired[i] = 0")
-        with self.block("for e in range((n + 7) // 8):"), self.block("if eights[e] != 0:"):  # noqa: SIM117
-            with self.block("for i in range(8 * e, 8 * e + 8):"), self.block("if fired[i]:"):
+        """32 lanes at a time, as most are silent."""
+        self.line("fired[n:] = 0")
+        with self.block("for e in range(0, (n + 7) // 8, 4):"):
+            some = self.block("if eights[e] | eights[e + 1] | eights[e + 2] | eights[e + 3]:")
+            with some, self.block("for i in range(8 * e, 8 * e + 32):"), self.block("if fired[i]:"):
                 self.line("fired_rows[at] = first + n0 + i", "at += 1")
 
 
