@@ -1,5 +1,5 @@
-"""One network in Brian2's C++ standalone mode, built from the synapses that spikenet drew. Runs in a process of its own,
-with Brian2 and what it needs on the path:
+"""One network in Brian2's C++ standalone mode, built from the synapses that spikenet drew. It runs in a process of its
+own, with Brian2 and what it needs on the path:
 
     python benchmarks/_brian.py NETWORK SYNAPSES.npz FOLDER MILLISECONDS THREADS PROFILE
 """
@@ -9,6 +9,7 @@ import sys
 import numpy as np
 from brian2 import (
     Hz,
+    Network,
     NeuronGroup,
     PoissonInput,
     SpikeMonitor,
@@ -65,8 +66,6 @@ def main() -> None:
     defaultclock.dt = 0.1 * ms
     parts = cuba(dict(np.load(path))) if name == "cuba" else brunel(dict(np.load(path)))
     spikes = SpikeMonitor(parts[0], record=False)
-    from brian2 import Network
-
     network = Network(*parts, spikes)
     network.run(float(duration) * ms, profile=profile == "1")
     device.build(directory=folder, compile=True, run=False)

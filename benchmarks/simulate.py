@@ -2,15 +2,14 @@
 
     python benchmarks/simulate.py --brian FOLDER [--quick] [--all-cores] [--networks cuba brunel ...]
 
-FOLDER holds Brian2 and what it needs (`pip install --target FOLDER brian2 ...`); a C++ compiler is needed too. Without it
-only spikenet is timed. Three columns: the time loop a biological second, the set-up (connecting; for Brian2 with code
-generation and C++ compilation, for spikenet with Numba's if its cache is cold), and the delivery of spikes alone.
+FOLDER holds Brian2 and what it needs (`pip install --target FOLDER brian2 ...`); a C++ compiler is needed too. Without
+it only spikenet is timed. Three columns: the time loop a biological second, the set-up (connecting; for Brian2 with
+code generation and C++ compilation, for spikenet with Numba's if its cache is cold), and the delivery of spikes alone.
 """
 
 from __future__ import annotations
 
 import argparse
-import glob
 import os
 import subprocess
 import sys
@@ -65,7 +64,7 @@ class Brian:
         return loop / self._duration
 
     def rate(self) -> float:
-        (found,) = glob.glob(str(self._folder / "results" / "_array_spikemonitor_count_*"))
+        (found,) = (self._folder / "results").glob("_array_spikemonitor_count_*")
         return float(np.fromfile(found, np.int32).sum()) / self.neurons / self._duration
 
     def delivery(self) -> float:

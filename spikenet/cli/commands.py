@@ -14,6 +14,7 @@ from spikenet.cli.data import data
 from spikenet.cli.energy import called_work, energy_options, show
 from spikenet.cli.options import dataset_class, network_class, parse
 from spikenet.cli.screen import introduce, samples, say, show_table
+from spikenet.cli.simulate import simulate
 from spikenet.errors import ArgumentError, SpikenetError, UnknownNameError
 
 
@@ -97,6 +98,7 @@ _COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "train": train,
     "report": report,
     "energy": energy,
+    "simulate": simulate,
     "data": data,
     "info": info,
 }

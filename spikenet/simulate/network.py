@@ -186,6 +186,11 @@ class Network:
 
     # Running.
 
+    def prepare(self) -> None:
+        """Compile what a run needs; otherwise the first run does."""
+        nothing = Sources(np.zeros((len(self.sources), 1), np.int64), np.empty(0, np.uint32))
+        self._engine.run(0, nothing, self._watched)
+
     def run(
         self,
         duration: float,

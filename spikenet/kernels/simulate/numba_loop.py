@@ -135,12 +135,11 @@ def add_drives(
             block_words(key, block, step, words)
             guide, table = guides[drives[d, 5] :], tables[drives[d, 6] :]
             for i in range(low, high):
-                number = guide[words[i] >> np.uint32(20)]
+                number = float(guide[words[i] >> np.uint32(20)])
                 if number < 0:  # the upper bits do not decide: search on from the smallest that they allow
                     number = _search(table, words[i], -1 - number)
                 x[i] += weight * x.dtype.type(number)
         else:
-            block_words(key, block, step, words)
             for i in range(low, high):
                 x[i] += weight * x.dtype.type(_normal(key, block * BLOCK + i, step))
 
@@ -150,7 +149,7 @@ def _search(table: np.ndarray, word: int, start: int) -> float:
     number = np.uint64(start)
     while np.uint64(word) >= table[number]:
         number += np.uint64(1)
-    return np.float32(number)
+    return float(number)
 
 
 @numba.njit(nogil=True, error_model="numpy")

@@ -8,7 +8,7 @@ from spikenet.simulate.network import Network
 from spikenet.simulate.population import Population
 from spikenet.simulate.projection import Projection
 from spikenet.simulate.rules import FixedProbability
-from spikenet.simulate.values import Normal, Uniform, Value
+from spikenet.simulate.values import Uniform, Value
 
 
 def cuba(
@@ -34,12 +34,12 @@ def cuba(
 def coba(
     n: int = 4000, *, p: float = 0.02, delay: Value | None = None, seed: int = 0, threads: int | None = None
 ) -> Network:
-    """`cuba` with conductances of 0.6 and 6.7 times the leak, which start at 4 +- 1.5 and 20 +- 12 times it: from rest the
-    network would stay silent. Arguments as there.
+    """`cuba` with conductances of 0.6 and 6.7 times the leak, which start evenly from 0 to 1.5 and from 0 to 3 times
+    it: much more or less and the network falls silent. Arguments as there.
 
     Source: Brette et al., J. Comput. Neurosci. 23, 2007, benchmark 1; Vogels and Abbott, J. Neurosci. 25, 2005.
     """
-    start = {"v": Normal(-65.0, 5.0), "g_e": Normal(4.0, 1.5, low=0.0), "g_i": Normal(20.0, 12.0, low=0.0)}
+    start: dict[str, Value] = {"v": Uniform(-60.0, -50.0), "g_e": Uniform(0.0, 1.5), "g_i": Uniform(0.0, 3.0)}
     return _network(ConductanceLIF(dt=0.1), n, p, (0.6, 6.7), start, delay, seed, threads)
 
 
