@@ -80,7 +80,7 @@ def test_izhikevich_s_network_keeps_its_rates_and_rhythm() -> None:
     assert 6 <= int(spectrum[3:60].argmax()) + 3 <= 12  # Hz, a bin each
 
 
-@pytest.mark.parametrize("make", [cuba, coba])
+@pytest.mark.parametrize("make", [cuba, pytest.param(coba, marks=pytest.mark.slow)])
 def test_vogels_and_abbott_s_networks_keep_themselves_going(make) -> None:
     """Asynchronous and irregular, at a few spikes a second, without any input."""
     network = make(seed=1)

@@ -145,7 +145,7 @@ def add_drives(
 
 
 @numba.njit(nogil=True, error_model="numpy")
-def _search(table: np.ndarray, word: int, start: int) -> float:
+def _search(table: np.ndarray, word: int, start: float) -> float:
     number = np.uint64(start)
     while np.uint64(word) >= table[number]:
         number += np.uint64(1)
