@@ -18,7 +18,7 @@ SHARED_ARGUMENTS = (
     "sync, halt, segments, all_drives, strengths, guides, tables, populations, watched, tally, per_step, recorded, "
     "room, source_indptr, source_rows"
 )
-COMMON_ARGUMENTS = "sums, all_drives, strengths, guides, tables, words, fired, eights"
+COMMON_ARGUMENTS = "sums, all_drives, strengths, guides, tables, words, fired, eights, dense"
 GROUP_ARGUMENTS = "tiles{g}, low{g}, high{g}, lanes{g}, first{g}, key{g}, scales{g}, columns{g}, drives{g}, params{g}"
 
 
@@ -31,7 +31,7 @@ def network_source(programs: Sequence[Program], shared: Sequence[tuple[bool, ...
     """
     groups = [StepSource(g, p, s, scaled, Variant(real)) for g, (p, s) in enumerate(zip(programs, shared, strict=True))]
     lines = ["import math", "", "import numpy as np", "from numba import njit", ""]
-    lines += ["from spikenet.kernels.simulate.numba_loop import add_drives, deliver, halted, note"]
+    lines += ["from spikenet.kernels.simulate.numba_loop import add_drives, deliver, forget, halted, note"]
     lines += ["from spikenet.kernels.simulate.numba_threads import barrier", ""]
     lines += PHILOX.format(real=real).splitlines() if any(p.draws for p in programs) else []
     for group in groups:
@@ -85,8 +85,9 @@ class StepSource(ForwardSource):
                 self.forward_step()
                 self.line("fired[i] = z != zero")
                 self.advance()
-            for k in range(inputs):
-                self.lanes([f"x{k}_row[i] = zero"])
+            with self.block("if dense or drives[0] < drives[1]:"):
+                for k in range(inputs):
+                    self.lanes([f"x{k}_row[i] = zero"])
             self.list_spikes()
 
     def states(self, pattern: str) -> list[str]:
@@ -120,7 +121,10 @@ def _run(groups: int) -> list[str]:
         "        for s in range(done, stop):",
         "            t = t0 + s",
         "            slot = t % slots",
-        "            deliver(t, delay, class_weight, offsets, targets, weights, sums, ids, counts, begins, segments)",
+        "            found = deliver(",
+        "                t, delay, class_weight, offsets, targets, weights, sums, ids, counts, begins, segments",
+        "            )",
+        "            dense = found < 0",
     ]
     for g in range(groups):
         lines += [
@@ -132,6 +136,7 @@ def _run(groups: int) -> list[str]:
             "            number = note(ids[slot], begin, end, s, *seen, number)",
         ]
     lines += [
+        "            forget(segments, found, targets, sums)",
         "            if shard == 0:",
         "                for source in range(source_indptr.shape[0]):",
         f"                    each = {groups} * shards + source",
