@@ -224,10 +224,9 @@ def _causal_attention(watch: Watch, args: tuple[Any, ...], kwargs: dict[str, Any
     """`spikenet::causal_attention`: charged as what runs elsewhere, chunk by chunk."""
     q, k, v, decay, state, scale = args
     start = out[1].new_zeros(out[1].shape) if state is None else state
+    q, k, v = (t.to(start.dtype) for t in (q, k, v))
     with watch:
-        chunkwise(
-            *(t.to(start.dtype) for t in (q, k, v)), None if decay is None else decay[..., None], None, start, scale
-        )
+        chunkwise(q, k, v, None if decay is None else decay[..., None], None, start, scale)
 
 
 RULES: dict[str, Rule | None] = {

@@ -45,7 +45,7 @@ AvgPool2d = _folded(nn.AvgPool2d, _MAPS, _SMALLER)
 AdaptiveAvgPool2d = _folded(nn.AdaptiveAvgPool2d, _MAPS, _SMALLER)
 
 
-class ThresholdNorm2d(BatchNorm2d):  # type: ignore[misc]
+class ThresholdNorm2d(Folded, nn.BatchNorm2d):
     """Threshold-dependent batch norm: potentials begin with a standard deviation of `alpha v_threshold`.
 
         y = alpha v_threshold w (x - mean) / std + b,    statistics over time, batch and space
@@ -62,6 +62,8 @@ class ThresholdNorm2d(BatchNorm2d):  # type: ignore[misc]
 
     Source: Zheng et al., "Going deeper with directly-trained larger spiking neural networks", AAAI 2021, eqs. 5 to 8.
     """
+
+    axes = ("T", "B", "C", "H", "W")
 
     def __init__(self, channels: int, v_threshold: float = 1.0, alpha: float = 1.0) -> None:
         super().__init__(channels)
