@@ -110,7 +110,14 @@ def test_help_behind_a_preset_shows_its_options(preset: str, capsys) -> None:
 
 def test_the_commands_are_listed(capsys) -> None:
     assert main(["--help"]) == 0
-    assert re.findall(r"^  (\w+) ", capsys.readouterr().out, re.M) == ["train", "report", "energy", "data", "info"]
+    assert re.findall(r"^  (\w+) ", capsys.readouterr().out, re.M) == [
+        "train",
+        "report",
+        "energy",
+        "simulate",
+        "data",
+        "info",
+    ]
     assert main([]) == 2
     assert main(["info"]) == 0
     assert "torch  " in capsys.readouterr().out
