@@ -136,6 +136,7 @@ def test_the_commands_are_listed(capsys) -> None:
         "report",
         "energy",
         "generate",
+        "simulate",
         "data",
         "info",
     ]

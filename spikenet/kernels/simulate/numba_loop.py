@@ -38,8 +38,8 @@ def deliver(
     begins: np.ndarray,  # where each list begins in `ids`
     segments: np.ndarray,  # [3, SEGMENTS]
 ) -> int:
-    """Add what arrives at step t to `sums`. Returns how many `segments` hold all of it where it is little, which `forget`
-    then takes, else -1."""
+    """Add what arrives at step t to `sums`. Returns how many `segments` hold it all, for `forget`,
+    if that is little; else -1."""
     slots, classes, found, total, few = counts.shape[0], delay.size, 0, 0, True
     for k in range(classes):
         slot = (t - delay[k] + slots) % slots
