@@ -29,7 +29,7 @@ from spikenet.data import DigitsDVS
 from spikenet.models import MaskedPretraining, SpikformerV2
 from spikenet.training import Optimiser
 
-RATES = (1e-3, 3e-3, 1e-2)
+RATES = (2e-3, 6e-3)
 
 
 def load(device: str) -> dict[str, tuple[Tensor, Tensor]]:
@@ -42,9 +42,9 @@ def load(device: str) -> dict[str, tuple[Tensor, Tensor]]:
 
 
 def shifted(x: Tensor) -> Tensor:
-    """Each recording moved by up to one pixel; the borders of the sensor hold no events to speak of."""
-    moves = [(int(dy), int(dx)) for dy, dx in torch.randint(-1, 2, (x.shape[1], 2))]
-    return torch.stack([x[:, b].roll(move, (-2, -1)) for b, move in enumerate(moves)], 1)
+    """A batch moved by up to one pixel; the borders of the sensor hold no events to speak of."""
+    dy, dx = torch.randint(-1, 2, (2,)).tolist()
+    return x.roll((dy, dx), (-2, -1))
 
 
 def train(loss: Any, weights: nn.Module, samples: int, lr: float, epochs: int, batch: int = 32) -> None:
@@ -123,7 +123,7 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=1)
     options = parser.parse_args()
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    pretraining, tuning, seeds = (1, 1, 2) if options.quick else (40, 60, options.seeds)
+    pretraining, tuning, seeds = (1, 1, 2) if options.quick else (30, 40, options.seeds)
     threads = max(torch.get_num_threads() // options.processes, 1)
     jobs = [(seed, pretraining, tuning, device, threads) for seed in range(seeds)]
     if options.processes == 1:

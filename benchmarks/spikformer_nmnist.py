@@ -37,7 +37,6 @@ PRESET = yaml.safe_load((Path(__file__).parents[1] / "spikenet/presets/spikforme
 RECIPES: dict[str, dict[str, dict[str, Any]]] = {
     "preset": {},
     "pool first": {"model": {"pool_before_neuron": True}},
-    "finer time": {"data": {"dt_us": 20_000, "steps": 15}, "model": {"pool_before_neuron": True}},
 }
 
 

@@ -3,9 +3,8 @@
     python examples/spikegpt.py [--quick] [--minutes 25] [--prompt "And David"]
 
 Trained on random pieces of the first eight tenths of the text for a fixed time; the learning rate falls to zero by the
-end of it, and the last weights are taken. Test text is read in order with the state carried on, as a stream would be.
-The trigram model mixes the frequencies of one, two and three characters, with shares that suit the validation part
-best (Jelinek and Mercer 1980).
+end of it, and the last weights are taken. Test text is read in order, sixteen stretches side by side. The trigram
+model mixes the frequencies of one, two and three characters, with shares that suit the validation part best.
 """
 
 import argparse
@@ -15,9 +14,9 @@ import time
 import torch
 from torch.nn import functional
 
-from spikenet import Stream
 from spikenet.data import KJVText
 from spikenet.models import SpikeGPT, generate
+from spikenet.training import bits_per_token
 
 
 def train(model: SpikeGPT, tokens: torch.Tensor, minutes: float, length: int = 128, batch: int = 16) -> int:
@@ -39,16 +38,6 @@ def train(model: SpikeGPT, tokens: torch.Tensor, minutes: float, length: int = 1
             print(f"{done:4.0%}  step {step:6d}  {loss.item() / math.log(2):.3f} bits per character", flush=True)
             shown += 0.05
     return step
-
-
-@torch.inference_mode()
-def bits_per_character(model: SpikeGPT, tokens: torch.Tensor, rows: int = 16, chunk: int = 256) -> float:
-    """Mean over the text, cut into `rows` streams side by side; each starts without a past."""
-    columns = tokens[: len(tokens) // rows * rows].view(rows, -1).T
-    stream, bits = Stream(model.eval()), 0.0
-    for x, y in zip(columns[:-1].split(chunk), columns[1:].split(chunk), strict=True):
-        bits += functional.cross_entropy(stream(x).flatten(0, 1), y.flatten(), reduction="sum").item() / math.log(2)
-    return bits / columns[1:].numel()
 
 
 class Trigram:
@@ -87,15 +76,13 @@ def main() -> None:
     torch.manual_seed(0)
     text = KJVText()
     dim, depth, minutes = (32, 1, 0.1) if options.quick else (128, 3, options.minutes)
-    model = SpikeGPT(len(text.characters), dim, depth, dropout=0.0)
+    model = SpikeGPT(len(text.classes), dim, depth, dropout=0.0)
     print(f"SpikeGPT of {sum(p.numel() for p in model.parameters()):,} parameters, {minutes:g} minutes of training")
     steps = train(model, text.parts.train, minutes)
     test = text.parts.test[:4000] if options.quick else text.parts.test
-    trigram = Trigram(text.parts.train, text.parts.val, len(text.characters))
-    print(
-        f"{steps} steps; bits per character, validation: {bits_per_character(model, text.parts.val[: len(test)]):.3f}"
-    )
-    print(f"bits per character, test: SpikeGPT {bits_per_character(model, test):.3f}", end=", ")
+    trigram = Trigram(text.parts.train, text.parts.val, len(text.classes))
+    print(f"{steps} steps; bits per character, validation: {bits_per_token(model, text.parts.val[: len(test)]):.3f}")
+    print(f"bits per character, test: SpikeGPT {bits_per_token(model, test):.3f}", end=", ")
     print(f"trigram {trigram.bits_per_character(test):.3f}")
     drawn = generate(model, text.encode(options.prompt), 60 if options.quick else 400, temperature=0.8)
     print(options.prompt + text.decode(drawn))

@@ -131,7 +131,14 @@ def test_the_published_recipe_for_delays_trains_on_any_data_in_the_layout(tmp_pa
 
 def test_the_commands_are_listed(capsys) -> None:
     assert main(["--help"]) == 0
-    assert re.findall(r"^  (\w+) ", capsys.readouterr().out, re.M) == ["train", "report", "energy", "data", "info"]
+    assert re.findall(r"^  (\w+) ", capsys.readouterr().out, re.M) == [
+        "train",
+        "report",
+        "energy",
+        "generate",
+        "data",
+        "info",
+    ]
     assert main([]) == 2
     assert main(["info"]) == 0
     assert "torch  " in capsys.readouterr().out

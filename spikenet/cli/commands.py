@@ -14,6 +14,9 @@ from spikenet.cli.data import data
 from spikenet.cli.energy import called_work, energy_options, show
 from spikenet.cli.options import dataset_class, network_class, parse
 from spikenet.cli.screen import introduce, samples, say, show_table
+from spikenet.cli.simulate import simulate
+from spikenet.cli.text import evaluate_text, is_text, text_work
+from spikenet.cli.text import generate as _generate
 from spikenet.errors import ArgumentError, SpikenetError, UnknownNameError
 
 
@@ -52,9 +55,7 @@ def train(words: Sequence[str]) -> int:
     parser, options = parse(inspect.getdoc(train) or "", words)
     results = [_new_run(parser, options, seed) for seed in options.seeds]
     if len(results) > 1:
-        spread = statistics.stdev(results)
-        mean = f"{100 * statistics.mean(results):.2f} ± {100 * spread:.2f} %"
-        say(f"mean test accuracy of {len(results)} seeds: {mean}")
+        say(_mean(options.dataset, results))
     return 0
 
 
@@ -77,9 +78,15 @@ def energy(words: Sequence[str]) -> int:
     if ":" in options.subject:
         work = called_work(options.subject)
     else:
-        work = _test_part(_reopen("energy", [options.subject])).work
+        run = _reopen("energy", [options.subject])
+        work = text_work(run) if is_text(run.data) else _test_part(run).work
     show(work, options)
     return 0
+
+
+def generate(words: Sequence[str]) -> int:
+    """Write on with a trained language model: ``spikenet generate RUN_FOLDER --prompt TEXT``."""
+    return _generate(words, _reopen)
 
 
 def info(words: Sequence[str]) -> int:
@@ -97,6 +104,8 @@ _COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "train": train,
     "report": report,
     "energy": energy,
+    "generate": generate,
+    "simulate": simulate,
     "data": data,
     "info": info,
 }
@@ -116,8 +125,7 @@ class _Run:
         self.trainer = TrainerOptions(**options.trainer.as_dict())
         self.data = _ready(dataset_class(options.dataset)(**options.data.as_dict(), seed=seed))
         seed_everything(seed)
-        sizes = {"in_shape": tuple(self.data.feature_shape), "classes": len(self.data.classes)}
-        self.model = network_class(options.network)(**sizes, **options.model.as_dict())
+        self.model = network_class(options.network)(**_sizes(self.data), **options.model.as_dict())
         self.folder: Any = None
 
     def facts(self) -> dict[str, str]:
@@ -130,6 +138,13 @@ class _Run:
             "epochs": str(self.options.trainer.epochs),
             "test part": "seen once, after the last epoch; nothing was chosen by it",
         }
+
+
+def _sizes(data: Any) -> dict[str, Any]:
+    """What a network takes from its data."""
+    if is_text(data):
+        return {"vocabulary": len(data.classes)}
+    return {"in_shape": tuple(data.feature_shape), "classes": len(data.classes)}
 
 
 def _new_run(parser: Any, options: Any, seed: int) -> float:
@@ -146,6 +161,15 @@ def _new_run(parser: Any, options: Any, seed: int) -> float:
     return _finish(run)
 
 
+def _mean(dataset: str, results: Sequence[float]) -> str:
+    """Mean and standard deviation over seeds: bits for a text, else an accuracy."""
+    from spikenet.data import TEXTS
+
+    what, factor, unit = ("bits per character", 1, "") if dataset in TEXTS else ("test accuracy", 100, " %")
+    mean, spread = statistics.mean(results), statistics.stdev(results)
+    return f"mean {what} of {len(results)} seeds: {factor * mean:.2f} ± {factor * spread:.2f}{unit}"
+
+
 def _resume(words: Sequence[str]) -> int:
     if len(words) != 2 or words[0] != "--resume":
         raise ArgumentError(
@@ -159,17 +183,20 @@ def _resume(words: Sequence[str]) -> int:
 
 def _finish(run: _Run) -> float:
     """Train what is left to train, then evaluate and report; returns the test accuracy."""
-    from spikenet.training import fit, save_weights
+    from spikenet.training import Classifier, NextToken, fit, save_weights
 
     say(f"run folder: {run.folder.path}")
+    module = NextToken if is_text(run.data) else Classifier
     with _resumable(run.folder):
-        fit(run.model, run.data, run.folder, optim=run.optim, options=run.trainer, seed=run.seed)
+        fit(run.model, run.data, run.folder, optim=run.optim, options=run.trainer, seed=run.seed, module=module)
         save_weights(run.model, run.folder.weights)
         return _evaluate(run)
 
 
 def _evaluate(run: _Run) -> float:
     """Evaluate on the test part, write results and report, and say what came out."""
+    if is_text(run.data):
+        return evaluate_text(run)
     from spikenet.energy import compare
     from spikenet.training import report as write
     from spikenet.training.energy_report import energy_table

@@ -16,7 +16,7 @@ from typing import Any
 from spikenet.errors import RunError, UnknownNameError
 
 PRESETS = Path(__file__).parents[1] / "presets"
-_GIVEN_BY_DATA = {"in_shape", "classes"}
+_GIVEN_BY_DATA = {"in_shape", "classes", "vocabulary"}
 
 
 def parse(description: str, words: Sequence[str]) -> tuple[Any, Any]:
@@ -82,13 +82,14 @@ def parser_for(prog: str, description: str) -> Any:
 
 def dataset_class(name: str) -> type:
     """The data module of this name, or at this import path."""
-    from spikenet.data import SETS
+    from spikenet.data import SETS, TEXTS
 
-    return SETS[name] if name in SETS else _imported("data set", name, SETS)
+    known: dict[str, type] = {**SETS, **TEXTS}
+    return known[name] if name in known else _imported("data set", name, known)
 
 
 def network_class(name: str) -> type:
-    """The network of this name, or at this import path; its sizes, `in_shape` and `classes`, come from the data."""
+    """The network of this name, or at this import path; its sizes come from the data."""
     from spikenet import models
 
     return getattr(models, name) if name in models.__all__ else _imported("network", name, models.__all__)

@@ -37,5 +37,9 @@ def samples(data: Any) -> str:
 def introduce(data: Any) -> None:
     """Name, classes and parts of a data set."""
     say(f"data set: {data.name}")
-    say(f"classes ({len(data.classes)}): {', '.join(data.classes)}")
-    say(f"samples: {samples(data)}")
+    if hasattr(data, "sensor"):
+        say(f"classes ({len(data.classes)}): {', '.join(data.classes)}")
+        say(f"samples: {samples(data)}")
+    else:
+        sizes = (f"{len(part):,} {name}" for part, name in zip(data.parts, _PARTS.values(), strict=True))
+        say(f"characters: {len(data.classes)} different ones; {', '.join(sizes)}")

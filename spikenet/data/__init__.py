@@ -39,6 +39,8 @@ SETS: dict[str, type[EventDataModule]] = {
     "ssc": SSC,
 }
 
+TEXTS: dict[str, type[KJVText]] = {"kjv-text": KJVText}
+
 __all__ = [
     "ASLDVS",
     "CIFAR10DVS",
@@ -49,6 +51,7 @@ __all__ = [
     "SETS",
     "SHD",
     "SSC",
+    "TEXTS",
     "About",
     "DVSGesture",
     "DVSLip",

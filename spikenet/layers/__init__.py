@@ -20,13 +20,31 @@ from spikenet.layers.delay_schedule import SigmaSchedule, delay_groups
 from spikenet.layers.dense import ToDense
 from spikenet.layers.event_conv import EventConv2d
 from spikenet.layers.event_linear import EventLinear
-from spikenet.layers.fold import AdaptiveAvgPool2d, AvgPool2d, BatchNorm1d, BatchNorm2d, Conv2d, MaxPool2d
+from spikenet.layers.fold import (
+    AdaptiveAvgPool2d,
+    AvgPool2d,
+    BatchNorm1d,
+    BatchNorm2d,
+    Conv2d,
+    MaxPool2d,
+    ThresholdNorm2d,
+)
 from spikenet.layers.levy_baxter import LevyBaxter, ProbabilisticSynapses
+from spikenet.layers.linear_attention import SpikingLinearAttention
 from spikenet.layers.mixing import DepthwiseMixing, FeedForward
 from spikenet.layers.readout import LastReadout, MaxReadout, MeanReadout, SoftmaxSumReadout
 from spikenet.layers.recurrent import Recurrent, RecurrentState
 from spikenet.layers.rwkv import WKV, TokenShift
+from spikenet.layers.selective_scan import BidirectionalMamba, SelectiveScan
 from spikenet.layers.sequence_dropout import SequenceDropout
+from spikenet.layers.spike_coding import (
+    SpikeCodedLinear,
+    SpikeCounts,
+    SpikeTrain,
+    spike_coded,
+    spike_counts,
+    spike_train,
+)
 from spikenet.layers.spiking_linear import SpikingLinear
 from spikenet.layers.stem import PatchMerging, RelativePosition, SpikingConvStem, SpikingPatchSplitting
 from spikenet.layers.stream import Stream
@@ -37,6 +55,7 @@ __all__ = [
     "AvgPool2d",
     "BatchNorm1d",
     "BatchNorm2d",
+    "BidirectionalMamba",
     "ChannelNorm",
     "ChannelsLast",
     "Conv2d",
@@ -67,19 +86,28 @@ __all__ = [
     "RecurrentState",
     "RelativePosition",
     "Residual",
+    "SelectiveScan",
     "SequenceDropout",
     "SigmaSchedule",
     "SoftmaxSumReadout",
+    "SpikeCodedLinear",
+    "SpikeCounts",
     "SpikeDrivenSelfAttention",
     "SpikePool",
+    "SpikeTrain",
     "SpikingConvStem",
     "SpikingLinear",
+    "SpikingLinearAttention",
     "SpikingPatchSplitting",
     "SpikingSelfAttention",
     "Stream",
     "Sum",
+    "ThresholdNorm2d",
     "ToDense",
     "TokenShift",
     "delay_groups",
+    "spike_coded",
+    "spike_counts",
+    "spike_train",
     "transformer_lif",
 ]

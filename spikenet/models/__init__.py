@@ -11,6 +11,7 @@ from spikenet.models.spike_driven import SpikeDrivenTransformer
 from spikenet.models.spikegpt import SpikeGPT, generate
 from spikenet.models.spikformer import Spikformer
 from spikenet.models.spikformer_v2 import MaskedPretraining, SpikformerV2
+from spikenet.models.spikmamba import SpikMamba
 
 __all__ = [
     "HDSNN",
@@ -19,6 +20,7 @@ __all__ = [
     "MaxFormer",
     "MaxResNet",
     "QKFormer",
+    "SpikMamba",
     "SpikeDrivenTransformer",
     "SpikeGPT",
     "Spikformer",

@@ -3,6 +3,7 @@
 from spikenet.training.checkpoint import SafetensorsIO, load_tree, load_weights, save_tree, save_weights
 from spikenet.training.evaluate import Evaluation, evaluate
 from spikenet.training.fit import TrainerOptions, fit
+from spikenet.training.language import NextToken, bits_per_token
 from spikenet.training.module import Classifier, Optimiser
 from spikenet.training.report import report
 from spikenet.training.run import RunFolder
@@ -11,11 +12,13 @@ from spikenet.training.seeds import batch_seed, seed_everything
 __all__ = [
     "Classifier",
     "Evaluation",
+    "NextToken",
     "Optimiser",
     "RunFolder",
     "SafetensorsIO",
     "TrainerOptions",
     "batch_seed",
+    "bits_per_token",
     "evaluate",
     "fit",
     "load_tree",

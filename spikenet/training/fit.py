@@ -61,16 +61,18 @@ def fit(
     optim: Optimiser,
     options: TrainerOptions,
     seed: int,
+    module: type[Classifier] = Classifier,
 ) -> None:
     """Train `model` in place; a folder that holds checkpoints is gone on with, after its last complete epoch.
 
     Args:
-        model: called on a batch of events, returns logits ``[B, classes]``.
+        model: called on a batch, returns what `module` trains.
         data: a set up data module with `classes`; its train sampler has ``set_epoch``.
         folder: where metrics and checkpoints go.
         optim: learning rate, weight decay, schedule.
         options: epochs, precision, device.
         seed: seed of the run.
+        module: what is trained, and by which loss.
 
     Raises:
         KeyboardInterrupt: Ctrl-C; its message says what was saved.
@@ -81,7 +83,7 @@ def fit(
     _set_epoch(loader, epoch)
     with _quiet():
         trainer = _trainer(options, folder, [BatchSeeds(seed), *_sigma(model, optim, options.epochs)])
-        _run(trainer, Classifier(model, len(data.classes), optim), loader, valid, checkpoint)  # type: ignore[attr-defined]
+        _run(trainer, module(model, len(data.classes), optim), loader, valid, checkpoint)  # type: ignore[attr-defined]
 
 
 def _set_epoch(loader: DataLoader, epoch: int) -> None:

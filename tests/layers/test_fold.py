@@ -40,3 +40,10 @@ def test_batch_norm_takes_statistics_over_time_and_batch() -> None:
     y = norm(x)
     torch.testing.assert_close(y.mean((0, 1, 3, 4)), torch.zeros(3), atol=1e-5, rtol=0)
     torch.testing.assert_close(norm.running_mean, 0.1 * x.mean((0, 1, 3, 4)))
+
+
+def test_threshold_norm_begins_with_the_spread_that_the_threshold_asks_for() -> None:
+    norm = layers.ThresholdNorm2d(3, v_threshold=0.5, alpha=2**-0.5)
+    y = norm(5 + 3 * torch.randn(4, 8, 3, 16, 16))
+    assert y.std().item() == pytest.approx(0.5 * 2**-0.5, rel=1e-2)
+    assert y.mean().item() == pytest.approx(0.0, abs=1e-6)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from spikenet.models import MaxFormer, QKFormer, SpikeDrivenTransformer
-from tests.peers.test_attention import compare, connections, copy, peer, randomise
+from tests.peers.test_attention_layers import compare, connections, copy, peer, randomise
 
 pytestmark = pytest.mark.peers
 T, B = 3, 2
