@@ -42,7 +42,7 @@ def clouds(first: int) -> Scene:
 
 
 def photograph(name: str) -> Scene:
-    """A photograph, its log intensity whitened as in Olshausen and Field (Vision Research 37, 1997), its contrast even."""
+    """A photograph: log intensity, whitened as in Olshausen and Field (Vision Research 37, 1997), its contrast even."""
     grey = torch.from_numpy(load_sample_image(name).mean(2)).add(1.0).log()
     fy, fx = (torch.fft.fftfreq(n, dtype=torch.float64) for n in grey.shape)
     f = (fy[:, None].square() + fx.square()).sqrt()
