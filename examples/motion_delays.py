@@ -16,6 +16,7 @@ from collections.abc import Callable
 
 import matplotlib.pyplot as plt
 import torch
+from scipy.ndimage import gaussian_filter
 from sklearn.datasets import load_sample_image
 from torch import Tensor
 from torch.nn.utils import prune
@@ -27,6 +28,7 @@ DIRECTIONS, SPEEDS = 8, (0.5, 1.0)  # pixels a millisecond
 CLASSES = DIRECTIONS * len(SPEEDS)
 WINDOW, STEPS, JITTER = 32, 48, 0.2  # pixels, milliseconds, pixels a millisecond
 TAPS, KERNEL = 12, 9  # milliseconds, pixels
+LOCAL = 8.0  # pixels over which the contrast of a photograph is made even
 CONTRAST, THRESHOLD = 0.5, 0.5  # of log intensity
 CLOUDS = "textures, tested on others"
 SHARES = [1.0, 0.5, 0.25, 0.125, 0.06, 0.03, 0.015, 0.008, 0.004, 0.002, 0.001]
@@ -40,12 +42,13 @@ def clouds(first: int) -> Scene:
 
 
 def photograph(name: str) -> Scene:
-    """A photograph, its log intensity whitened as in Olshausen and Field (Vision Research 37, 1997)."""
+    """A photograph: log intensity, whitened as in Olshausen and Field (Vision Research 37, 1997), its contrast even."""
     grey = torch.from_numpy(load_sample_image(name).mean(2)).add(1.0).log()
     fy, fx = (torch.fft.fftfreq(n, dtype=torch.float64) for n in grey.shape)
     f = (fy[:, None].square() + fx.square()).sqrt()
     white = torch.fft.ifft2(torch.fft.fft2(grey) * f * (-((f / 0.4) ** 4)).exp()).real
-    return lambda _: ((white / white.std()).float(), False)
+    white = white / torch.from_numpy(gaussian_filter(white.square().numpy(), LOCAL)).sqrt()
+    return lambda _: (white.float(), False)
 
 
 def velocity(label: int) -> Tensor:
