@@ -22,6 +22,7 @@ from spikenet.events.stream import EventStream, Sensor
 
 CHANNELS = 700
 _UNNAMED = b"unlabelled"
+_MOST_CLASSES = 1 << 16  # where the file does not name them
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,8 +183,12 @@ def _about(file: Hdf5) -> tuple[np.ndarray, tuple[str, ...], np.ndarray | None]:
     labels = file.array("labels", "iu").astype(np.int64)
     speakers = file.array("extra/speaker", "iu").astype(np.int64) if "extra/speaker" in file else None
     _check_sizes(file, labels, speakers)
-    names = file.strings("extra/keys") if "extra/keys" in file else map(str, range(labels.max(initial=-1) + 1))
-    return labels, tuple(names), speakers
+    if "extra/keys" in file:
+        return labels, tuple(file.strings("extra/keys")), speakers
+    if (largest := int(labels.max(initial=-1))) >= _MOST_CLASSES:
+        reason = f"labels want 0 to {_MOST_CLASSES - 1} where classes have no names, received {largest}"
+        raise FormatError(file.path, int(labels.argmax()), reason)
+    return labels, tuple(map(str, range(largest + 1))), speakers
 
 
 def _spikes(file: Hdf5, rows: slice) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -303,3 +303,14 @@ def test_a_file_cut_or_replaced_while_it_is_read_is_refused(tmp_path):
         path.write_bytes(content)
         with pytest.raises(DataError, match="has changed"):
             stored.read(0)
+
+
+def test_classes_without_names_are_numbers_and_not_without_end(tmp_path):
+    path = make(tmp_path / "a.h5")
+    with h5py.File(path, "r+") as file:
+        del file["extra/keys"]
+    assert read_spikes(path).classes == ("0", "1", "2")
+    with h5py.File(path, "r+") as file:
+        file["labels"][1] = 1 << 60
+    with pytest.raises(FormatError, match=f"labels want 0 to 65535 .* received {1 << 60}"):
+        read(path, index=0)
