@@ -81,6 +81,8 @@ def causal_attention(
     """Causal linear attention over time, with gradients for every tensor; see this module for the equations.
 
     Chunks of a sequence, the state handed on, give the whole, to rounding.
+    For input in half precision the gradient of the log-decay is a sum of differences of what was rounded to it, and
+    the less exact the more the differences cancel.
 
     Args:
         q: queries `[T, B, H, D]`; float32, float64, float16 or bfloat16.

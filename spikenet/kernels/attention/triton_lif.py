@@ -3,8 +3,8 @@
     forward     `k^T v` of every step and head;  `q` times it, and the neuron, over all steps
     backward    the neuron once more and back: gradients of q and of the neuron's input;  those of k and v
 
-`k^T v` is kept between the two in float32, `D E` numbers a head; the scores, the neuron's input and its states are
-never written.
+`k^T v` is kept between the two, `D E` numbers a head, in float32 or in the input's own type where that holds every
+count of the tokens; the scores, the neuron's input and its states are never written.
 """
 
 from __future__ import annotations
