@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from spikenet.energy import count, picojoules
-from spikenet.models import Spikformer
+from spikenet.models import MaxFormer, Spikformer
 
 
 class Dense(NamedTuple):
@@ -34,24 +34,26 @@ class Dense(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A published row: energy in mJ with its digits, SOPs in G; `model` is ours, `first` the convolution charged."""
+    """A published row: energy in mJ with its digits, SOPs in G if they are, the channels of the first convolution that
+    is charged (0: those of our model), and our model."""
 
     name: str
     printed: str
-    sops: float
-    first: str
-    model: str | None = None
+    sops: float | None
+    first: int
+    model: tuple[Callable[..., nn.Module], int, int] | tuple[Callable[..., nn.Module], int] | None = None
     T: int = 4
 
 
 ROWS = [
-    Row("Spikformer-8-384", "7.734", 6.82, "64", "8-384"),
-    Row("Spikformer-8-512", "11.577", 11.09, "64", "8-512"),
-    Row("Spikformer-10-512", "13.899", 13.67, "64", "10-512"),
-    Row("Spikformer-8-768", "21.477", 22.09, "64", "8-768"),
-    Row("Spikingformer-8-384", "4.69", 3.88, "48"),
-    Row("Spikingformer-8-512", "7.46", 6.52, "64"),
-    Row("Spikingformer-8-768", "13.68", 12.54, "96"),
+    Row("Spikformer-8-384", "7.734", 6.82, 64, (Spikformer.imagenet, 384, 8)),
+    Row("Spikformer-8-512", "11.577", 11.09, 64, (Spikformer.imagenet, 512, 8)),
+    Row("Spikformer-10-512", "13.899", 13.67, 64, (Spikformer.imagenet, 512, 10)),
+    Row("Spikformer-8-768", "21.477", 22.09, 64, (Spikformer.imagenet, 768, 8)),
+    Row("Spikingformer-8-384", "4.69", 3.88, 48),
+    Row("Spikingformer-8-512", "7.46", 6.52, 64),
+    Row("Spikingformer-8-768", "13.68", 12.54, 96),
+    Row("Max-Former-10-384", "4.89", None, 0, (MaxFormer.imagenet, 384)),
 ]
 # syops-counter's README: network, mJ, AC and MAC in G; both are its own counts on trained networks.
 SYOPS = [
@@ -133,10 +135,9 @@ def counted(make: Callable[..., nn.Module], *sizes: int) -> Dense:
     return Dense(sum(connections), connections[0], sum(products))
 
 
-def first(width: str) -> float:
+def first(width: int) -> float:
     """The convolution of pixels that makes so many channels, counted."""
-    conv = functools.partial(nn.Conv2d, 3, int(width), 3, padding=1, bias=False)
-    net = conv()
+    net = nn.Conv2d(3, width, 3, padding=1, bias=False)
     with torch.inference_mode(), count(net, steps=1) as work:
         net(torch.rand(1, 3, 224, 224))
     return work.macs
@@ -154,21 +155,23 @@ def transformers(quick: bool) -> list[dict[str, object]]:
     print(" " * 20, *(f"{name:>9}" for name in columns))
     results: list[dict[str, object]] = []
     for row in ROWS:
-        charged = first(row.first)
-        ours = picojoules(row.T * charged, row.sops * 1e9) / 1e9
-        line = f"{row.name:20} {agrees(ours, row.printed)} {row.sops:9.2f} {charged / 1e9:9.5f}"
+        dense = counted(*row.model) if row.model and not (quick and 768 in row.model) else None
+        charged = first(row.first) if row.first or dense is None else dense.first
+        sops = row.sops or (float(row.printed) * 1e9 - picojoules(row.T * charged, 0)) / picojoules(0, 1e9)
+        ours = picojoules(row.T * charged, sops * 1e9) / 1e9
+        mark = " " if row.sops else "*"
+        line = f"{row.name:20} {agrees(ours, row.printed)} {sops:8.2f}{mark} {charged / 1e9:9.5f}"
         result: dict[str, object] = {"name": row.name, "published": row.printed, "ours_mj": ours, "first": charged}
-        if row.model and not (quick and "768" in row.model):
-            depth, dim = map(int, row.model.split("-"))
-            dense = counted(Spikformer.imagenet, dim, depth)
-            rate = row.sops * 1e9 / (row.T * (dense.connections - dense.first))
+        if dense:
+            rate = sops * 1e9 / (row.T * (dense.connections - dense.first))
             line += f" {dense.first / 1e9:9.5f} {dense.connections / 1e9:9.5f} {rate:9.2%}"
             result |= {**dense._asdict(), "rate": rate}
         print(line)
         results.append(result)
     print(
-        "SOPs: as published, since the rates are not. Spikformer's authors charge the first convolution of 8-512 in\n"
-        "all rows; 'own first' is each model's. Attention products, q (k^T v), come on top of the dense count."
+        "SOPs: as published, since the rates are not; * not printed, worked back from the energy, which agrees by\n"
+        "itself. Spikformer's authors charge the first convolution of 8-512 in all rows; 'own first' is each model's.\n"
+        "Attention products, q (k^T v), come on top of the dense count."
     )
     return results
 

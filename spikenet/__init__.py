@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from spikenet import energy, errors, events, layers, models, neurons
+from spikenet import energy, errors, events, layers, learning, models, neurons
 from spikenet.errors import SpikenetError
 from spikenet.events import EventStream, EventTensor
 from spikenet.kernels import use_backend
@@ -33,13 +33,15 @@ __all__ = [
     "errors",
     "events",
     "layers",
+    "learning",
     "models",
     "neurons",
+    "simulate",
     "training",
     "use_backend",
 ]
 
-_ON_FIRST_USE = ("analysis", "data", "training")  # rooms that bring lightning, h5py or matplotlib
+_ON_FIRST_USE = ("analysis", "data", "simulate", "training")  # not everybody needs them, and some are heavy
 
 
 def __getattr__(name: str) -> Any:

@@ -34,7 +34,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "energy": LAYERS_AND_BELOW,
     "data": {"events"},
     "analysis": {"events"},
-    "training": {"energy", "analysis", "events"},
+    "training": {"energy", "analysis", "layers", "events"},
 }
 ROOT_ROOM = "spikenet"  # spikenet/__init__.py: gathers the rooms for the user, so no room may lean on it
 

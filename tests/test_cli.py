@@ -118,6 +118,17 @@ def test_help_behind_a_preset_shows_its_options(preset: str, capsys) -> None:
         assert option in shown
 
 
+def test_the_published_recipe_for_delays_trains_on_any_data_in_the_layout(tmp_path: Path, capsys) -> None:
+    file = spikes_file(tmp_path / "words.h5", [0, 1] * 20)
+    words = ["train", "--preset", "shd-delays", "--data.train", str(file), "--data.test", str(file)]
+    small = ["--model.hidden", "[8]", "--trainer.epochs", "4", "--trainer.accelerator", "cpu", "--out", str(tmp_path)]
+    assert main([*words, *small]) == 0
+    assert re.search(r"test accuracy: [\d.]+% \(\d+ of 40\)", capsys.readouterr().out)
+    (run,) = tmp_path.glob("shd-delays-*")
+    options = yaml.safe_load((run / "config.yaml").read_text())
+    assert (options["network"], options["optim"]["schedule"], options["model"]["taps"]) == ("DelayNet", "one-cycle", 25)
+
+
 def test_the_commands_are_listed(capsys) -> None:
     assert main(["--help"]) == 0
     assert re.findall(r"^  (\w+) ", capsys.readouterr().out, re.M) == [

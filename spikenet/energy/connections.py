@@ -12,7 +12,6 @@ from spikenet.energy.parts import kind_of
 from spikenet.energy.reach import reach, spread
 from spikenet.energy.watch import Rule, Watch, bits_in
 from spikenet.energy.work import Bits, Geometry
-from spikenet.kernels.count import tally_events
 
 
 def _connection(
@@ -92,7 +91,7 @@ def event_conv2d(watch: Watch, args: tuple[Any, ...], kwargs: dict[str, Any], ou
     geometry = (spread(v, 2) for v in (stride, padding, dilation))
     met = reach(tuple(size), tuple(out.shape[2:]), tuple(weight.shape[2:]), *geometry, False)
     steps = _steps_of_rows(watch, indptr)
-    found = tally_events(values, indices, _starts(indptr, steps), met.to(values.device))
+    found = watch.tally_events(values, indices, _starts(indptr, steps), met.to(values.device))
     inputs = (len(indptr) - 1) * weight.shape[1] * groups * prod(size)
     _convolved(watch, steps, found, inputs, weight, bias, out, groups, False, bits_in(values))
 
@@ -190,7 +189,7 @@ def event_linear(watch: Watch, args: tuple[Any, ...], kwargs: dict[str, Any], ou
     """`spikenet::event_linear`."""
     indptr, indices, values, weight, bias, _ = args
     steps = _steps_of_rows(watch, indptr)
-    found = tally_events(values, indices, _starts(indptr, steps))
+    found = watch.tally_events(values, indices, _starts(indptr, steps))
     inputs = (len(indptr) - 1) * weight.shape[1]
     _mapped(watch, steps, found, inputs, weight, bias, out, len(weight), bits_in(values))
 

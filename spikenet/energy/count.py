@@ -48,7 +48,9 @@ def count(
     ``[T * B, ...]``, or one step a call ``[B, ...]`` in a loop over time (told apart by shape: not where T, B and the
     first feature axis are all equal). Batch norm directly behind a connection costs
     nothing (it folds into the weights); what depends on weights alone costs nothing. Backward passes are not counted,
-    and training is not changed. The neurons of SpikingJelly, Norse and snnTorch are known by class.
+    and training is not changed. The neurons of SpikingJelly, Norse and snnTorch are known by class. A layer that does
+    more than its operations say, such as one with delays, brings its own rule: its method ``sends(x, output)`` returns
+    the values that go through its synapses, and a layer of torch that has as many of them.
 
     Args:
         network: any module called on ``[T, B, ...]``, a tensor or an `EventTensor`; or a `Stream`, whose chunks

@@ -17,6 +17,7 @@ from spikenet.energy.neurons import NeuronCost, cost_of_program
 from spikenet.energy.reach import reach, spread
 from spikenet.energy.watch import Rule, Watch, bits_in, tensors
 from spikenet.energy.work import Bits
+from spikenet.kernels.attention import spiking_attention
 from spikenet.layers import Recurrent
 
 
@@ -210,6 +211,14 @@ def _recurrent(watch: Watch, args: tuple[Any, ...], kwargs: dict[str, Any], out:
     recurrence(watch, out[0], weight, not isinstance(layer, Recurrent) or layer.autapses)
 
 
+def _attention_neuron(watch: Watch, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
+    """`spikenet::attention_neuron`: charged as the plain form, product by product, and the neurons."""
+    q, k, v, program, state, _, scale = args
+    with watch:
+        x = spiking_attention(q, k, v, scale)
+    neuron(watch, x, out[0], cost_of_program(program), bits_in(state[0]) if state else 0)
+
+
 RULES: dict[str, Rule | None] = {
     **dict.fromkeys(FREE, None),
     **{name: partial(_elementwise, each) for name, each in ELEMENTWISE.items()},
@@ -225,5 +234,6 @@ RULES: dict[str, Rule | None] = {
     "mul": _multiply,
     "spikenet::dynamics": _dynamics,
     "spikenet::recurrent": _recurrent,
+    "spikenet::attention_neuron": _attention_neuron,
     "spikenet::linear_scan": partial(_elementwise, (1, 1, 0)),
 }

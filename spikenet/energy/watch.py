@@ -17,7 +17,8 @@ from spikenet.energy.neurons import NeuronCost
 from spikenet.energy.parts import Part
 from spikenet.energy.work import Bits, Geometry
 from spikenet.events import EventTensor
-from spikenet.kernels.count import tally
+from spikenet.kernels.backends import use_backend
+from spikenet.kernels.count import tally, tally_events
 
 Rule = Callable[["Watch", tuple[Any, ...], dict[str, Any], Any], None]
 
@@ -120,15 +121,25 @@ class Watch(TorchDispatchMode):
         return 1
 
     def tally(self, x: Tensor, steps: int, reach: Tensor | None = None) -> Tensor:
-        """The tally of `x`; a tensor that several layers read is read once."""
+        """The tally of `x`, by any backend: one that is forced is meant for the network. A tensor that several layers
+        read is read once."""
         if not x.is_contiguous():
-            return tally(x, steps, reach)
+            return self._tally(x, steps, reach)
         storage = x.untyped_storage()
         known = self.known.setdefault(storage._cdata, (StorageWeakRef(storage), {}))[1]
         key = (x.storage_offset(), x.numel(), x.dtype, steps, id(reach))
         if key not in known:
-            known[key] = tally(x, steps, reach), reach  # held, so that no other takes its id
+            known[key] = self._tally(x, steps, reach), reach  # held, so that no other takes its id
         return known[key][0]
+
+    def _tally(self, x: Tensor, steps: int, reach: Tensor | None) -> Tensor:
+        with use_backend(None):
+            return tally(x, steps, reach)
+
+    def tally_events(self, values: Tensor, indices: Tensor, starts: Tensor, reach: Tensor | None = None) -> Tensor:
+        """The same of events."""
+        with use_backend(None):
+            return tally_events(values, indices, starts, reach)
 
     def add(
         self,

@@ -86,8 +86,9 @@ class EventStream:
     @classmethod
     def _trusted(cls, columns: Iterable[Tensor], sensor: Sensor) -> EventStream:
         """Build from columns t, x, y, p that are valid by construction, without reading them."""
+        t, x, y, p = columns
         made = object.__new__(cls)
-        vars(made).update(zip(_COLUMNS, columns, strict=True), sensor=sensor)
+        vars(made).update(t=t, x=x, y=y, p=p, sensor=sensor)
         return made
 
     def check(self) -> None:

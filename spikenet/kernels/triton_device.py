@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import importlib.util
 import os
 from typing import Any
@@ -12,21 +11,18 @@ from torch import Tensor
 from spikenet.kernels.backends import forced
 
 
+_INSTALLED = importlib.util.find_spec("triton") is not None
+
+
 def why_not_on(x: Tensor, *_: Any) -> str | None:
     """Why a Triton kernel cannot run on `x` where it lies, or None."""
-    if not _installed():
+    if not _INSTALLED:
         return "Triton is not installed"
-    if x.is_cuda or (interpreted() and forced() == "triton"):
+    if x.is_cuda or (forced() == "triton" and interpreted()):
         return None
     return f"the Triton kernels run on CUDA devices, and the input is on {x.device}"
 
 
-@functools.cache
-def _installed() -> bool:
-    return importlib.util.find_spec("triton") is not None
-
-
-@functools.cache
 def interpreted() -> bool:
     """Whether Triton runs its kernels in Python, on the CPU: thousands of times slower, so only where it is forced."""
     return os.environ.get("TRITON_INTERPRET") == "1"

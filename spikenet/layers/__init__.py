@@ -19,7 +19,15 @@ from spikenet.layers.delay_schedule import SigmaSchedule, delay_groups
 from spikenet.layers.dense import ToDense
 from spikenet.layers.event_conv import EventConv2d
 from spikenet.layers.event_linear import EventLinear
-from spikenet.layers.fold import AdaptiveAvgPool2d, AvgPool2d, BatchNorm2d, Conv2d, MaxPool2d, ThresholdNorm2d
+from spikenet.layers.fold import (
+    AdaptiveAvgPool2d,
+    AvgPool2d,
+    BatchNorm1d,
+    BatchNorm2d,
+    Conv2d,
+    MaxPool2d,
+    ThresholdNorm2d,
+)
 from spikenet.layers.levy_baxter import LevyBaxter, ProbabilisticSynapses
 from spikenet.layers.linear_attention import SpikingLinearAttention
 from spikenet.layers.mixing import DepthwiseMixing, FeedForward
@@ -27,6 +35,7 @@ from spikenet.layers.readout import LastReadout, MaxReadout, MeanReadout, Softma
 from spikenet.layers.recurrent import Recurrent, RecurrentState
 from spikenet.layers.rwkv import WKV, TokenShift
 from spikenet.layers.selective_scan import BidirectionalMamba, SelectiveScan
+from spikenet.layers.sequence_dropout import SequenceDropout
 from spikenet.layers.spike_coding import (
     SpikeCodedLinear,
     SpikeCounts,
@@ -43,6 +52,7 @@ __all__ = [
     "WKV",
     "AdaptiveAvgPool2d",
     "AvgPool2d",
+    "BatchNorm1d",
     "BatchNorm2d",
     "BidirectionalMamba",
     "ChannelNorm",
@@ -74,6 +84,7 @@ __all__ = [
     "RelativePosition",
     "Residual",
     "SelectiveScan",
+    "SequenceDropout",
     "SigmaSchedule",
     "SoftmaxSumReadout",
     "SpikeCodedLinear",

@@ -20,24 +20,32 @@ class SigmaSchedule:
     with the `sigma_0` that each layer started from. Published: `sigma_0 = taps // 2`, `last = 0.23` and `epochs` a
     quarter of all.
 
+    A network trained so hears between the steps, which evaluation, with its rounded delays, does not: what depends on
+    single steps is lost then. With `settle` delays are rounded after so many epochs, and sigma becomes 0, at which a
+    kernel around a whole delay is one tap up to a thousandth of its weight; from then on the weights learn for the
+    network that is evaluated. Delays want a learning rate of 0 by then.
+
     Args:
         net: the network; every layer with delays in it takes part.
         epochs: after how many epochs `last` is reached; 0 leaves sigma as it is.
         last: the sigma at the end.
+        settle: after how many epochs delays are rounded; None never does it, as published.
 
     Raises:
-        ArgumentError: if `epochs` is below 0 or `last` not above 0, or the network has no delays.
+        ArgumentError: if `epochs` is below 0, `last` not above 0 or `settle` below 1, or the network has no delays.
 
     Source: Hammouamri et al., ICLR 2024, and its code.
     """
 
-    def __init__(self, net: nn.Module, epochs: int, last: float = 0.23) -> None:
+    def __init__(self, net: nn.Module, epochs: int, last: float = 0.23, settle: int | None = None) -> None:
         if epochs < 0 or not last > 0:
             raise ArgumentError(f"SigmaSchedule: epochs must be 0 or more and last above 0, got {epochs}, {last}")
+        if settle is not None and settle < 1:
+            raise ArgumentError(f"SigmaSchedule: settle must be None or 1 or more epochs, got {settle}")
         self.layers = [m for m in net.modules() if isinstance(m, Delayed)]
         if not self.layers:
             raise ArgumentError("SigmaSchedule: the network has no layer with delays")
-        self.epochs, self.last, self.epoch = epochs, last, 0
+        self.epochs, self.last, self.settle, self.epoch = epochs, last, settle, 0
         self.first = [float(layer.sigma) for layer in self.layers]
 
     def step(self) -> None:
@@ -47,6 +55,10 @@ class SigmaSchedule:
                 if float(layer.sigma) > self.last:
                     layer.sigma.mul_((self.last / first) ** (1 / self.epochs))
         self.epoch += 1
+        if self.epoch == self.settle:
+            for layer in self.layers:
+                layer.delay.data.round_()
+                layer.sigma.zero_()
 
     def state_dict(self) -> dict[str, Any]:
         """The epoch and where the layers started; sigma itself is a buffer of each layer."""

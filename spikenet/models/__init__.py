@@ -1,6 +1,7 @@
 """Whole networks, one file each."""
 
 from spikenet.models.conv import SpikingConvNet
+from spikenet.models.delays import DelayNet
 from spikenet.models.max_resnet import MaxResNet
 from spikenet.models.maxformer import MaxFormer
 from spikenet.models.mlp import SpikingMLP
@@ -12,6 +13,7 @@ from spikenet.models.spikformer_v2 import MaskedPretraining, SpikformerV2
 from spikenet.models.spikmamba import SpikMamba
 
 __all__ = [
+    "DelayNet",
     "MaskedPretraining",
     "MaxFormer",
     "MaxResNet",

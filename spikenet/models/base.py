@@ -31,24 +31,26 @@ class Network(nn.Module):
         features: feature dimensions of one step.
         body: from input to ``[T, B, classes]``.
         readout: how the time axis ends.
+        extend: steps by which the body makes every sequence longer.
 
     Raises:
         ShapeError: the input has other feature dimensions.
     """
 
-    def __init__(self, features: Sequence[int], body: nn.Module, readout: Readout) -> None:
+    def __init__(self, features: Sequence[int], body: nn.Module, readout: Readout, extend: int = 0) -> None:
         super().__init__()
         if readout not in _READOUTS:
             raise UnknownNameError("readout", readout, _READOUTS)
         self.features = tuple(features)
-        self.body = body
+        self.body, self.extend = body, extend
         self.readout = _READOUTS[readout]()
 
     def forward(self, x: Tensor) -> Tensor:
         if tuple(x.shape[2:]) != self.features:
             wanted = ", ".join(map(str, self.features))
             raise ShapeError(f"{type(self).__name__} takes [T, B, {wanted}], it was given {tuple(x.shape)}.")
-        return self.readout(self.body(x), _lengths(x))
+        lengths = _lengths(x)
+        return self.readout(self.body(x), None if lengths is None else lengths + self.extend)
 
 
 def _lengths(x: Tensor) -> Tensor | None:

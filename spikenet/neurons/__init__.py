@@ -32,6 +32,7 @@ from spikenet.neurons.resonate import ResonateAndFire
 from spikenet.neurons.score import minimum_variance_baseline, score_loss
 from spikenet.neurons.stochastic import StochasticLIF
 from spikenet.neurons.surrogate import Surrogate
+from spikenet.neurons.synaptic import ConductanceLIF, CurrentLIF, SynapticLIF
 
 __all__ = [
     "ALIF",
@@ -43,7 +44,9 @@ __all__ = [
     "PSN",
     "QIF",
     "AdEx",
+    "ConductanceLIF",
     "CubaLIF",
+    "CurrentLIF",
     "IntrinsicLIF",
     "Izhikevich",
     "LeakyReadout",
@@ -62,6 +65,7 @@ __all__ = [
     "SlidingPSN",
     "StochasticLIF",
     "Surrogate",
+    "SynapticLIF",
     "TernaryIF",
     "TernaryLIF",
     "atan",

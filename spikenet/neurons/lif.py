@@ -207,10 +207,12 @@ class RefractoryLIF(LIF):
 class LeakyReadout(Neuron):
     """Leaky integrator that never fires; its output is its potential.
 
-        v[t] = v[t-1] + (dt / tau) (x[t] - v[t-1])
+        v[t] = v[t-1] + (dt / tau) (x[t] - v[t-1])                  (decay_input=True)
+        v[t] = v[t-1] - (dt / tau) v[t-1] + x[t]                    (decay_input=False)
 
     Args:
         tau: membrane time constant, in the unit of `dt`; fixed, or learned as an `nn.Parameter`.
+        decay_input: scale the input by `dt / tau` too.
         dt: length of a time step.
 
     Shape:
@@ -224,14 +226,17 @@ class LeakyReadout(Neuron):
     params = {"tau": Param(2.0, "time", above=0.0)}
     emit = Identity()
 
-    def __init__(self, tau: float | Tensor = 2.0, *, dt: float = 1.0) -> None:
+    def __init__(self, tau: float | Tensor = 2.0, *, decay_input: bool = True, dt: float = 1.0) -> None:
+        self.decay_input = decay_input
         super().__init__(dt=dt, tau=tau)
 
     def derive(self, p: dict[str, Tensor]) -> dict[str, Tensor]:
         return {"rate": self.dt / p["tau"]}
 
     def charge(self, s: Any, x: Any, d: Any, p: Any) -> dict[str, Any]:
-        return {"v": s.v + (x.x - s.v) * p.rate}
+        if self.decay_input:
+            return {"v": s.v + (x.x - s.v) * p.rate}
+        return {"v": s.v - s.v * p.rate + x.x}
 
     def fire(self, h: Any, p: Any) -> Any:
         return h.v

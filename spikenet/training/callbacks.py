@@ -1,4 +1,4 @@
-"""What happens around the batches: seeds, the metrics file, checkpoints and a sign of life."""
+"""What happens around the batches: seeds, the metrics file, checkpoints, the sigma of delays and a sign of life."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from lightning.pytorch.callbacks import Callback, Checkpoint
 
 from spikenet.cache import write_atomically
 from spikenet.errors import RunError
+from spikenet.layers import SigmaSchedule
 from spikenet.training.run import RunFolder
 from spikenet.training.seeds import batch_seed, seed_everything
 
@@ -87,6 +88,22 @@ class EpochCheckpoint(Checkpoint):
         for other, path in self.folder.checkpoints().items():
             if other not in (epoch, epoch - 1, self.best_epoch):
                 path.unlink()
+
+
+class SigmaFall(Callback):
+    """The kernels of learned delays narrow after each epoch."""
+
+    def __init__(self, schedule: SigmaSchedule) -> None:
+        self.schedule = schedule
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.schedule.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.schedule.load_state_dict(state_dict)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        self.schedule.step()
 
 
 class Progress(Callback):

@@ -3,8 +3,8 @@
 **Resume.** A checkpoint is written when an epoch is complete (training and validation), never in the middle of one. A
 resumed run starts the next epoch. Nothing random depends on what the process did before: the order of the samples
 follows from (seed, epoch), their augmentation from (seed, epoch, index), dropout from (seed, epoch, batch), the
-learning rate from the step. So a run that was killed and resumed ends with the weights of one that was not, bit for bit
-on a CPU at a fixed number of threads.
+learning rate from the step or the epoch; the sigma of learned delays is stored. So a run that was killed and resumed
+ends with the weights of one that was not, bit for bit on a CPU at a fixed number of threads.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from spikenet.errors import ArgumentError
-from spikenet.training.callbacks import BatchSeeds, EpochCheckpoint, MetricsFile, Progress
+from spikenet.layers import SigmaSchedule, delay_groups
+from spikenet.training.callbacks import BatchSeeds, EpochCheckpoint, MetricsFile, Progress, SigmaFall
 from spikenet.training.checkpoint import SafetensorsIO
 from spikenet.training.module import Classifier, Optimiser
 from spikenet.training.run import RunFolder
@@ -81,7 +82,7 @@ def fit(
     epoch, checkpoint = max(saved.items(), default=(0, None))
     _set_epoch(loader, epoch)
     with _quiet():
-        trainer = _trainer(options, folder, seed)
+        trainer = _trainer(options, folder, [BatchSeeds(seed), *_sigma(model, optim, options.epochs)])
         _run(trainer, module(model, len(data.classes), optim), loader, valid, checkpoint)  # type: ignore[attr-defined]
 
 
@@ -93,7 +94,15 @@ def _set_epoch(loader: DataLoader, epoch: int) -> None:
         loader.batch_sampler.set_epoch(epoch)  # type: ignore[union-attr]
 
 
-def _trainer(options: TrainerOptions, folder: RunFolder, seed: int) -> pl.Trainer:
+def _sigma(model: nn.Module, optim: Optimiser, epochs: int) -> list[pl.Callback]:
+    """What narrows the kernels of delays and settles them, if there are any."""
+    if not delay_groups(model, optim.lr)[1]["params"]:
+        return []
+    settle = optim.learning(epochs) if optim.settle < 1 else None
+    return [SigmaFall(SigmaSchedule(model, int(optim.sigma_share * epochs), settle=settle))]
+
+
+def _trainer(options: TrainerOptions, folder: RunFolder, callbacks: list[pl.Callback]) -> pl.Trainer:
     return pl.Trainer(
         max_epochs=options.epochs,
         accelerator=options.accelerator,
@@ -101,7 +110,7 @@ def _trainer(options: TrainerOptions, folder: RunFolder, seed: int) -> pl.Traine
         precision=options.precision,
         gradient_clip_val=options.clip_norm or None,
         plugins=[SafetensorsIO()],
-        callbacks=[BatchSeeds(seed), Progress(), MetricsFile(folder), EpochCheckpoint(folder)],
+        callbacks=[*callbacks, Progress(), MetricsFile(folder), EpochCheckpoint(folder)],
         logger=False,
         enable_progress_bar=False,
         enable_model_summary=False,
@@ -125,9 +134,10 @@ def _run(
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Lightning's banners, its advice on workers and a deprecation inside of it stay out of the run's output."""
+    """Lightning's banners, its advice on workers and on the published schedule, and a deprecation inside of it stay out
+    of the run's output."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     with warnings.catch_warnings():
-        for message in (".*does not have many workers.*", ".*treespec, LeafSpec.*"):
+        for message in (".*does not have many workers.*", ".*`OneCycleLR` scheduler.*", ".*treespec, LeafSpec.*"):
             warnings.filterwarnings("ignore", message=message)
         yield

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, Literal
 
 import lightning.pytorch as pl
 import torch
@@ -14,43 +15,59 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from spikenet.errors import ArgumentError, DataError, DtypeError, RunError, ShapeError
 from spikenet.events import EventTensor
+from spikenet.layers import delay_groups
+from spikenet.training.one_cycle import OneCycle, falling
 
 Batch = tuple[EventTensor | Tensor, Tensor]
 
 
 @dataclass
 class Optimiser:
-    """AdamW with a linear warm-up and a cosine decay, stepped every batch.
+    """AdamW, or Adam, and how its learning rate moves.
 
     Args:
         lr: highest learning rate.
-        weight_decay: decoupled weight decay of the weight matrices (biases, norms and neuron parameters are left
-            alone).
-        warmup: share of the run over which the learning rate rises from 0 to `lr`.
-        final_lr: learning rate at the end of the run as a share of `lr`; 1 keeps it constant.
+        weight_decay: weight decay of the weight matrices (biases, norms, delays and neuron parameters are left alone).
+        decoupled: decay apart from the gradient (AdamW); false adds it to the gradient (Adam).
+        schedule: "cosine" rises linearly and falls by a cosine, batch by batch; "one-cycle" is torch's `OneCycleLR`
+            with its defaults, epoch by epoch: a rise from 1/25 of `lr` over 30 % of the epochs, and a fall to almost 0.
+        warmup: share of the run over which the rate of "cosine" rises from 0 to `lr`.
+        final_lr: the rate of "cosine" at the end of the run as a share of `lr`; 1 keeps it constant.
         label_smoothing: probability mass spread evenly over all classes in the cross-entropy.
+        delay_lr: highest learning rate of learned delays, in steps; it falls to 0 by half a cosine.
+        sigma_share: share of the epochs over which the kernels of learned delays narrow, as `SigmaSchedule` does it.
+        settle: share of the epochs after which learned delays are rounded and held; 1 never does it, as published.
     """
 
     lr: float = 2e-3
     weight_decay: float = 1e-2
+    decoupled: bool = True
+    schedule: Literal["cosine", "one-cycle"] = "cosine"
     warmup: float = 0.1
     final_lr: float = 0.0
     label_smoothing: float = 0.0
+    delay_lr: float = 0.1
+    sigma_share: float = 0.25
+    settle: float = 1.0
 
     def __post_init__(self) -> None:
-        if not self.lr > 0:
-            raise ArgumentError(f"optim.lr: a positive number is needed, {self.lr} was given.")
-        for name in ("warmup", "final_lr", "label_smoothing"):
+        for name in ("lr", "delay_lr"):
+            if not getattr(self, name) > 0:
+                raise ArgumentError(f"optim.{name}: a positive number is needed, {getattr(self, name)} was given.")
+        for name in ("warmup", "final_lr", "label_smoothing", "sigma_share", "settle"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ArgumentError(f"optim.{name}: a share from 0 to 1 is needed, {getattr(self, name)} was given.")
 
+    def learning(self, epochs: int) -> int:
+        """In how many of all epochs delays learn: one or more."""
+        return max(int(self.settle * epochs), 1)
+
     def scale(self, step: int, steps: int) -> float:
-        """Learning rate at `step` of `steps` as a share of `lr`: a linear rise, then half a cosine."""
+        """The rate of "cosine" at `step` of `steps` as a share of `lr`: a linear rise, then half a cosine."""
         rise = self.warmup * steps
         if step < rise:
             return (step + 1) / (rise + 1)
-        done = min((step - rise) / max(steps - rise, 1), 1.0)
-        return self.final_lr + (1 - self.final_lr) * 0.5 * (1 + math.cos(math.pi * done))
+        return self.final_lr + (1 - self.final_lr) * falling(step - rise, max(steps - rise, 1))
 
 
 class Classifier(pl.LightningModule):
@@ -88,17 +105,33 @@ class Classifier(pl.LightningModule):
         self._step("valid", batch, batch_idx, self.valid_accuracy, 0.0)
 
     def configure_optimizers(self) -> Any:
-        steps = int(self.trainer.estimated_stepping_batches)
-        optimizer = torch.optim.AdamW(self._groups(), lr=self.optim.lr)
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self.optim.scale(step, steps))
+        kind = torch.optim.AdamW if self.optim.decoupled else torch.optim.Adam
+        optimizer = kind(self._groups(), lr=self.optim.lr)
+        epochs, steps = int(self.trainer.max_epochs or 1), int(self.trainer.estimated_stepping_batches)
+        learning = self.optim.learning(epochs)
+        if self.optim.schedule == "one-cycle":
+            cycle = OneCycle(optimizer, epochs, learning)
+            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cycle, "interval": "epoch"}}
+        of_weights = partial(self.optim.scale, steps=steps)
+        of_delays = partial(falling, steps=steps * learning / epochs)
+        scales: list[Callable[[int], float]] = [
+            of_delays if group["delays"] else of_weights for group in optimizer.param_groups
+        ]
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, scales)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def _groups(self) -> list[dict[str, Any]]:
-        parameters = [p for p in self.parameters() if p.requires_grad]
-        return [
-            {"params": [p for p in parameters if p.dim() > 1], "weight_decay": self.optim.weight_decay},
-            {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
+        """Matrices, what does not decay, and learned delays, if there are any."""
+        rest, delays = (
+            {**group, "params": [p for p in group["params"] if p.requires_grad]}
+            for group in delay_groups(self, self.optim.lr, self.optim.delay_lr, self.optim.weight_decay)
+        )
+        matrices, vectors = ([p for p in rest["params"] if (p.dim() > 1) == decayed] for decayed in (True, False))
+        groups = [
+            {**rest, "params": matrices, "delays": False},
+            {**rest, "params": vectors, "weight_decay": 0.0, "delays": False},
         ]
+        return [*groups, {**delays, "delays": True}] if delays["params"] else groups
 
     def _step(self, split: str, batch: Batch, batch_idx: int, accuracy: MulticlassAccuracy, smoothing: float) -> Tensor:
         x, labels = batch

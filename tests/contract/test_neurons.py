@@ -48,6 +48,7 @@ NEURONS: dict[str, Callable[[], Neuron]] = {
     "IF": IF,
     "IF_soft": lambda: IF(0.7, None, detach_reset=True),
     "LeakyReadout": lambda: LeakyReadout(3.0),
+    "LeakyReadout_undamped": lambda: LeakyReadout(3.0, decay_input=False),
     "MultiSpikeLIF": MultiSpikeLIF,
     "TernaryIF": lambda: TernaryIF(0.7, -0.2),
     "TernaryLIF": lambda: TernaryLIF(2.5, 0.8, None, surrogate="triangle"),

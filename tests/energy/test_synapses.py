@@ -21,6 +21,7 @@ from spikenet.layers import (
     MaxReadout,
     MeanReadout,
     Recurrent,
+    SpikingSelfAttention,
     Stream,
 )
 from spikenet.neurons import IF
@@ -185,6 +186,26 @@ def test_a_recurrent_layer_is_charged_for_the_spikes_that_it_sends_itself() -> N
     assert (layer.dense_macs_steps, layer.dense_macs) == (140 * 6, 14 * 6)
     assert not work.uncounted
     assert kept["0"].sum() == 10
+
+
+def test_spiking_attention() -> None:
+    """k^T v meets spike by spike; each spike of q then adds a count, where that is not 0."""
+    net = SpikingSelfAttention(8, 2).eval()
+    for parameter in (p for p in net.parameters() if p.ndim > 1):
+        parameter.data = torch.randint(0, 3, parameter.shape).float()
+    sent: list[torch.Tensor] = []
+    net.lif.register_forward_hook(lambda _, args, output: sent.append(output))
+    with energy.count(net, strict=True) as work, torch.no_grad():
+        net(spikes(3, 2, 6, 8))
+    q, k, v = (part.unflatten(-1, (2, 4)).transpose(2, 3).flatten(0, 2).numpy() for part in sent[0].chunk(3, -1))
+    pairs = sums = 0
+    for head, d, e in itertools.product(range(len(q)), range(4), range(4)):
+        together = [n for n in range(6) if k[head, n, d] and v[head, n, e]]
+        pairs += len(together)
+        sums += sum(1 for n in range(6) if q[head, n, d] and together)
+    found = {layer.operation: layer for layer in work.layers if layer.name == "network"}["product"]
+    assert (found.acs, found.macs) == (pairs + sums, 0)
+    assert min(pairs, sums) > 0
 
 
 # Windows.

@@ -12,7 +12,16 @@ from spikenet import energy
 from spikenet.errors import ArgumentError
 from spikenet.events import EventTensor
 from spikenet.kernels.backends import use_backend
-from spikenet.layers import BatchNorm2d, Conv2d, EventLinear, MaxPool2d, MeanReadout, SpikingLinear, Stream
+from spikenet.layers import (
+    BatchNorm2d,
+    Conv2d,
+    EventLinear,
+    MaxPool2d,
+    MeanReadout,
+    SpikingLinear,
+    SpikingSelfAttention,
+    Stream,
+)
 from spikenet.neurons import IF, LIF, PLIF, LeakyReadout
 
 
@@ -278,6 +287,24 @@ def test_every_backend_and_dtype_counts_the_same(dtype: torch.dtype) -> None:
         with use_backend(backend), energy.count(net) as work, torch.inference_mode():
             net(x)
         counts.append(series(work))
+    assert counts[0].keys() == counts[1].keys()
+    for name, found in counts[0].items():
+        np.testing.assert_array_equal(found, counts[1][name], err_msg=str(name))
+
+
+def test_attention_and_its_neuron_in_one_kernel_count_as_apart() -> None:
+    """Whatever backend is forced, the count itself picks its own."""
+    net = SpikingSelfAttention(16, 2).eval()
+    for parameter in (p for p in net.parameters() if p.ndim > 1):
+        parameter.data = torch.randint(0, 3, parameter.shape).float()
+    x, counts = spikes(2, 1, 3, 16), []
+    for backend in ("reference", "triton"):
+        with use_backend(backend), energy.count(net, strict=True) as work, torch.no_grad():
+            net(x)
+        counts.append(series(work))
+    assert sum(
+        found.sum() for (_, operation, name), found in counts[0].items() if (operation, name) == ("product", "acs")
+    )
     assert counts[0].keys() == counts[1].keys()
     for name, found in counts[0].items():
         np.testing.assert_array_equal(found, counts[1][name], err_msg=str(name))

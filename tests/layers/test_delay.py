@@ -300,6 +300,21 @@ def test_no_epochs_leave_sigma_as_it_is() -> None:
     assert float(layer.sigma) == pytest.approx(0.23)
 
 
+@pytest.mark.parametrize("kernel", ["gauss", "max", "v1", "v0"])
+def test_settled_delays_are_heard_in_training_as_in_evaluation(kernel: str) -> None:
+    layer = DelayLinear(5, 4, 9, kernel=kernel, sigma=4.0).double()
+    schedule, first = SigmaSchedule(layer, 4, settle=2), layer.delay.detach().clone()
+    schedule.step()
+    assert torch.equal(layer.delay, first)
+    schedule.step()
+    schedule.step()
+    assert torch.equal(layer.delay, first.round())
+    assert float(layer.sigma) == 0.0
+    k, largest = layer.synapses(), layer.weight.abs().max().item()
+    expected = torch.zeros_like(k).scatter_(2, layer.rounded(), layer.weight.detach())
+    torch.testing.assert_close(k, expected, rtol=0.0, atol=0.0022 * largest)
+
+
 def test_groups_hold_every_parameter_once() -> None:
     net = nn.Sequential(DelayLinear(3, 4, 9, bias=True), nn.BatchNorm1d(4), DelayLinear(4, 2, 5))
     rest, delays = delay_groups(net, 1e-3, weight_decay=1e-5)
@@ -397,6 +412,7 @@ def test_saved_and_copied() -> None:
         (lambda: DelayConv1d(3, 4, 3, 5, padding=-1), ArgumentError, "padding is 1 whole numbers >= 0"),
         (lambda: SigmaSchedule(nn.Linear(2, 2), 3), ArgumentError, "no layer with delays"),
         (lambda: SigmaSchedule(DelayLinear(3, 2, 3), -1), ArgumentError, "epochs must be 0 or more"),
+        (lambda: SigmaSchedule(DelayLinear(3, 2, 3), 1, settle=0), ArgumentError, "settle must be None or 1 or more"),
     ],
 )
 def test_what_cannot_be_is_refused(make: Callable[[], object], error: type[Exception], match: str) -> None:

@@ -26,6 +26,15 @@ def test_each_step_is_torchs_own_layer(ours: nn.Module, theirs: type[nn.Module])
         ours(x[0])
 
 
+def test_rows_of_features_have_a_batch_norm_too() -> None:
+    norm, x = layers.BatchNorm1d(3), torch.randn(6, 4, 3) * 3 + 1
+    y = norm(x)
+    torch.testing.assert_close(y, (x - x.mean((0, 1))) / (x.var((0, 1), correction=0) + 1e-5).sqrt())
+    torch.testing.assert_close(norm.running_mean, 0.1 * x.mean((0, 1)))
+    with pytest.raises(ShapeError, match=r"takes \[T, B, N\], got \(4, 3\)"):
+        norm(x[0])
+
+
 def test_batch_norm_takes_statistics_over_time_and_batch() -> None:
     norm, x = layers.BatchNorm2d(3, affine=False), torch.randn(6, 4, 3, 5, 5) * 3 + 1
     y = norm(x)

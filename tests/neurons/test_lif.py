@@ -154,6 +154,14 @@ def test_a_pulse_through_the_synapse(exact: bool) -> None:
     torch.testing.assert_close(v, curve, rtol=0, atol=2 * dt / tau_syn * float(curve.max()))
 
 
+def test_a_readout_forgets_a_pulse_that_it_heard_whole_or_damped() -> None:
+    pulse = torch.zeros(12, 1, 1, dtype=torch.float64)
+    pulse[2] = 6.0
+    left = 6.0 * 0.75 ** torch.arange(10, dtype=torch.float64)
+    torch.testing.assert_close(LeakyReadout(4.0, decay_input=False)(pulse)[2:, 0, 0], left)
+    torch.testing.assert_close(LeakyReadout(4.0)(pulse)[2:, 0, 0], left / 4)
+
+
 def distance(ours: Tensor, theirs: Tensor) -> Tensor:
     """The mean squared distance of spike trains [T, ...] smoothed over time (van Rossum 2001)."""
     return (LeakyReadout(4.0)(ours - theirs) ** 2).mean()

@@ -60,7 +60,7 @@ def open_recording(
     Errors: DataError where the file cannot be read, FormatError where it is broken or of no known format,
     UnknownNameError for a format's name, ArgumentError where the sensor or the index is missing.
     """
-    path = Path(path)
+    path = path if isinstance(path, Path) else Path(path)
     head, size = _head(path)
     chosen = _recognised(path, head) if format is None else _named(format)
     losses = Losses(path, strict)
@@ -114,8 +114,11 @@ def write(stream: EventStream, path: str | Path, *, format: str | None = None) -
 def _head(path: Path) -> tuple[bytes, int]:
     """The file's first bytes and its size."""
     try:
-        with path.open("rb", buffering=0) as file:
-            return file.read(_HEAD), os.fstat(file.fileno()).st_size
+        file = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))  # a file object takes as long as the read
+        try:
+            return os.read(file, _HEAD), os.fstat(file).st_size
+        finally:
+            os.close(file)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
 
@@ -127,7 +130,7 @@ def _named(name: str) -> Format:
 
 
 def _recognised(path: Path, head: bytes) -> Format:
-    found = [entry for entry in FORMATS.values() if entry.recognises(path, head)]
+    found = [entry for entry in _ALL if head.startswith(entry.begins) and entry.recognises(path, head)]
     if len(found) == 1:
         return found[0]
     names = ", ".join(entry.name for entry in found or FORMATS.values())

@@ -16,11 +16,10 @@ columns, iniVation's page takes 1 for ON; ``flip_p`` and ``flip_x`` change what 
 
 from __future__ import annotations
 
+import os
 import re
 from functools import partial
-from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 
@@ -34,23 +33,20 @@ _SPECIAL = "special event, frame or IMU sample"
 _MARK = b"#!AER-DAT"
 _VERSIONS = {b"1.0": 1, b"2.0": 2}
 _END = b"#End Of ASCII Header"
-_LINE = re.compile(rb"(#[\t -~\x80-\xff]*)(\r?\n)")
-_LONGEST_LINE = 1 << 16
+_LINES = re.compile(rb"#[\t -~\x80-\xff]*(\r?\n)(?:#[\t -~\x80-\xff]*\1)*")
+_LONGEST_HEADER = 1 << 24
 
 
 def _recognises(path: Path, head: bytes) -> bool:
     if head.startswith(_MARK):
-        return head[len(_MARK) :].startswith(tuple(_VERSIONS))
-    return path.name.endswith(".aedat")
+        return head.startswith(tuple(_VERSIONS), len(_MARK))
+    return os.fspath(path).endswith(".aedat")
 
 
 def _open(opening: Opening) -> WordSource:
     from spikenet.kernels.events import records
 
-    whole = opening.size <= len(opening.head)
-    with BytesIO(opening.head) if whole else opening.path.open("rb") as file:
-        version, header = _header(opening.path, file)
-        start = file.tell()
+    version, header, start = _header(opening)
     name = _chip(opening, header)
     if version == 1:
         kernel, record = records.decode_aedat1, 6
@@ -60,25 +56,41 @@ def _open(opening: Opening) -> WordSource:
     return WordSource(opening, header, start, CHIPS[name], np.uint8, record, decoder)
 
 
-def _header(path: Path, file: BinaryIO) -> tuple[int, dict[str, str]]:
-    """Version and values; the file is left where the records begin."""
-    version, end = 1, None
+def _header(opening: Opening) -> tuple[int, dict[str, str], int]:
+    """Version, values, and where the records begin."""
+    version, start = 1, 0
     header: dict[str, str] = {}
-    while match := _LINE.fullmatch(line := file.readline(_LONGEST_LINE)):
-        if end not in (None, match[2]):
-            break
-        end = match[2]
-        if match[1].startswith(_MARK):
-            version = _VERSIONS.get(match[1][len(_MARK) :], 0)
+    for line, end in _lines(opening):
+        start += len(line) + end
+        if line.startswith(_MARK):
+            version = _VERSIONS.get(line[len(_MARK) :], 0)
             if not version:
-                raise FormatError(path, 0, f"AEDAT 1.0 and 2.0 can be read, this is {match[1].decode('latin-1')}")
-        if match[1] == _END:
-            return version, header
-        key, colon, value = match[1].decode("latin-1").lstrip("#! ").partition(": ")
+                reason = f"AEDAT 1.0 and 2.0 can be read, this is {line.decode('latin-1')}"
+                raise FormatError(opening.path, 0, reason)
+        if line == _END:
+            break
+        key, colon, value = line.decode("latin-1").lstrip("#! ").partition(": ")
         if colon:
             header.setdefault(key, value.strip())
-    file.seek(-len(line), 1)
-    return version, header
+    return version, header, start
+
+
+def _lines(opening: Opening) -> list[tuple[bytes, int]]:
+    """The header's lines and the bytes that end each."""
+    found = _LINES.match(opening.head)
+    if opening.size > len(opening.head) and _goes_on(opening.head, found):
+        with opening.path.open("rb") as file:
+            found = _LINES.match(file.read(_LONGEST_HEADER))
+    if found is None:
+        return []
+    end = found[1]
+    return [(line, len(end)) for line in found[0].split(end)[:-1]]
+
+
+def _goes_on(head: bytes, found: re.Match[bytes] | None) -> bool:
+    """Whether a header may be longer than what was read of it."""
+    stop = found.end() if found else 0
+    return head.startswith(b"#") and _END not in head[:stop] and b"\n" not in head[stop:]
 
 
 def _chip(opening: Opening, header: dict[str, str]) -> str:

@@ -31,10 +31,6 @@ _LONGEST_LINE, _LONGEST_HEADER = 1 << 16, 1 << 20
 _PACKET = 4096  # events that the writer puts in one
 
 
-def _recognises(path: Path, head: bytes) -> bool:
-    return head.startswith(_MARK)
-
-
 class _Source:
     def __init__(self, opening: Opening) -> None:
         self._opening, self._losses = opening, opening.losses
@@ -131,4 +127,4 @@ def _write(stream: EventStream, path: Path) -> None:
     path.write_bytes(header.encode() + out[:filled].astype("<i4").tobytes())
 
 
-AEDAT3 = Format("aedat3", (".aedat", ".aedat3"), _recognises, _Source, _write)
+AEDAT3 = Format("aedat3", (".aedat", ".aedat3"), lambda path, head: True, _Source, _write, begins=_MARK)

@@ -13,7 +13,7 @@ import numpy as np
 
 from spikenet.events.files.arrays import ArraySource, Raw, check_holds, check_lengths, chosen
 from spikenet.events.files.bounds import length_of
-from spikenet.events.files.mat import names, read_mat
+from spikenet.events.files.mat import MAGIC, names, read_mat
 from spikenet.events.files.recording import Format, Opening
 from spikenet.events.stream import EventStream, Sensor
 
@@ -47,4 +47,4 @@ def _recognises(path: Path, head: bytes) -> bool:
     return set(_NAMES) <= names(path, head)
 
 
-ASLDVS = Format("asldvs", (".mat",), _recognises, _open, _write)
+ASLDVS = Format("asldvs", (".mat",), _recognises, _open, _write, begins=MAGIC)

@@ -11,6 +11,7 @@ Values are those stored. Layouts after the readers of event-Python and slayerPyt
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -107,7 +108,7 @@ class _Layout(NamedTuple):
         return Format(self.name, self.extensions, self._recognises, self._open, self._write)
 
     def _recognises(self, path: Path, head: bytes) -> bool:
-        return path.name.endswith(self.extensions)
+        return os.fspath(path).endswith(self.extensions)
 
     def _open(self, opening: Opening) -> WordSource:
         from spikenet.kernels.events import records

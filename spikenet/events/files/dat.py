@@ -56,4 +56,4 @@ def _write(stream: EventStream, path: Path) -> None:
     write_words(path, header + bytes([12, _RECORD]), words)
 
 
-DAT = Format("dat", (".dat",), _recognises, _open, _write)
+DAT = Format("dat", (".dat",), _recognises, _open, _write, begins=b"%")

@@ -20,7 +20,7 @@ import numpy as np
 
 from spikenet.errors import ArgumentError, FormatError
 from spikenet.events.files import text_header
-from spikenet.events.files.hdf5 import BROKEN, mapped, open_hdf5
+from spikenet.events.files.hdf5 import BROKEN, holds, mapped, open_hdf5, open_id
 from spikenet.events.files.hdf5_objects import MAGIC, Objects
 from spikenet.events.files.recording import Columns, Format, Losses, Opening, blank
 from spikenet.events.files.words import check_writable, columns_of, measured
@@ -38,23 +38,8 @@ _INDEX_LAYOUT = np.dtype([("id", "<u8"), ("ts", "<i8")])
 
 
 def _recognises(path: Path, head: bytes) -> bool:
-    if not head.startswith(MAGIC):
-        return False
-    try:
-        with closing(_file(path)) as file:
-            return _holds_events(file)
-    except BROKEN:
-        return path.suffix == ".hdf5"  # so that opening it says what is broken
-
-
-def _file(path: Path) -> Any:
-    """The open file, to be closed; `h5py.File` would take twice as long."""
-    import h5py
-
-    try:
-        return h5py.h5f.open(os.fsencode(path), h5py.h5f.ACC_RDONLY)
-    except OSError:  # damaged, or open already, in h5py's own way: nobody may open it in another
-        return h5py.File(path).id
+    # A broken file, so that opening it says what is broken.
+    return holds(path, head, {b"CD"}, broken=path.suffix == ".hdf5")
 
 
 def _holds_events(file: Any) -> bool:
@@ -96,7 +81,7 @@ class _Source:
         with _sound(opening.path):
             objects = Objects(opening.path, mapped(opening.path))
             self.header = objects.attributes(objects.root)
-            with closing(_file(opening.path)) as file:
+            with closing(open_id(opening.path)) as file:
                 self._table = _table(opening, file)
         width, _, height = self.header.get("geometry", "").partition("x")
         self.sensor = text_header.sensor(opening, self.header, width or None, height or None)
@@ -140,8 +125,10 @@ def _table(opening: Opening, file: Any) -> _Table:
 
 def _plain(opening: Opening, size: int) -> Iterator[Columns]:
     """What HDF5 reads by itself. Rows that a file claims and does not hold would be read as zeros: they are refused."""
+    import h5py
+
     with open_hdf5(opening.path) as file:
-        events = file.dataset(_EVENTS)
+        events = h5py.Dataset(file.dataset(_EVENTS).id)
         stored = events.id.get_storage_size()
         held = (_DENSEST if events.chunks else 1) * stored // events.dtype.itemsize
         if events.chunks:
@@ -298,4 +285,4 @@ def _packed(t: np.ndarray, x: np.ndarray, y: np.ndarray, p: np.ndarray) -> bytes
     return data[: encode(t, x, y, p, style, data)].tobytes()
 
 
-ECF = Format("ecf", (".hdf5",), _recognises, _Source, _write)
+ECF = Format("ecf", (".hdf5",), _recognises, _Source, _write, begins=MAGIC)

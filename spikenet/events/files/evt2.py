@@ -39,4 +39,4 @@ def _write(stream: EventStream, path: Path) -> None:
     write_words(path, raw_header("2.0", "EVT2", stream.sensor), words)
 
 
-EVT2 = Format("evt2", (".raw",), _recognises, _open, _write)
+EVT2 = Format("evt2", (".raw",), _recognises, _open, _write, begins=b"%")

@@ -65,4 +65,4 @@ def _write(stream: EventStream, path: Path) -> None:
     write_words(path, raw_header("2.1", "EVT21;endianness=little", stream.sensor), words)
 
 
-EVT21 = Format("evt21", (".raw",), _recognises, _open, _write)
+EVT21 = Format("evt21", (".raw",), _recognises, _open, _write, begins=b"%")

@@ -42,4 +42,4 @@ def _write(stream: EventStream, path: Path) -> None:
     write_words(path, raw_header("3.0", "EVT3", stream.sensor), words)
 
 
-EVT3 = Format("evt3", (".raw",), _recognises, _open, _write)
+EVT3 = Format("evt3", (".raw",), _recognises, _open, _write, begins=b"%")

@@ -8,13 +8,25 @@ from __future__ import annotations
 
 import struct
 from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from spikenet.errors import FormatError
 
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
 REFERENCE = np.dtype([("count", "<u4"), ("address", "<u8"), ("index", "<u4")])
 _HEADER = 16  # of a collection and of an object in it
+
+
+class Stored(Protocol):
+    """The bytes of a file: a memoryview, or read when they are asked for."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, part: slice, /) -> Buffer: ...
 
 
 class Heap:
@@ -25,10 +37,11 @@ class Heap:
         content: its bytes, from where addresses count.
     """
 
-    def __init__(self, path: Path, content: memoryview) -> None:
+    def __init__(self, path: Path, content: Stored) -> None:
         self._path, self._content = path, content
         self._objects: dict[int, dict[int, tuple[int, int]]] = {}
         self._read = 0
+        self._last: tuple[int, Buffer] = -1, b""  # the collection that was read last, and where it begins
 
     def arrays(self, references: np.ndarray, dtype: np.dtype) -> list[np.ndarray]:
         """The array of each reference, as a view of the file. Errors: FormatError where a reference leads nowhere."""
@@ -43,7 +56,10 @@ class Heap:
         offset, size = self._collection(address).get(index, (address, -1))
         if size != count * dtype.itemsize:
             raise FormatError(self._path, offset, f"no array of {count} {dtype} is where one is announced")
-        return np.frombuffer(self._content, dtype, count, offset)
+        start, last = self._last
+        if start != address:
+            return np.frombuffer(self._content[offset : offset + size], dtype, count)
+        return np.frombuffer(last, dtype, count, offset - address)
 
     def _collection(self, address: int) -> dict[int, tuple[int, int]]:
         """Offset and size of every object in a collection, by index."""
@@ -56,9 +72,11 @@ class Heap:
         if len(head) < _HEADER or head[:5] != b"GCOL\1" or self._read > len(self._content):
             raise FormatError(self._path, address, "no collection of the global heap is where one is announced")
         found: dict[int, tuple[int, int]] = {}
-        offset, stop = address + _HEADER, min(address + size, len(self._content))
+        collection = self._content[address : address + size]
+        self._last = address, collection
+        offset, stop = address + _HEADER, address + len(collection)
         while offset + _HEADER <= stop:
-            index, length = struct.unpack_from("<HxxxxxxQ", self._content, offset)
+            index, length = struct.unpack_from("<HxxxxxxQ", collection, offset - address)
             if not index:  # what is free; nothing follows it
                 break
             if offset + _HEADER + length > stop:

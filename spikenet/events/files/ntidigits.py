@@ -16,6 +16,7 @@ from spikenet.errors import FormatError
 from spikenet.events.files.arrays import LONGEST, ArraySource, Raw, check_holds, check_lengths, chosen
 from spikenet.events.files.bounds import length_of
 from spikenet.events.files.hdf5 import holds, open_hdf5
+from spikenet.events.files.hdf5_objects import MAGIC
 from spikenet.events.files.recording import Format, Opening
 from spikenet.events.stream import EventStream, Sensor
 
@@ -59,7 +60,7 @@ def _write(stream: EventStream, path: Path) -> None:
 
 
 def _recognises(path: Path, head: bytes) -> bool:
-    return holds(path, head, {f"{part}_labels" for part in _PARTS})
+    return holds(path, head, {f"{part}_labels".encode() for part in _PARTS})
 
 
-NTIDIGITS = Format("ntidigits", (), _recognises, _open, _write)  # to write one, name the format: .hdf5 says too little
+NTIDIGITS = Format("ntidigits", (), _recognises, _open, _write, begins=MAGIC)  # to write one, name the format: .hdf5 says too little

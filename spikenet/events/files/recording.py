@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from io import FileIO
 from operator import lt
 from pathlib import Path
@@ -89,8 +88,7 @@ class Losses:
         self.damaged = self._at_opening.copy()
 
 
-@dataclass(frozen=True)
-class Opening:
+class Opening(NamedTuple):
     """What a format is given to open a file: the caller's sensor is a hint for formats whose layout depends on it, and
     ``index`` names one recording of a file that holds several. ``head`` holds the file's first bytes, ``size`` counts
     all of them."""
@@ -137,13 +135,14 @@ class Source(Protocol):
 
 
 class Format(NamedTuple):
-    """One file format; ``recognises`` sees the path and the first bytes of the file."""
+    """One file format; ``recognises`` sees the path and the first bytes of a file that begins with ``begins``."""
 
     name: str
     extensions: tuple[str, ...]
     recognises: Callable[[Path, bytes], bool]
     open: Callable[[Opening], Source]
     write: Callable[[EventStream, Path], None] | None = None
+    begins: bytes = b""
 
 
 class Recording:
@@ -201,7 +200,7 @@ class Recording:
             seen += len(columns.t)
 
     def _stream(self, columns: Columns) -> EventStream:
-        t, x, y, p = (torch.from_numpy(column) for column in columns)
+        t, x, y, p = map(torch.from_numpy, columns)
         flip_x, flip_y, flip_p = self._flips
         width, height, polarities = self.sensor
         x = width - 1 - x if flip_x else x

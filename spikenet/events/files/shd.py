@@ -83,12 +83,16 @@ class StoredSpikeFile:
         self.path, self.channels = path, channels
         self._process = 0
         self._file: Hdf5 | None = None
+        self._stamp = _stamp(path)
         with open_hdf5(path) as file:
             self.labels, self.classes, self.speakers = _about(file)
         _check_labels(path, self.labels, self.classes)
 
     def read(self, number: int) -> tuple[np.ndarray, np.ndarray]:
-        """Seconds and channels of one recording, ``[E]`` each."""
+        """Seconds and channels of one recording, ``[E]`` each. Errors: those of `read_spikes`, and DataError for a file
+        that is no longer the one whose labels were read."""
+        if _stamp(self.path) != self._stamp:
+            raise DataError(f"{self.path} has changed since it was opened; to open it anew would work")
         with readable(self.path):
             times, units, starts = _spikes(self._open(), slice(number, number + 1))
         _check_spikes(self.path, times, units, starts, self.channels, number)
@@ -101,6 +105,15 @@ class StoredSpikeFile:
 
     def __getstate__(self) -> dict[str, Any]:
         return vars(self) | {"_process": 0, "_file": None}
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    """What changes when a file is written or replaced. Errors: DataError where there is none."""
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def write_spikes(
@@ -244,7 +257,7 @@ def _write(stream: EventStream, path: Path) -> None:
 
 def _recognises(path: Path, head: bytes) -> bool:
     # A broken file, so that opening it says what is broken.
-    return path.name.endswith(".h5.gz") or holds(path, head, {"spikes"}, broken=path.suffix == ".h5")
+    return os.fspath(path).endswith(".h5.gz") or holds(path, head, {b"spikes"}, broken=path.suffix == ".h5")
 
 
 SHD = Format("shd", (".h5",), _recognises, _open, _write)

@@ -13,7 +13,7 @@ import numpy as np
 
 from spikenet.errors import FormatError
 from spikenet.events.files.arrays import LONGEST, Raw, check_holds, chosen, to_columns
-from spikenet.events.files.mat import names, read_mat
+from spikenet.events.files.mat import MAGIC, names, read_mat
 from spikenet.events.files.recording import Columns, Format, Losses, Opening
 from spikenet.events.stream import EventStream, Sensor
 
@@ -79,4 +79,4 @@ def _recognises(path: Path, head: bytes) -> bool:
     return _NAME in names(path, head)
 
 
-STMNIST = Format("stmnist", (".mat",), _recognises, _open, _write)
+STMNIST = Format("stmnist", (".mat",), _recognises, _open, _write, begins=MAGIC)

@@ -7,6 +7,7 @@ size; digits beyond are lost, so a file with nanoseconds does not come back from
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -23,7 +24,7 @@ _BLOCK = 1 << 16  # events that the writer formats at a time
 
 
 def _recognises(path: Path, head: bytes) -> bool:
-    return path.name.endswith(".txt") or _LINE.match(head) is not None
+    return os.fspath(path).endswith(".txt") or _LINE.match(head) is not None
 
 
 class _Source:

@@ -121,14 +121,15 @@ class EvtDecoder:
         first, most = self.kernel.begin(words, self.state, self.skipped)
         columns = blank(most)
         count = self.kernel.decode(words[first:], self.state, self.skipped, *columns)
-        if self.skipped.any():
-            self._count_skipped()
-        x, y, p = self.state[-3:].tolist()
+        skipped = self.skipped.tolist()
+        if any(skipped):
+            self._count(skipped)
+        *_, x, y, p = self.state.tolist()
         return measured(columns, count, (x, y, p))
 
-    def _count_skipped(self) -> None:
-        for kind in np.flatnonzero(self.skipped).tolist():
-            self.losses.skip(_SKIPPED.get(kind, f"word of the unknown kind {kind}"), int(self.skipped[kind]))
+    def _count(self, skipped: list[int]) -> None:
+        for kind, count in enumerate(skipped):
+            self.losses.skip(_SKIPPED.get(kind, f"word of the unknown kind {kind}"), count)
         self.skipped[:] = 0
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from spikenet.errors import BackendError, ShapeError
 from spikenet.kernels.attention.kernels import WIDEST
+from spikenet.kernels.attention.segments import kept_as
 from spikenet.kernels.attention.tokens import check_heads, spiking_attention
 from spikenet.kernels.backends import Implementation, Operation, anywhere, lazily
 from spikenet.kernels.dynamics import scan
@@ -123,7 +124,8 @@ def _backward(q: Tensor, k: Tensor, v: Tensor, program: str, *values: Any) -> An
 
 
 def _fake(q: Tensor, k: Tensor, v: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
-    return torch.empty_like(v), q.new_empty((*q.shape[:3], q.shape[-1], v.shape[-1]), dtype=torch.float32)
+    shape, dtype = (*q.shape[:3], q.shape[-1], v.shape[-1]), kept_as(q.dtype, q.shape[3])
+    return torch.empty_like(v), q.new_empty(shape, dtype=dtype)
 
 
 def _fake_backward(q: Tensor, k: Tensor, v: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:

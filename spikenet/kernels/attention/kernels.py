@@ -20,8 +20,8 @@ _library.define(
     "-> (Tensor, Tensor, Tensor)"
 )
 _library.define(
-    "causal_attention_backward(Tensor q, Tensor k, Tensor v, Tensor? log_decay, Tensor states, Tensor last, Tensor go, "
-    "Tensor? g_last, float scale) -> (Tensor, Tensor, Tensor, Tensor, Tensor)"
+    "causal_attention_backward(Tensor q, Tensor k, Tensor v, Tensor? log_decay, Tensor states, Tensor go, Tensor? g_last, "
+    "float scale) -> (Tensor, Tensor, Tensor, Tensor, Tensor)"
 )
 _forward = lazily("spikenet.kernels.attention.triton_causal", "forward")
 _backward = lazily("spikenet.kernels.attention.triton_causal", "backward")
@@ -54,7 +54,7 @@ class _Causal(torch.autograd.Function):
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, g: Tensor | None, state: Tensor | None, scale: float) -> Any:
         with torch._C._AutoDispatchBelowAutograd():
             out, last, states = torch.ops.spikenet.causal_attention(q, k, v, g, state, scale)
-        ctx.save_for_backward(q, k, v, g, states, last if g is not None else states[0])
+        ctx.save_for_backward(q, k, v, g, states)
         ctx.scale = scale
         ctx.set_materialize_grads(False)
         ctx.mark_non_differentiable(states)
@@ -67,10 +67,10 @@ class _Causal(torch.autograd.Function):
                 "causal_attention has no second derivative on CUDA devices: call grad or backward without "
                 "create_graph=True, or compute in float64"
             )
-        q, k, v, g, states, last = ctx.saved_tensors
+        q, k, v, g, states = ctx.saved_tensors
         if go is None:
             go = torch.zeros_like(v)
-        gradients = torch.ops.spikenet.causal_attention_backward(q, k, v, g, states, last, go, g_last, ctx.scale)
+        gradients = torch.ops.spikenet.causal_attention_backward(q, k, v, g, states, go, g_last, ctx.scale)
         gq, gk, gv, gg, g_state = gradients
         return gq, gk, gv, None if g is None else gg, g_state if ctx.needs_input_grad[4] else None, None
 
@@ -84,11 +84,11 @@ def _autograd(q: Tensor, k: Tensor, v: Tensor, g: Tensor | None, state: Tensor |
 
 def _fake(q: Tensor, k: Tensor, v: Tensor, g: Tensor | None, state: Tensor | None, scale: float) -> Any:
     shape, f32 = (*q.shape[1:], v.shape[-1]), torch.float32
-    return v.new_empty(v.shape), v.new_empty(shape, dtype=f32), v.new_empty((segments(q, v).count, *shape), dtype=f32)
+    return v.new_empty(v.shape), v.new_empty(shape, dtype=f32), v.new_empty((segments(q, v).count + 1, *shape), dtype=f32)
 
 
 def _fake_backward(
-    q: Tensor, k: Tensor, v: Tensor, g: Any, states: Tensor, last: Any, go: Any, g_last: Any, scale: float
+    q: Tensor, k: Tensor, v: Tensor, g: Any, states: Tensor, go: Any, g_last: Any, scale: float
 ) -> Any:
     like = [u.new_empty(u.shape) for u in (q, k, v)]
     return *like, q.new_empty(0 if g is None else g.shape, dtype=torch.float32), torch.empty_like(states[0])

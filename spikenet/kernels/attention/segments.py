@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 CHUNK = 64  # tokens of one matrix product
@@ -40,6 +41,12 @@ def segments(q: Tensor, v: Tensor) -> Segments:
     return Segments(*q.shape, v.shape[-1], power_of_two(-(-chunks // wanted)))
 
 
-def blocks(width: int, values: int) -> dict[str, int]:
+def blocks(width: int, values: int) -> tuple[int, int]:
     """A head's width and that of its values as the kernels pad them."""
-    return {"DP": max(16, power_of_two(width)), "EP": max(16, power_of_two(values))}
+    return max(16, power_of_two(width)), max(16, power_of_two(values))
+
+
+def kept_as(dtype: torch.dtype, tokens: int) -> torch.dtype:
+    """The type that holds every count of up to `tokens`: `dtype` itself if it can."""
+    exact = {torch.bfloat16: 256, torch.float16: 2048}
+    return dtype if tokens <= exact.get(dtype, 0) else torch.float32

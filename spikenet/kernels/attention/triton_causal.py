@@ -4,7 +4,8 @@ A sequence is cut into segments, and a program takes one segment of one head: ch
 registers. So the state leaves the chip once a segment, and all segments run at once:
 
     forward     sums of k^T v a segment;  their scan over segments;  the output from each segment's first state
-    backward    gradients of q, with the sums of q^T go;  their scan from the end;  gradients of k and v
+    backward    sums of q^T go a segment;  their scan from the end;  the gradients from each segment's last state and
+                its adjoint (with decay in two passes: q from the front, k and v from the end)
 
 States are float32. The output's product with one splits it into two parts of the storage type, so that counts of
 spikes stay exact up to 2^16 (bfloat16) or 65504 (float16); gradients need only the first. float32 goes by 3xTF32.
@@ -12,43 +13,37 @@ spikes stay exact up to 2^16 (bfloat16) or 65504 (float16); gradients need only 
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from spikenet.kernels.attention.segments import CHUNK, Segments, blocks, segments
+from spikenet.kernels.attention.launch import launch
+from spikenet.kernels.attention.segments import CHUNK, Segments, blocks, power_of_two, segments
 from spikenet.kernels.triton_device import interpreted
 
 SEGMENTS, ENTRIES = 32, 128  # of a tile of the scan
 WIDE = tl.constexpr(interpreted())  # the interpreter multiplies no bfloat16
-OPTIONS = {"sums": (4, 3), "output": (4, 2), "grad_q": (4, 2), "grad_kv": (4, 2)}  # warps, stages
 
 
-def _options(kernel: str, dtype: torch.dtype) -> dict[str, int]:
-    warps, stages = OPTIONS[kernel]
-    return {"num_warps": 2 * warps, "num_stages": 1} if dtype == torch.float32 else {
-        "num_warps": warps,
-        "num_stages": stages,
-    }
+def _run(kernel: Any, s: Segments, dtype: torch.dtype, arguments: tuple[Any, ...], stages: int) -> None:
+    wide = dtype == torch.float32
+    constants = CHUNK, *blocks(s.width, s.values)
+    launch(kernel, s.grid, arguments, constants, num_warps=8 if wide else 4, num_stages=1 if wide else stages)
 
 
 def forward(
     q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor | None, state: Tensor | None, scale: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The output, the last state, and the state before each segment `[segments, B, H, D, E]`."""
+    """The output, the last state, and the states between segments `[segments + 1, B, H, D, E]`."""
     s = segments(q, v)
     q, k, v = (u if u.stride(-1) == 1 else u.contiguous() for u in (q, k, v))
-    sums = q.new_empty((s.count, *q.shape[1:], s.values), dtype=torch.float32)
-    totals = None if log_decay is None else q.new_empty((s.count, *q.shape[1:3]), dtype=torch.float32)
     rows = (*k.stride()[:3], *v.stride()[:3])
-    _sums[s.grid](k, v, log_decay, sums, totals, *s, *rows, C=CHUNK, **blocks(s.width, s.values), **_options("sums", v.dtype))
-    states, last = _scanned(sums, totals, state, s, False)
+    states, last = _sums_scanned(s, k, v, log_decay, state, 1.0, False, rows)
     out = v.new_empty(v.shape)
-    _output[s.grid](
-        q, k, v, log_decay, states, out, scale, *s, *q.stride()[:3], *rows, C=CHUNK, **blocks(s.width, s.values),
-        **_options("output", v.dtype),
-    )
+    _run(_output, s, v.dtype, (q, k, v, log_decay, states, out, scale, *s, *q.stride()[:3], *rows), 3)
     return out, last, states
 
 
@@ -58,7 +53,6 @@ def backward(
     v: Tensor,
     log_decay: Tensor | None,
     states: Tensor,
-    last: Tensor,
     go: Tensor,
     g_last: Tensor | None,
     scale: float,
@@ -67,33 +61,44 @@ def backward(
     s = segments(q, v)
     q, k, v, go = (u if u.stride(-1) == 1 else u.contiguous() for u in (q, k, v, go))
     gq, gk, gv = (u.new_empty(u.shape) for u in (q, k, v))
-    sums = torch.empty_like(states)
-    totals, dots = None, None
-    if log_decay is not None:
-        totals = q.new_empty((s.count, *q.shape[1:3]), dtype=torch.float32)
-        dots = q.new_empty((2, *q.shape[:3]), dtype=torch.float32)
     rows = (*q.stride()[:3], *k.stride()[:3], *v.stride()[:3], *go.stride()[:3])
-    given, sizes = (q, k, v, log_decay, go), (scale, *s, *rows)
-    _grad_q[s.grid](*given, states, sums, totals, gq, dots, *sizes, C=CHUNK, **blocks(s.width, s.values), **_options("grad_q", v.dtype))
-    adjoints, first = _scanned(sums, totals, g_last, s, True)
-    options = _options("grad_kv", v.dtype)
-    _grad_kv[s.grid](*given, adjoints, gk, gv, None if dots is None else dots[1], *sizes, C=CHUNK, **blocks(s.width, s.values), **options)
-    if dots is None:
-        return gq, gk, gv, q.new_empty(0), first
-    g = dots[0] - dots[1]
-    if g_last is not None:
-        g[-1] += (g_last * last).sum((-2, -1))
-    return gq, gk, gv, g.flip(0).cumsum(0).flip(0), first
+    adjoints, first = _sums_scanned(s, q, go, log_decay, g_last, scale, True, (*rows[:3], *rows[-3:]))
+    sizes = (scale, *s, *rows)
+    if log_decay is None:
+        _run(_grad, s, v.dtype, (q, k, v, go, states, adjoints, gq, gk, gv, *sizes), 2)
+        return gq, gk, gv, q.new_empty(0, dtype=torch.float32), first
+    g = q.new_empty(q.shape[:3], dtype=torch.float32)
+    _run(_grad_q, s, v.dtype, (q, k, v, log_decay, go, states, gq, g, *sizes), 2)
+    _run(_grad_kv, s, v.dtype, (q, k, v, log_decay, go, states, adjoints, gk, gv, g, *sizes), 2)
+    return gq, gk, gv, g, first
 
 
-def _scanned(
-    sums: Tensor, totals: Tensor | None, start: Tensor | None, s: Segments, reverse: bool
+def _sums_scanned(
+    s: Segments,
+    a: Tensor,
+    b: Tensor,
+    log_decay: Tensor | None,
+    start: Tensor | None,
+    scale: float,
+    reverse: bool,
+    rows: tuple[int, ...],
 ) -> tuple[Tensor, Tensor]:
-    """From the segments' sums, the state before each (`reverse`: after each), and the one that all lead to."""
-    states, end = torch.empty_like(sums), torch.empty_like(sums[0])
+    """The states between segments, from the sums of `a^T b` within them, and the one that they lead to.
+
+    In reverse the states are adjoints: they grow from the end.
+    """
+    sums = a.new_empty((s.count, s.batch, s.heads, s.width, s.values), dtype=torch.float32)
+    totals = None if log_decay is None else a.new_empty((s.count, s.batch, s.heads), dtype=torch.float32)
+    constants = CHUNK, *blocks(s.width, s.values), reverse
+    wide = a.dtype == torch.float32
+    options = {"num_warps": 4, "num_stages": 2 if wide else 4}
+    launch(_sums, s.grid, (a, b, log_decay, sums, totals, scale, *s, *rows), constants, **options)
+    states = sums.new_empty((s.count + 1, *sums.shape[1:]))
+    end = torch.empty_like(sums[0])
     entries, n = s.width * s.values, s.batch * s.heads
-    grid = (triton.cdiv(entries, ENTRIES), n)
-    _scan[grid](sums, totals, start, states, end, s.count, n, entries, reverse, SEGMENTS, ENTRIES)
+    tile = min(SEGMENTS, power_of_two(s.count + 1)), min(ENTRIES, power_of_two(entries))
+    grid = (-(-entries // tile[1]), n)
+    launch(_scan, grid, (sums, totals, start, states, end, s.count, n, entries), (reverse, *tile), num_warps=4)
     return states, end
 
 
@@ -108,8 +113,8 @@ def _dot(a, b):  # type: ignore[no-untyped-def]
 
 @triton.jit
 def _product(a, s):  # type: ignore[no-untyped-def]
-    """`a s` for a float32 `s` with more digits than the storage type of `a` holds."""
-    if a.dtype == tl.float32:
+    """`a s` for an `s` of the type of `a`, or of float32 with more digits than that holds."""
+    if a.dtype == s.dtype:
         return _dot(a, s)
     high = s.to(a.dtype)
     low = (s - high.to(tl.float32)).to(a.dtype)
@@ -131,37 +136,41 @@ def _decays(log_decay, token, steps, batch, heads, head):  # type: ignore[no-unt
 
 
 @triton.jit
-def _state_at(states, head, n, D, E, DP: tl.constexpr, EP: tl.constexpr):  # type: ignore[no-untyped-def]
-    """Pointers to, and the mask of, a head's state in segment `tl.program_id(0)`."""
+def _state_at(states, segment, head, n, D, E, DP: tl.constexpr, EP: tl.constexpr):  # type: ignore[no-untyped-def]
+    """Pointers to, and the mask of, a head's state before a segment."""
     row, column = tl.arange(0, DP), tl.arange(0, EP)
-    base = (tl.program_id(0).to(tl.int64) * n + head) * D * E
+    base = (segment.to(tl.int64) * n + head) * D * E
     return states + base + row[:, None] * E + column[None, :], (row < D)[:, None] & (column < E)[None, :]
 
 
 @triton.jit
 def _sums(  # type: ignore[no-untyped-def]
-    k, v, log_decay, states, totals, steps, batch, heads, D, E, length,
-    k_t, k_b, k_h, v_t, v_b, v_h,
-    C: tl.constexpr, DP: tl.constexpr, EP: tl.constexpr,
+    a, b, log_decay, sums, totals, scale, steps, batch, heads, D, E, length,
+    a_t, a_b, a_h, b_t, b_b, b_h,
+    C: tl.constexpr, DP: tl.constexpr, EP: tl.constexpr, REVERSE: tl.constexpr,
 ):  # fmt: skip
+    """`scale` times the segment's sum of `a^T b`, decayed up to its end, in reverse back to before its first token."""
     head = tl.program_id(1)
-    k += (head // heads).to(tl.int64) * k_b + (head % heads) * k_h
-    v += (head // heads).to(tl.int64) * v_b + (head % heads) * v_h
+    a += (head // heads).to(tl.int64) * a_b + (head % heads) * a_h
+    b += (head // heads).to(tl.int64) * b_b + (head % heads) * b_h
     d, e = tl.arange(0, DP), tl.arange(0, EP)
     state = tl.zeros([DP, EP], tl.float32)
     total = 0.0
     first = tl.program_id(0) * length
     for chunk in range(first, tl.minimum(first + length, tl.cdiv(steps, C))):
         token = chunk * C + tl.arange(0, C)
-        key, value = _rows(k, token, steps, d, D, k_t), _rows(v, token, steps, e, E, v_t)
+        left, right = _rows(a, token, steps, d, D, a_t), _rows(b, token, steps, e, E, b_t)
         if log_decay is not None:
-            b, whole = _decays(log_decay, token, steps, batch, heads, head)
-            value = (value * tl.exp(whole - b)[:, None]).to(value.dtype)
-            state = state * tl.exp(whole)
+            passed, whole = _decays(log_decay, token, steps, batch, heads, head)
+            if REVERSE:
+                right = (right * tl.exp(total + passed)[:, None]).to(right.dtype)
+            else:
+                right = (right * tl.exp(whole - passed)[:, None]).to(right.dtype)
+                state = state * tl.exp(whole)
             total += whole
-        state += _dot(tl.trans(key), value)
-    at, inside = _state_at(states, head, batch * heads, D, E, DP, EP)
-    tl.store(at, state, mask=inside)
+        state += _dot(tl.trans(left), right)
+    at, inside = _state_at(sums, tl.program_id(0), head, batch * heads, D, E, DP, EP)
+    tl.store(at, state * scale, mask=inside)
     if log_decay is not None:
         tl.store(totals + tl.program_id(0) * batch * heads + head, total)
 
@@ -197,8 +206,8 @@ def _scan(  # type: ignore[no-untyped-def]
             factors = tl.broadcast_to(factor[:, None], (SEGMENTS, ENTRIES))
             power, inner = tl.associative_scan((factors, value), 0, _then)
             state = power * carried[None, :] + inner
-        segment = (segments - 1 - at if REVERSE else at).to(tl.int64)
-        mask = (at < segments)[:, None] & here[None, :]
+        segment = (segments - at if REVERSE else at).to(tl.int64)
+        mask = (at <= segments)[:, None] & here[None, :]
         tl.store(states + (segment[:, None] * n + head) * entries + entry[None, :], state, mask=mask)
         carried = tl.sum(tl.where((place == SEGMENTS - 1)[:, None], state, 0.0), axis=0)
     tl.store(end + head * entries + entry, carried, mask=here)
@@ -225,7 +234,7 @@ def _output(  # type: ignore[no-untyped-def]
     k += (head // heads).to(tl.int64) * k_b + (head % heads) * k_h
     v += (head // heads).to(tl.int64) * v_b + (head % heads) * v_h
     d, e = tl.arange(0, DP), tl.arange(0, EP)
-    at, inside = _state_at(states, head, batch * heads, D, E, DP, EP)
+    at, inside = _state_at(states, tl.program_id(0), head, batch * heads, D, E, DP, EP)
     state = tl.load(at, mask=inside, other=0.0)
     first = tl.program_id(0) * length
     for chunk in range(first, tl.minimum(first + length, tl.cdiv(steps, C))):
@@ -249,68 +258,21 @@ def _output(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def _grad_q(  # type: ignore[no-untyped-def]
-    q, k, v, log_decay, go, states, sums, totals, gq, dots, scale, steps, batch, heads, D, E, length,
+def _grad(  # type: ignore[no-untyped-def]
+    q, k, v, go, states, adjoints, gq, gk, gv, scale, steps, batch, heads, D, E, length,
     q_t, q_b, q_h, k_t, k_b, k_h, v_t, v_b, v_h, g_t, g_b, g_h,
     C: tl.constexpr, DP: tl.constexpr, EP: tl.constexpr,
 ):  # fmt: skip
-    """Gradients of q; and the segment's sum of q^T go, decayed back to its start."""
+    """All gradients without decay, from the segment's end: what a chunk wrote is taken off the state again."""
     head = tl.program_id(1)
     q += (head // heads).to(tl.int64) * q_b + (head % heads) * q_h
     k += (head // heads).to(tl.int64) * k_b + (head % heads) * k_h
     v += (head // heads).to(tl.int64) * v_b + (head % heads) * v_h
     go += (head // heads).to(tl.int64) * g_b + (head % heads) * g_h
     d, e = tl.arange(0, DP), tl.arange(0, EP)
-    at, inside = _state_at(states, head, batch * heads, D, E, DP, EP)
+    at, inside = _state_at(states, tl.program_id(0) + 1, head, batch * heads, D, E, DP, EP)
     state = tl.load(at, mask=inside, other=0.0)
-    total_sum = tl.zeros([DP, EP], tl.float32)
-    total = 0.0
-    first = tl.program_id(0) * length
-    for chunk in range(first, tl.minimum(first + length, tl.cdiv(steps, C))):
-        token = chunk * C + tl.arange(0, C)
-        query, key = _rows(q, token, steps, d, D, q_t), _rows(k, token, steps, d, D, k_t)
-        value, grad = _rows(v, token, steps, e, E, v_t), _rows(go, token, steps, e, E, g_t)
-        result = _dot(grad, tl.trans(state).to(grad.dtype))
-        if log_decay is None:
-            seen = _seen(C, 0.0, False)
-            state += _dot(tl.trans(key), value)
-            total_sum += _dot(tl.trans(query), grad)
-        else:
-            b, whole = _decays(log_decay, token, steps, batch, heads, head)
-            seen = _seen(C, b, True)
-            result = result * tl.exp(b)[:, None]
-            late = (value * tl.exp(whole - b)[:, None]).to(value.dtype)
-            state = state * tl.exp(whole) + _dot(tl.trans(key), late)
-            total_sum += _dot(tl.trans(query), (grad * tl.exp(total + b)[:, None]).to(grad.dtype))
-            total += whole
-        score = _dot(grad, tl.trans(value)) * seen
-        result += _dot(score.to(key.dtype), key)
-        result *= scale
-        place = (token.to(tl.int64)[:, None] * batch * heads + head) * D + d[None, :]
-        tl.store(gq + place, result, mask=(token < steps)[:, None] & (d < D)[None, :])
-        if log_decay is not None:
-            dot = tl.sum(query * result, 1)
-            tl.store(dots + token.to(tl.int64) * batch * heads + head, dot, mask=token < steps)
-    at, inside = _state_at(sums, head, batch * heads, D, E, DP, EP)
-    tl.store(at, total_sum * scale, mask=inside)
-    if log_decay is not None:
-        tl.store(totals + tl.program_id(0) * batch * heads + head, total)
-
-
-@triton.jit
-def _grad_kv(  # type: ignore[no-untyped-def]
-    q, k, v, log_decay, go, adjoints, gk, gv, dots, scale, steps, batch, heads, D, E, length,
-    q_t, q_b, q_h, k_t, k_b, k_h, v_t, v_b, v_h, g_t, g_b, g_h,
-    C: tl.constexpr, DP: tl.constexpr, EP: tl.constexpr,
-):  # fmt: skip
-    """Gradients of k and v, from the segment's end, where `adjoints` is the gradient of the state."""
-    head = tl.program_id(1)
-    q += (head // heads).to(tl.int64) * q_b + (head % heads) * q_h
-    k += (head // heads).to(tl.int64) * k_b + (head % heads) * k_h
-    v += (head // heads).to(tl.int64) * v_b + (head % heads) * v_h
-    go += (head // heads).to(tl.int64) * g_b + (head % heads) * g_h
-    d, e = tl.arange(0, DP), tl.arange(0, EP)
-    at, inside = _state_at(adjoints, head, batch * heads, D, E, DP, EP)
+    at, inside = _state_at(adjoints, tl.program_id(0) + 1, head, batch * heads, D, E, DP, EP)
     adjoint = tl.load(at, mask=inside, other=0.0)
     first = tl.program_id(0) * length
     beyond = tl.minimum(first + length, tl.cdiv(steps, C))
@@ -318,23 +280,91 @@ def _grad_kv(  # type: ignore[no-untyped-def]
         token = (beyond - 1 - back) * C + tl.arange(0, C)
         query, key = _rows(q, token, steps, d, D, q_t), _rows(k, token, steps, d, D, k_t)
         value, grad = _rows(v, token, steps, e, E, v_t), _rows(go, token, steps, e, E, g_t)
-        rounded = adjoint.to(key.dtype)
-        g_value, g_key = _dot(key, rounded), _dot(value, tl.trans(rounded))
-        if log_decay is None:
-            seen = _seen(C, 0.0, False)
-            adjoint += _dot(tl.trans(query), grad) * scale
-        else:
-            b, whole = _decays(log_decay, token, steps, batch, heads, head)
-            seen = _seen(C, b, True)
-            late = tl.exp(whole - b)[:, None]
-            g_value, g_key = g_value * late, g_key * late
-            early = (grad * tl.exp(b)[:, None]).to(grad.dtype)
-            adjoint = adjoint * tl.exp(whole) + _dot(tl.trans(query), early) * scale
-        seen = tl.trans(seen) * scale
-        g_value += _dot((_dot(key, tl.trans(query)) * seen).to(grad.dtype), grad)
-        g_key += _dot((_dot(value, tl.trans(grad)) * seen).to(query.dtype), query)
         place, known = token.to(tl.int64)[:, None] * batch * heads + head, (token < steps)[:, None]
-        tl.store(gk + place * D + d[None, :], g_key, mask=known & (d < D)[None, :])
-        tl.store(gv + place * E + e[None, :], g_value, mask=known & (e < E)[None, :])
-        if log_decay is not None:
-            tl.store(dots + token.to(tl.int64) * batch * heads + head, tl.sum(key * g_key, 1), mask=token < steps)
+        seen = _seen(C, 0.0, False) * scale
+        state -= _dot(tl.trans(key), value)
+        score = (_dot(grad, tl.trans(value)) * seen).to(key.dtype)
+        result = _dot(grad, tl.trans(state).to(grad.dtype)) * scale + _dot(score, key)
+        tl.store(gq + place * D + d[None, :], result, mask=known & (d < D)[None, :])
+        rounded = adjoint.to(key.dtype)
+        result = _dot(value, tl.trans(rounded)) + _dot(tl.trans(score), query)
+        tl.store(gk + place * D + d[None, :], result, mask=known & (d < D)[None, :])
+        score = (_dot(query, tl.trans(key)) * seen).to(key.dtype)
+        result = _dot(key, rounded) + _dot(tl.trans(score), grad)
+        tl.store(gv + place * E + e[None, :], result, mask=known & (e < E)[None, :])
+        adjoint += _dot(tl.trans(query), grad) * scale
+
+
+@triton.jit
+def _grad_q(  # type: ignore[no-untyped-def]
+    q, k, v, log_decay, go, states, gq, g, scale, steps, batch, heads, D, E, length,
+    q_t, q_b, q_h, k_t, k_b, k_h, v_t, v_b, v_h, g_t, g_b, g_h,
+    C: tl.constexpr, DP: tl.constexpr, EP: tl.constexpr,
+):  # fmt: skip
+    """Gradients of q, and into `g` each token's `q . gq`."""
+    head = tl.program_id(1)
+    q += (head // heads).to(tl.int64) * q_b + (head % heads) * q_h
+    k += (head // heads).to(tl.int64) * k_b + (head % heads) * k_h
+    v += (head // heads).to(tl.int64) * v_b + (head % heads) * v_h
+    go += (head // heads).to(tl.int64) * g_b + (head % heads) * g_h
+    d, e = tl.arange(0, DP), tl.arange(0, EP)
+    at, inside = _state_at(states, tl.program_id(0), head, batch * heads, D, E, DP, EP)
+    state = tl.load(at, mask=inside, other=0.0)
+    first = tl.program_id(0) * length
+    for chunk in range(first, tl.minimum(first + length, tl.cdiv(steps, C))):
+        token = chunk * C + tl.arange(0, C)
+        query, key = _rows(q, token, steps, d, D, q_t), _rows(k, token, steps, d, D, k_t)
+        value, grad = _rows(v, token, steps, e, E, v_t), _rows(go, token, steps, e, E, g_t)
+        passed, whole = _decays(log_decay, token, steps, batch, heads, head)
+        score = _dot(grad, tl.trans(value)) * _seen(C, passed, True)
+        result = _dot(grad, tl.trans(state).to(grad.dtype)) * tl.exp(passed)[:, None]
+        result = (result + _dot(score.to(key.dtype), key)) * scale
+        late = (value * tl.exp(whole - passed)[:, None]).to(value.dtype)
+        state = state * tl.exp(whole) + _dot(tl.trans(key), late)
+        place = token.to(tl.int64) * batch * heads + head
+        tl.store(gq + place[:, None] * D + d[None, :], result, mask=(token < steps)[:, None] & (d < D)[None, :])
+        tl.store(g + place, tl.sum(query * result, 1), mask=token < steps)
+
+
+@triton.jit
+def _grad_kv(  # type: ignore[no-untyped-def]
+    q, k, v, log_decay, go, states, adjoints, gk, gv, g, scale, steps, batch, heads, D, E, length,
+    q_t, q_b, q_h, k_t, k_b, k_h, v_t, v_b, v_h, g_t, g_b, g_h,
+    C: tl.constexpr, DP: tl.constexpr, EP: tl.constexpr,
+):  # fmt: skip
+    """Gradients of k and v, from the segment's end, and those of the log-decay.
+
+    A log-decay scales all that is carried over its token: its gradient is the sum of `q . gq - k . gk` over the tokens
+    from there to the segment's end, and of the state there times its adjoint.
+    """
+    head = tl.program_id(1)
+    q += (head // heads).to(tl.int64) * q_b + (head % heads) * q_h
+    k += (head // heads).to(tl.int64) * k_b + (head % heads) * k_h
+    v += (head // heads).to(tl.int64) * v_b + (head % heads) * v_h
+    go += (head // heads).to(tl.int64) * g_b + (head % heads) * g_h
+    d, e = tl.arange(0, DP), tl.arange(0, EP)
+    at, inside = _state_at(adjoints, tl.program_id(0) + 1, head, batch * heads, D, E, DP, EP)
+    adjoint = tl.load(at, mask=inside, other=0.0)
+    at, inside = _state_at(states, tl.program_id(0) + 1, head, batch * heads, D, E, DP, EP)
+    later = tl.sum(tl.sum(adjoint * tl.load(at, mask=inside, other=0.0), 1), 0)
+    first = tl.program_id(0) * length
+    beyond = tl.minimum(first + length, tl.cdiv(steps, C))
+    for back in range(0, beyond - first):
+        token = (beyond - 1 - back) * C + tl.arange(0, C)
+        query, key = _rows(q, token, steps, d, D, q_t), _rows(k, token, steps, d, D, k_t)
+        value, grad = _rows(v, token, steps, e, E, v_t), _rows(go, token, steps, e, E, g_t)
+        passed, whole = _decays(log_decay, token, steps, batch, heads, head)
+        rounded, late = adjoint.to(key.dtype), tl.exp(whole - passed)[:, None]
+        seen = tl.trans(_seen(C, passed, True)) * scale
+        g_value = _dot(key, rounded) * late
+        g_value += _dot((_dot(key, tl.trans(query)) * seen).to(grad.dtype), grad)
+        g_key = _dot(value, tl.trans(rounded)) * late
+        g_key += _dot((_dot(value, tl.trans(grad)) * seen).to(query.dtype), query)
+        early = (grad * tl.exp(passed)[:, None]).to(grad.dtype)
+        adjoint = adjoint * tl.exp(whole) + _dot(tl.trans(query), early) * scale
+        place, known = token.to(tl.int64) * batch * heads + head, token < steps
+        tl.store(gk + place[:, None] * D + d[None, :], g_key, mask=known[:, None] & (d < D)[None, :])
+        tl.store(gv + place[:, None] * E + e[None, :], g_value, mask=known[:, None] & (e < E)[None, :])
+        own = tl.load(g + place, mask=known, other=0.0) - tl.sum(key * g_key, 1)
+        tl.store(g + place, later + tl.cumsum(own, 0, reverse=True), mask=known)
+        later += tl.sum(own, 0)

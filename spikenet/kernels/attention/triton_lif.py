@@ -19,15 +19,16 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from spikenet.kernels.attention.segments import CHUNK, blocks
+from spikenet.kernels.attention.launch import launch
+from spikenet.kernels.attention.segments import CHUNK, blocks, kept_as
 from spikenet.kernels.attention.triton_causal import _dot, _rows, _sums
 from spikenet.kernels.dynamics.trace import Program
 from spikenet.kernels.sources import load
 from spikenet.kernels.triton_device import interpreted
 
 # Tokens of a tile, warps, stages; float32 products take more registers.
-OPTIONS = {"sums": (CHUNK, 4, 3), "forward": (64, 4, 1), "backward": (32, 8, 1), "grad_kv": (64, 4, 2)}
-WIDE_OPTIONS = {"sums": (CHUNK, 8, 1), "forward": (32, 8, 1), "backward": (32, 8, 1), "grad_kv": (32, 8, 1)}
+OPTIONS = {"sums": (CHUNK, 4, 4), "forward": (64, 4, 1), "backward": (64, 4, 1), "grad_kv": (64, 4, 2)}
+WIDE_OPTIONS = {"sums": (CHUNK, 4, 2), "forward": (32, 4, 1), "backward": (32, 4, 1), "grad_kv": (32, 4, 1)}
 _HERE = Path(__file__).parent
 _PRINTERS = ("trace.py", "derive.py", "printer.py", "triton_source.py", "triton_text.py")
 
@@ -39,24 +40,13 @@ def forward(
     q, k, v = map(_tiled, (q, k, v))
     steps, batch, heads, tokens, width = q.shape
     values = v.shape[-1]
-    kv = torch.empty((steps, batch, heads, width, values), dtype=torch.float32, device=q.device)
-    _, options = _options(q, "sums")
-    _sums[(1, steps * batch * heads)](
-        *(k, v, None, kv, None, tokens, steps * batch, heads, width, values, triton.cdiv(tokens, CHUNK)),
-        *(*_strides(k), *_strides(v)),
-        C=CHUNK,
-        **blocks(width, values),
-        **options,
-    )
+    kv = q.new_empty((steps, batch, heads, width, values), dtype=kept_as(q.dtype, tokens))
+    sizes = batch, heads, width, values
+    rows = tokens, steps * batch, heads, width, values, -(-tokens // CHUNK), *_strides(k), *_strides(v)
+    _run("sums", _sums, (1, steps * batch * heads), (k, v, None, kv, None, 1.0, *rows), width, values, False)
     z = torch.empty_like(v)
-    kernel, (tile, options) = _kernel(program, "forward", steps), _options(q, "forward")
-    kernel[(batch * heads, triton.cdiv(tokens, tile))](
-        *(q, kv, *state, *params, z, scale, tokens, batch, heads, width, values, *_strides(q), *_strides(z)),
-        M=tile,
-        **blocks(width, values),
-        **options,
-        enable_fp_fusion=False,
-    )
+    given = q, kv, *state, *params, z, scale, tokens, *sizes, *_strides(q), *_strides(z)
+    _run("forward", _kernel(program, "forward", steps), (batch * heads, tokens), given, width, values)
     return z, kv
 
 
@@ -76,24 +66,25 @@ def backward(
     q, k, v, gz = map(_tiled, (q, k, v, gz))
     steps, batch, heads, tokens, width = q.shape
     values = v.shape[-1]
-    kernel, (tile, options) = _kernel(program, "backward", steps), _options(q, "backward")
-    kernel[(batch * heads, triton.cdiv(tokens, tile))](  # what reaches the neuron's input lies in `gv` meanwhile
-        *(q, kv, *state, *params, gz, gq, gv, scale, tokens, batch, heads, width, values),
-        *(*_strides(q), *_strides(gz), *_strides(gq), *_strides(gv)),
-        M=tile,
-        **blocks(width, values),
-        **options,
-        enable_fp_fusion=False,
-    )
-    tile, options = _options(q, "grad_kv")
-    _grad_kv[(steps * batch * heads,)](
-        *(q, k, v, gk, gv, tokens, heads, width, values),
-        *(*_strides(q), *_strides(k), *_strides(v), *_strides(gk), *_strides(gv)),
-        M=tile,
-        **blocks(width, values),
-        **options,
-    )
+    # what reaches the neuron's input lies in `gv` in between
+    given = q, kv, *state, *params, gz, gq, gv, scale, tokens, batch, heads, width, values
+    strides = *_strides(q), *_strides(gz), *_strides(gq), *_strides(gv)
+    kernel = _kernel(program, "backward", steps)
+    _run("backward", kernel, (batch * heads, tokens), (*given, *strides), width, values)
+    strides = tuple(n for u in (q, k, v, gk, gv) for n in _strides(u))
+    given = q, k, v, gk, gv, tokens, heads, width, values
+    _run("grad_kv", _grad_kv, (steps * batch * heads,), (*given, *strides), width, values)
     return gq, gk, gv
+
+
+def _run(
+    name: str, kernel: Any, grid: tuple[int, ...], arguments: tuple[Any, ...], width: int, values: int, *rest: bool
+) -> None:
+    """Launch `kernel`; a second number of `grid` counts tokens."""
+    tile, warps, stages = (WIDE_OPTIONS if arguments[0].dtype == torch.float32 else OPTIONS)[name]
+    grid = (grid[0], -(-grid[1] // tile)) if len(grid) > 1 and name != "sums" else grid
+    constants = tile, *blocks(width, values), *rest
+    launch(kernel, grid, arguments, constants, num_warps=warps, num_stages=stages, enable_fp_fusion=False)
 
 
 def _tiled(x: Tensor) -> Tensor:
@@ -105,12 +96,6 @@ def _tiled(x: Tensor) -> Tensor:
 def _strides(x: Tensor) -> tuple[int, int, int]:
     """Between tokens, batch entries and heads."""
     return x.stride(3), x.stride(1), x.stride(2)
-
-
-def _options(q: Tensor, kernel: str) -> tuple[int, dict[str, int]]:
-    """Tokens of a tile, and how to launch."""
-    tokens, warps, stages = (WIDE_OPTIONS if q.dtype == torch.float32 else OPTIONS)[kernel]
-    return tokens, {"num_warps": warps, "num_stages": stages}
 
 
 @functools.cache

@@ -162,11 +162,15 @@ class _Source(Printer):
         p = self.program
         self.line(*self.states(f"s_{{n}} = {state}"))
         for k, name in enumerate(p.inputs):
-            self.line(f"x_{name} = {self.at(f'x{k}') if self.variant.half or k else 'x0_row[i]'}")
+            self.line(f"x_{name} = {self.input_at(k)}")
         self.line(*(f"d_{name} = {self.at('d_' + name)}" for name, _ in p.draws))
         self.load_params()
         self.work(p.charge.operations)
         self.bind("h_", p.charge.results)
+
+    def input_at(self, k: int) -> str:
+        """Lane i's element of input k; the first is read where it lies unless it is widened."""
+        return self.at(f"x{k}") if self.variant.half or k else "x0_row[i]"
 
     def load_params(self) -> None:
         if not self.variant.shared:

@@ -91,8 +91,9 @@ def decode_dvs128(
     records: np.ndarray, shift: int, t: np.ndarray, x: np.ndarray, y: np.ndarray, p: np.ndarray
 ) -> Decoded:
     """8 bytes: a DVS128 address and a signed time; bits 15 and 31 mark what is no event."""
-    if not _any_of(records, 0x80008000):
-        return _plain_dvs128(records, shift, t, x, y, p)
+    plain, top_x, top_y, top_p = _plain_dvs128(records, shift, t, x, y, p)
+    if plain:
+        return np.uint64(len(records) // 8), shift, top_x, top_y, top_p
     count, top_x, top_y, top_p = _NONE, 0, 0, 0
     for i in range(0, len(records) - 7, 8):
         address = big(records, i)
@@ -107,20 +108,13 @@ def decode_dvs128(
 
 
 @numba.njit(cache=True)
-def _any_of(records: np.ndarray, marks: int) -> bool:
-    """Whether an address of 8-byte records has one of these bits."""
-    seen = np.int32(0)
-    for k in range(len(records) // 8):
-        seen |= np.int32(big(records, 8 * k))
-    return (np.int64(seen) & marks) != 0
-
-
-@numba.njit(cache=True)
 def _plain_dvs128(records: np.ndarray, shift: int, t: np.ndarray, x: np.ndarray, y: np.ndarray, p: np.ndarray) -> Any:
-    """Events alone: a loop that is worked through several at a time."""
-    count, top_x, top_y, top_p = len(records) // 8, np.int32(0), np.int32(0), np.int32(0)
-    for k in range(count):
+    """Every record taken for an event, in a loop that is worked through several at a time. Whether that was true, and
+    the largest column, row and polarity."""
+    seen, top_x, top_y, top_p = np.int32(0), np.int32(0), np.int32(0), np.int32(0)
+    for k in range(len(records) // 8):
         address = np.int32(big(records, 8 * k))
+        seen |= address
         t[k] = np.int64(np.int32(big(records, 8 * k + 4))) + shift
         column, row = (
             np.int32(address >> np.int32(1) & np.int32(0x7F)),
@@ -129,7 +123,7 @@ def _plain_dvs128(records: np.ndarray, shift: int, t: np.ndarray, x: np.ndarray,
         polarity = np.int32(address & np.int32(1))
         x[k], y[k], p[k] = column, row, polarity
         top_x, top_y, top_p = max(top_x, column), max(top_y, row), max(top_p, polarity)
-    return np.uint64(count), shift, np.int64(top_x), np.int64(top_y), np.int64(top_p)
+    return np.int64(seen) & 0x80008000 == 0, np.int64(top_x), np.int64(top_y), np.int64(top_p)
 
 
 @numba.njit(cache=True)

@@ -258,7 +258,7 @@ def test_links_are_not_followed(tmp_path, part, link):
         file[part] = link(f"/{part}")
     with pytest.raises(FormatError, match="CD/events is wanted"):
         read(tmp_path / "a.hdf5", format="ecf")
-    with pytest.raises(FormatError, match="no known format"):
+    with pytest.raises(FormatError, match="no known format" if part == "CD" else "CD/events is wanted"):
         read(tmp_path / "a.hdf5")
 
 

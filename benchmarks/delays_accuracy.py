@@ -1,0 +1,149 @@
+"""Spoken digits with delays: none, random and fixed, learned, by spikenet's layer and by the DCLS package's.
+
+    python benchmarks/delays_accuracy.py --train FILE --choose          # settings, on folds of the training file
+    python benchmarks/delays_accuracy.py --train FILE --test FILE       # what was chosen, on the test file
+    python benchmarks/delays_accuracy.py --quick                        # a made file, two epochs: does it run?
+
+FILE is in the layout of SHD. Every run takes the weights of its last epoch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+from collections import defaultdict
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from _compare import finish, machine
+from _delay_training import Recipe, Split, Task, fold, part, run_all, spoken
+
+from spikenet.data import write_spikes
+from spikenet.events import EventStream, Sensor
+
+STEPS = 64  # of 10 ms: one in a hundred recordings of the training file is longer, and its end is left out
+PUBLISHED = Recipe()
+ALTERED = replace(PUBLISHED, shift=2, slide=2, stretch=0.1, mask=0.1)
+TRIED = {
+    "published": PUBLISHED,
+    "fixed": replace(PUBLISHED, delays="fixed"),
+    "settled": replace(PUBLISHED, settle=0.7),
+    "altered, settled": replace(ALTERED, settle=0.7),
+    "60 epochs": replace(PUBLISHED, epochs=60),
+    "300 epochs": replace(PUBLISHED, epochs=300),
+    "dropout 0.2": replace(PUBLISHED, dropout=0.2),
+    "smoothing": replace(PUBLISHED, smoothing=0.1),
+    "mean readout": replace(PUBLISHED, readout="mean"),
+    "averaged": replace(PUBLISHED, average=0.99),
+    "shift 1": replace(PUBLISHED, shift=1),
+    "shift 3": replace(PUBLISHED, shift=3),
+    "stretch": replace(PUBLISHED, stretch=0.1),
+    "drop": replace(PUBLISHED, drop=0.2),
+    "mask": replace(PUBLISHED, mask=0.15),
+    "blend": replace(PUBLISHED, blend=0.5),
+    "altered": ALTERED,
+    "altered, fixed": replace(ALTERED, delays="fixed"),
+    "altered, 300 epochs": replace(ALTERED, epochs=300),
+    "altered, dropout 0.2": replace(ALTERED, dropout=0.2),
+    "altered, drop": replace(ALTERED, drop=0.2),
+    "altered, averaged": replace(ALTERED, average=0.99),
+    "altered, smoothing": replace(ALTERED, smoothing=0.1),
+    "altered, mean readout": replace(ALTERED, readout="mean"),
+    "altered, tau 2": replace(ALTERED, tau=2.0),
+    "altered, one layer": replace(ALTERED, hidden=(512,)),
+    "altered, 512": replace(ALTERED, hidden=(512, 512)),
+}
+CHOSEN = PUBLISHED
+
+
+def held_out(path: Path, number: int) -> Split:
+    """One fold of the training file to measure on, the others to train on."""
+    data = spoken(path, STEPS)
+    held = fold(data, number)
+    return part(data, ~held, held)
+
+
+def official(train: Path, test: Path) -> Split:
+    """The whole training file to train on, the test file to measure on."""
+    first, second = spoken(train, STEPS), spoken(test, STEPS)
+    return Split(first.x, first.labels, second.x, second.labels, first.classes)
+
+
+def made(folder: Path) -> Path:
+    """A file of noise in the layout, two words and two speakers."""
+    draw = torch.Generator().manual_seed(0)
+    streams, sensor = [], Sensor(700)
+    for _ in range(40):
+        t = torch.randint(600_000, (500,), generator=draw).sort().values.numpy()
+        x = torch.randint(700, (500,), generator=draw).numpy()
+        streams.append(EventStream.from_numpy(t, x, 0 * x, 0 * x, sensor=sensor))
+    write_spikes(folder / "made.h5", streams, [0, 1] * 20, ["yes", "no"], [0, 0, 1, 1] * 10)
+    return folder / "made.h5"
+
+
+def choice(train: Path, names: list[str], folds: int) -> list[Task]:
+    """Every setting on the folds, one seed each: fold k with seed k."""
+    return [
+        Task(name, TRIED[name], k, partial(held_out, train, k), f"train, fold {k}")
+        for k in range(folds)
+        for name in names or TRIED
+    ]
+
+
+def measured(train: Path, test: Path, seeds: list[int]) -> list[Task]:
+    """The published recipe and the chosen one, all kinds of delays, both forms of the layer, on the test file."""
+    recipes = {"published": PUBLISHED, "chosen": CHOSEN}
+    return [
+        Task(f"{name}, {delays}, {form}", replace(recipe, delays=delays, form=form), seed,
+             partial(official, train, test), "test")
+        for seed in seeds
+        for name, recipe in recipes.items()
+        for delays in ("learned", "fixed", "none")
+        for form in ("spikenet", "dcls")
+    ]  # fmt: skip
+
+
+def table(done: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Mean and spread of each name, best first."""
+    rows = defaultdict(list)
+    for result in sorted(done, key=lambda result: result["seed"]):
+        rows[result["name"]].append(100 * result["accuracy"])
+    print(f"\n{'accuracy, %':28} {'mean':>6} {'spread':>6}   each")
+    best = sorted(rows.items(), key=lambda row: -statistics.mean(row[1]))
+    for name, found in best:
+        each = " ".join(f"{a:.2f}" for a in found)
+        print(f"{name:28} {statistics.mean(found):6.2f} {statistics.stdev(found) if found[1:] else 0:6.2f}   {each}")
+    return [{"case": name, "accuracy": found} for name, found in best]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--train", type=Path, help="training file in the layout of SHD")
+    parser.add_argument("--test", type=Path, help="test file; only what was chosen is measured on it")
+    parser.add_argument("--choose", nargs="*", metavar="NAME", help="try these settings, or all, on the training file")
+    parser.add_argument("--folds", type=int, default=3, help="folds that a setting is tried on (default 3)")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="seeds measured on the test file")
+    parser.add_argument("--processes", type=int, default=1, help="runs at once (default 1)")
+    parser.add_argument("--seconds", type=float, default=86_400, help="stop after so long")
+    parser.add_argument("--results", type=Path, default=Path("delays_accuracy.jsonl"), help="every run, a line each")
+    parser.add_argument("--quick", action="store_true", help="a made file, two epochs")
+    options = parser.parse_args()
+    print(torch.cuda.get_device_name() if torch.cuda.is_available() else machine(), flush=True)
+    if options.quick:
+        with tempfile.TemporaryDirectory() as folder:
+            tasks = [t._replace(recipe=replace(t.recipe, epochs=2)) for t in choice(made(Path(folder)), ["settled"], 1)]
+            finish(table(run_all(tasks, 1, 600, Path(folder) / "results.jsonl")))
+        return
+    if options.choose is not None:
+        tasks = choice(options.train, options.choose, options.folds)
+    else:
+        tasks = measured(options.train, options.test, options.seeds)
+    finish(table(run_all(tasks, options.processes, options.seconds, options.results)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,150 @@
+"""Print the time loop of a network: one function a group of neurons, and the loop that calls them step by step.
+
+A block of lanes keeps all that its inner loop touches in one *tile*: inputs, states, draws and parameters, row by row
+at fixed offsets, as in `dynamics.numba_source`, so that the loop is vectorised. Tiles stay from step to step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from spikenet.kernels.dynamics.numba_source import ForwardSource
+from spikenet.kernels.dynamics.numba_text import PHILOX, Variant
+from spikenet.kernels.dynamics.trace import Program
+from spikenet.kernels.simulate.plan import BLOCK
+
+SHARED_ARGUMENTS = (
+    "shard, shards, t0, steps, stretch, delay, class_weight, offsets, targets, weights, sums, ids, counts, begins, "
+    "sync, halt, segments, all_drives, strengths, guides, tables, populations, watched, tally, per_step, recorded, "
+    "room, source_indptr, source_rows"
+)
+COMMON_ARGUMENTS = "sums, all_drives, strengths, guides, tables, words, fired, eights"
+GROUP_ARGUMENTS = "tiles{g}, low{g}, high{g}, lanes{g}, first{g}, key{g}, scales{g}, columns{g}, drives{g}, params{g}"
+
+
+def network_source(programs: Sequence[Program], shared: Sequence[tuple[bool, ...]], scaled: bool, real: str) -> str:
+    """The source of a module with `run(...)`, which advances a network by `steps`, and `ROWS`, for each group the names
+    of a tile's rows.
+
+    `run` is called by every thread with its `shard`; it returns the steps that were done, fewer than asked if
+    `recorded` had no room for more, and how many spikes were written down.
+    """
+    groups = [StepSource(g, p, s, scaled, Variant(real)) for g, (p, s) in enumerate(zip(programs, shared, strict=True))]
+    lines = ["import math", "", "import numpy as np", "from numba import njit", ""]
+    lines += ["from spikenet.kernels.simulate.numba_loop import add_drives, deliver, halted, note"]
+    lines += ["from spikenet.kernels.simulate.numba_threads import barrier", ""]
+    lines += PHILOX.format(real=real).splitlines() if any(p.draws for p in programs) else []
+    for group in groups:
+        lines += ["", "", *group.source().splitlines()]
+    lines += ["", "", f"ROWS = {[group.rows for group in groups]!r}", "", "", *_run(len(groups))]
+    return "\n".join(lines) + "\n"
+
+
+class StepSource(ForwardSource):
+    """One group's function: a step of the lanes of blocks `low` to `high - 1`, whose spikes go to `fired_rows[at:]`."""
+
+    def __init__(self, number: int, program: Program, shared: tuple[bool, ...], scaled: bool, variant: Variant) -> None:
+        super().__init__(program, variant)
+        self.scaled = scaled
+        self.name = f"advance{number}"
+        self.lane_params = [p for p, one in zip(program.params, shared, strict=True) if not one]
+        self.shared_ones = [(m, p) for m, (p, one) in enumerate(zip(program.params, shared, strict=True)) if one]
+        for name in [*(f"s_{n}" for n in program.state), *(f"p_{n}" for n in self.lane_params)]:
+            self.offset(name)
+
+    @property
+    def rows(self) -> list[str]:
+        return list(self._rows)
+
+    def source(self) -> str:
+        self.body()
+        real = self.variant.real
+        setup = [f"{k} = np.{real}(float('{v}'))" for v, k in self._constants.items()]
+        setup += [f"zero = np.{real}(0.0)"]
+        arguments = GROUP_ARGUMENTS.format(g="") + f", {COMMON_ARGUMENTS}, step, fired_rows, at"
+        head = ["@njit(nogil=True, error_model='numpy')", f"def {self.name}({arguments}):"]
+        return "\n".join([*head, *("    " + line for line in setup), *self._lines, "    return at"])
+
+    def body(self) -> None:
+        self.line(*(f"p_{name} = params[{m}]" for m, name in self.shared_ones))
+        with self.block("for b in range(low, high):"):
+            self.line("scratch = tiles[b]", f"n0 = b * {BLOCK}", f"n = min({BLOCK}, lanes - n0)")
+            for k in range(len(self.program.inputs)):
+                self.line(f"x{k}_row = sums[columns[{k}] + (b - low) * {BLOCK}:][:n]")
+                if self.scaled:
+                    self.line(f"scale = scales[{k}]")
+                    self.lanes([f"x{k}_row[i] *= scale"])
+            with self.block("if drives[0] < drives[1]:"):
+                self.line(
+                    "add_drives(sums, columns, b, low, n, step, drives, all_drives, strengths, guides, tables, words)"
+                )
+            for index, (name, kind) in enumerate(self.program.draws):
+                self.lanes([f"{self.at('d_' + name)} = {kind}(key, n0 + i, step, {index})"])
+            with self.block("for i in range(n):"):
+                self.forward_step()
+                self.line("fired[i] = z != zero")
+                self.advance()
+            self.line(*(f"x{k}_row[:] = zero" for k in range(len(self.program.inputs))))
+            self.list_spikes()
+
+    def states(self, pattern: str) -> list[str]:
+        return [pattern.format(n=n, s=self.at(f"s_{n}")) for n in self.program.state]
+
+    def input_at(self, k: int) -> str:
+        return f"x{k}_row[i]"
+
+    def load_params(self) -> None:
+        self.line(*(f"p_{name} = {self.at('p_' + name)}" for name in self.lane_params))
+
+    def list_spikes(self) -> None:
+        """Eight lanes at a time, as most are silent."""
+        with self.block("for i in range(n, (n + 7) // 8 * 8):"):
+            self.line("fired[i] = 0")
+        with self.block("for e in range((n + 7) // 8):"), self.block("if eights[e] != 0:"):  # noqa: SIM117
+            with self.block("for i in range(8 * e, 8 * e + 8):"), self.block("if fired[i]:"):
+                self.line("fired_rows[at] = first + n0 + i", "at += 1")
+
+
+def _run(groups: int) -> list[str]:
+    per_group = [GROUP_ARGUMENTS.format(g=g) for g in range(groups)]
+    lines = [
+        "@njit(cache=True, nogil=True, error_model='numpy')",
+        f"def run({', '.join([SHARED_ARGUMENTS, *per_group])}):",
+        f"    fired, words = np.empty({BLOCK}, np.uint8), np.empty({BLOCK}, np.uint32)",
+        "    eights = fired.view(np.uint64)",
+        "    slots, turn, done, number = counts.shape[0], 0, 0, 0",
+        "    while done < steps:",
+        "        stop = min(done + stretch, steps)",
+        "        for s in range(done, stop):",
+        "            t = t0 + s",
+        "            slot = t % slots",
+        "            deliver(t, delay, class_weight, offsets, targets, weights, sums, ids, counts, begins, segments)",
+    ]
+    for g in range(groups):
+        lines += [
+            f"            each = {g} * shards + shard",
+            "            begin = begins[each]",
+            f"            end = advance{g}({per_group[g]}, {COMMON_ARGUMENTS}, t, ids[slot], begin)",
+            "            counts[slot, each] = end - begin",
+            "            seen = populations, watched, tally, per_step, recorded",
+            "            number = note(ids[slot], begin, end, s, *seen, number)",
+        ]
+    lines += [
+        "            if shard == 0:",
+        "                for source in range(source_indptr.shape[0]):",
+        f"                    each = {groups} * shards + source",
+        "                    first = source_indptr[source, s]",
+        "                    n = source_indptr[source, s + 1] - first",
+        "                    for j in range(n):",
+        "                        ids[slot, begins[each] + j] = source_rows[first + j]",
+        "                    counts[slot, each] = n",
+        "        done = stop",
+        "        if recorded.shape[1] - number < room:",
+        "            halt[shard * 8] = turn",
+        "        barrier(sync, shards, turn)",
+        "        turn += 1",
+        "        if halted(halt, shards, turn - 1):",
+        "            break",
+        "    return done, number",
+    ]
+    return lines

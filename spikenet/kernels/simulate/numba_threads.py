@@ -1,0 +1,98 @@
+"""What compiled loops on several threads need of the processor: atomic numbers, a barrier, a prefetch."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic as _intrinsic
+
+intrinsic: Any = _intrinsic  # callable from compiled code alone
+SPINS = 4000  # looks at the barrier before the processor is offered to others
+APART = 8  # int64 of a cache line
+
+
+def _pointer(context: Any, builder: Any, array_type: Any, array: Any, index: Any) -> Any:
+    made = context.make_array(array_type)(context, builder, array)
+    return cgutils.get_item_pointer(context, builder, array_type, made, [index], wraparound=False)
+
+
+@intrinsic
+def atomic_add(typing: Any, array: Any, index: Any, value: Any) -> Any:
+    """Add to an element of an int64 array; returns what it was."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        place = _pointer(context, builder, signature.args[0], arguments[0], arguments[1])
+        return builder.atomic_rmw("add", place, arguments[2], "seq_cst")
+
+    return types.int64(array, types.int64, types.int64), generate
+
+
+@intrinsic
+def atomic_load(typing: Any, array: Any, index: Any) -> Any:
+    """An element of an int64 array, as it is now."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        place = _pointer(context, builder, signature.args[0], arguments[0], arguments[1])
+        return builder.load_atomic(place, "seq_cst", 8)
+
+    return types.int64(array, types.int64), generate
+
+
+@intrinsic
+def prefetch(typing: Any, array: Any, index: Any) -> Any:
+    """Ask for the cache line of an element of a one-dimensional array, which may lie past its end."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        place = _pointer(context, builder, signature.args[0], arguments[0], arguments[1])
+        place = builder.bitcast(place, cgutils.voidptr_t)
+        number = ir.IntType(32)
+        function = builder.module.declare_intrinsic(
+            "llvm.prefetch", [cgutils.voidptr_t], ir.FunctionType(ir.VoidType(), [cgutils.voidptr_t, *[number] * 3])
+        )
+        builder.call(function, [place, number(0), number(3), number(1)])
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64), generate
+
+
+@intrinsic
+def _sched_yield(typing: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        kind = ir.FunctionType(ir.IntType(32), [])
+        builder.call(cgutils.get_or_insert_function(builder.module, kind, "sched_yield"), [])
+        return context.get_dummy_value()
+
+    return types.void(), generate
+
+
+YIELDS = hasattr(os, "sched_yield")
+
+
+@njit(nogil=True)
+def give_way() -> None:
+    """Let another thread have the processor, where there is a call for it; else spin on."""
+    if YIELDS:
+        _sched_yield()
+
+
+@njit(nogil=True)
+def barrier(sync: np.ndarray, threads: int, turn: int) -> None:
+    """Wait until all threads are here for the `turn`-th time (from 0); what they wrote is then seen by all.
+
+    `sync` [2 * APART], int64, holds zeros before the first turn.
+    """
+    if threads == 1:
+        return
+    if atomic_add(sync, 0, 1) == threads * (turn + 1) - 1:
+        atomic_add(sync, APART, 1)
+        return
+    spins = 0
+    while atomic_load(sync, APART) <= turn:
+        spins += 1
+        if spins > SPINS:
+            give_way()

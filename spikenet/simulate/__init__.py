@@ -1,0 +1,46 @@
+"""Simulation of recurrent, sparse networks with delays: the neurons of `spikenet.neurons` as populations in time.
+
+Times are in milliseconds, rates in Hz; a step is the neurons' `dt`.
+"""
+
+from spikenet.simulate.drive import ConstantInput, NoiseInput, PoissonInput
+from spikenet.simulate.monitor import RateMonitor, SpikeMonitor, StateMonitor
+from spikenet.simulate.network import Network, SynapseTable
+from spikenet.simulate.population import PoissonSource, Population, SpikeSource
+from spikenet.simulate.projection import Projection
+from spikenet.simulate.rules import (
+    AllToAll,
+    FixedInDegree,
+    FixedOutDegree,
+    FixedProbability,
+    FixedTotalNumber,
+    OneToOne,
+    Pairs,
+    Spatial,
+)
+from spikenet.simulate.values import Normal, Uniform
+
+__all__ = [
+    "AllToAll",
+    "ConstantInput",
+    "FixedInDegree",
+    "FixedOutDegree",
+    "FixedProbability",
+    "FixedTotalNumber",
+    "Network",
+    "NoiseInput",
+    "Normal",
+    "OneToOne",
+    "Pairs",
+    "PoissonInput",
+    "PoissonSource",
+    "Population",
+    "Projection",
+    "RateMonitor",
+    "Spatial",
+    "SpikeMonitor",
+    "SpikeSource",
+    "StateMonitor",
+    "SynapseTable",
+    "Uniform",
+]

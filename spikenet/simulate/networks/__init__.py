@@ -1,0 +1,1 @@
+"""The field's reference networks, each after its paper."""
