@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -190,10 +191,7 @@ def train(recipe: Recipe, split: Split, seed: int) -> dict[str, Any]:
     batches = max(1, round(len(labels) / recipe.batch))
     size = len(labels) // batches
     if device == "cuda":  # forward and backward as graphs: a small network waits for its launches otherwise
-        try:
-            net = torch.cuda.make_graphed_callables(net.train(), (x[:, :size].float(),))
-        except RuntimeError as error:
-            print(f"no graph: {error}"[:300], flush=True)
+        net = torch.cuda.make_graphed_callables(net.train(), (x[:, :size].float(),))
     curve = []
     for epoch in range(recipe.epochs):
         net.train()
@@ -333,6 +331,7 @@ def run_all(tasks: Sequence[Task], processes: int, seconds: float, results: Path
 
 
 def _start() -> None:
+    warnings.filterwarnings("ignore", message="The AccumulateGrad node's stream")  # the graphs were captured on another
     torch.set_num_threads(1)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
 

@@ -4,7 +4,19 @@
     python benchmarks/delays_accuracy.py --train FILE --test FILE       # what was chosen, on the test file
     python benchmarks/delays_accuracy.py --quick                        # a made file, two epochs: does it run?
 
-FILE is in the layout of SHD. Every run takes the weights of its last epoch.
+FILE is in the layout of SHD. Every run takes the weights of its last epoch; on a GPU products are TF32, for both forms
+of the layer. On spoken English digits of six speakers (2400 to train on, 300 to test on, five channels joined, 64 steps
+of 10 ms, so that 1 % of the training recordings lose their ends):
+
+Chosen on the training file: every setting of `TRIED` on fold 0 (480 recordings held out, one seed), as far as an H100
+came in its time, 25 of 27. Published recipe 97.3 %, with 60 epochs 97.3 %, 300 epochs 98.1 %, fixed delays 97.3 %,
+settled 97.7 %; recordings moved, stretched and masked 98.3 % (fixed delays 97.7 %), with a dropout of 0.2 98.8 %. On
+fold 1 the published recipe got 95.4 %, with 60 epochs 94.0 %. `CHOSEN` joins the best of these; it has not been
+measured on the test file yet.
+
+The test file, published recipe with 150 epochs, seeds 0 to 2: no delays 91.56 % (92.33, 91.33, 91.00), fixed random
+delays 95.89 % (96.33, 95.33, 96.00), learned delays 95.67 % (95.33, 95.67, 96.00), learned by the DCLS package's layer
+96.22 % (96.33, 96.67, 95.67). One recording is 0.33 %. Nothing was chosen by these.
 """
 
 from __future__ import annotations
@@ -57,7 +69,7 @@ TRIED = {
     "altered, one layer": replace(ALTERED, hidden=(512,)),
     "altered, 512": replace(ALTERED, hidden=(512, 512)),
 }
-CHOSEN = PUBLISHED
+CHOSEN = replace(ALTERED, dropout=0.2, epochs=300)
 
 
 def held_out(path: Path, number: int) -> Split:
@@ -94,17 +106,23 @@ def choice(train: Path, names: list[str], folds: int) -> list[Task]:
     ]
 
 
-def measured(train: Path, test: Path, seeds: list[int]) -> list[Task]:
-    """The published recipe and the chosen one, all kinds of delays, both forms of the layer, on the test file."""
-    recipes = {"published": PUBLISHED, "chosen": CHOSEN}
+def measured(train: Path, test: Path, names: list[str], seeds: list[int]) -> list[Task]:
+    """The chosen recipe and the published one on the test file."""
+    recipes = {
+        "chosen, learned": CHOSEN,
+        "chosen, fixed": replace(CHOSEN, delays="fixed"),
+        "published, learned": PUBLISHED,
+        "published, learned, DCLS": replace(PUBLISHED, form="dcls"),
+        "published, fixed": replace(PUBLISHED, delays="fixed"),
+        "published, no delays": replace(PUBLISHED, delays="none"),
+    }
+    split = partial(official, train, test)
     return [
-        Task(f"{name}, {delays}, {form}", replace(recipe, delays=delays, form=form), seed,
-             partial(official, train, test), "test")
-        for seed in seeds
+        Task(name, recipe, seed, split, "test")
         for name, recipe in recipes.items()
-        for delays in ("learned", "fixed", "none")
-        for form in ("spikenet", "dcls")
-    ]  # fmt: skip
+        for seed in seeds
+        if name in (names or recipes)
+    ]
 
 
 def table(done: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -126,6 +144,7 @@ def main() -> None:
     parser.add_argument("--test", type=Path, help="test file; only what was chosen is measured on it")
     parser.add_argument("--choose", nargs="*", metavar="NAME", help="try these settings, or all, on the training file")
     parser.add_argument("--folds", type=int, default=3, help="folds that a setting is tried on (default 3)")
+    parser.add_argument("--only", nargs="*", metavar="NAME", help="measure these alone on the test file")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="seeds measured on the test file")
     parser.add_argument("--processes", type=int, default=1, help="runs at once (default 1)")
     parser.add_argument("--seconds", type=float, default=86_400, help="stop after so long")
@@ -141,7 +160,7 @@ def main() -> None:
     if options.choose is not None:
         tasks = choice(options.train, options.choose, options.folds)
     else:
-        tasks = measured(options.train, options.test, options.seeds)
+        tasks = measured(options.train, options.test, options.only, options.seeds)
     finish(table(run_all(tasks, options.processes, options.seconds, options.results)))
 
 

@@ -4,19 +4,35 @@
     python benchmarks/delays_learning.py --from RESULTS                   # only draw what was measured before
     python benchmarks/delays_learning.py --quick                          # the made task, two seeds, few epochs
 
-Runs are paired by their seed: the same first weights and delays (rounded where they are fixed), the same batches. Fixed
-are one tap a synapse in training too. Learned ones follow the published recipe (Hammouamri et al., ICLR 2024), whose
-network hears between the taps in training, and is rounded when it is measured; "settled" are rounded and held after
-70 % of the epochs, and the weights go on. All else is the published recipe for all three; the weights are those of the
-last epoch. Four questions:
+Runs are paired by their seed: the same first weights and delays (rounded where they are fixed), the same batches.
+Fixed delays are one tap a synapse in training too. Learned ones follow the published recipe (Hammouamri et al., ICLR
+2024), whose network hears between the taps in training, and is rounded when it is measured; "settled" ones are rounded
+and held after 70 % of the epochs, and the weights go on. All else is the published recipe for all three, but for 100
+epochs in place of 150; the weights are those of the last epoch. Four questions:
 
 - small layers: two hidden layers of so many neurons; seed k is measured on fold k of the training file.
-- few recordings: so many of each word and speaker to train on, two layers of 64, measured on fold k.
-- a speaker left out: trained on five speakers, measured on the sixth, two layers of 64.
-- made motifs: ten classes that differ only in when each of 20 channels spikes, once, within 25 steps; a fifth of these
+- few recordings: so many of each word and speaker to train on, two layers of 32, measured on fold k.
+- a speaker left out: trained on five speakers, measured on the sixth; seed k leaves out speaker k.
+- made motifs: ten classes that differ only in when each of 20 channels spikes, once, within 25 steps; a tenth of these
   spikes is lost, and others come at random. One hidden layer. No draw of a few delays matches 20 lags.
 
 Only the training file is read; its folds keep every fifth recording of a word and speaker apart.
+
+On spoken English digits of six speakers, on an H100, seeds 0 to 2 (speakers: 0 and 1; there was no more time). Per cent
+right with fixed delays, and what is gained, mean and spread over the pairs:
+
+                                          fixed    learned        settled
+    small layers            8              45.1    +3.6 ± 14.4    +0.8 ± 17.0
+                            16             67.7   +10.7 ±  1.4    +8.5 ±  2.5
+                            32             84.2    +6.9 ±  1.8    +5.5 ±  1.7
+                            64             91.7    +2.4 ±  0.1    +2.2 ±  0.6
+    few recordings          1              56.9    +4.1 ±  3.9    +2.2 ±  7.1
+                            2              63.4    +8.2 ±  1.8    +4.4 ±  2.0
+                            4              68.1    +8.0 ±  0.7    +6.4 ±  1.3
+    a speaker left out      16             39.5   +17.9 ±  7.2   +13.6 ±  9.4
+                            64             54.8   +10.0 ±  3.5    +9.3 ±  3.9
+    made motifs             16             51.8    +4.5 ±  8.4   +21.0 ±  8.1
+                            32             76.8    +2.7 ±  8.9   +16.4 ±  3.6
 """
 
 from __future__ import annotations
@@ -32,19 +48,18 @@ from typing import Any
 
 import torch
 from _compare import finish, machine
-from _delay_training import Recipe, Split, Task, fold, part, run_all, spoken
+from _delay_training import FOLDS, Recipe, Split, Task, fold, part, run_all, spoken
 from torch import Tensor
 
 STEPS = 64
-PUBLISHED = Recipe()
-MIDDLE = replace(PUBLISHED, hidden=(64, 64))
-MOTIF = replace(PUBLISHED, dropout=0.0)
+BASE = Recipe(epochs=100)
+MOTIF = replace(BASE, dropout=0.0, batch=512)
 CLASSES, CHANNELS, LAG, MOTIF_STEPS = 10, 20, 25, 60
-NOISE, LOST = 0.05, 0.2
+NOISE, LOST = 0.03, 0.1
 PANELS = {
     "small layers": "neurons in each of two hidden layers",
     "few recordings": "recordings of each word and speaker",
-    "a speaker left out": "speaker",
+    "a speaker left out": "neurons in each of two hidden layers",
     "made motifs": "neurons in the hidden layer",
 }
 
@@ -92,10 +107,6 @@ def made(seed: int, count: int = 4096) -> Split:
     return Split(*motifs(2 * seed + 1000, count, lags), *motifs(2 * seed + 1001, 2000, lags), CLASSES)
 
 
-def eight_batches(recordings: int) -> int:
-    return -(-recordings // 8)
-
-
 def kinds(name: str, at: int, recipe: Recipe, seed: int, split: Any, where: str) -> list[Task]:
     """The same run with delays of each kind."""
     each = (replace(recipe, delays="fixed"), recipe, replace(recipe, settle=0.7))
@@ -106,18 +117,18 @@ def study(path: Path, seeds: list[int]) -> list[Task]:
     """All runs, the first seeds first."""
     tasks = []
     for k in seeds:
+        fold_k = f"train, fold {k % FOLDS}"
         for width in (8, 16, 32, 64):
-            recipe, split = replace(PUBLISHED, hidden=(width, width)), partial(small, path, k)
-            tasks += kinds("small layers", width, recipe, k, split, f"train, fold {k}")
-        for count in (1, 2, 4, 8):
-            recipe = replace(MIDDLE, batch=eight_batches(60 * count))
-            tasks += kinds("few recordings", count, recipe, k, partial(few, path, k, count), f"train, fold {k}")
-        for speaker in range(6):
-            tasks += kinds(
-                "a speaker left out", speaker, MIDDLE, k, partial(without, path, speaker), f"speaker {speaker}"
-            )
-        for width in (8, 16, 32, 64):
+            recipe = replace(BASE, hidden=(width, width))
+            tasks += kinds("small layers", width, recipe, k, partial(small, path, k % FOLDS), fold_k)
+        for width in (16, 32):
             tasks += kinds("made motifs", width, replace(MOTIF, hidden=(width,)), k, partial(made, k), "made")
+        for count in (1, 2, 4):
+            recipe = replace(BASE, hidden=(32, 32), batch=15 * count)  # four batches an epoch
+            tasks += kinds("few recordings", count, recipe, k, partial(few, path, k % FOLDS, count), fold_k)
+        for width in (16, 64):
+            recipe, where = replace(BASE, hidden=(width, width)), f"speaker {k}"
+            tasks += kinds("a speaker left out", width, recipe, k, partial(without, path, k), where)
     return tasks
 
 
@@ -176,14 +187,14 @@ def drawn(found: Found, path: Path) -> None:
     figure, axes = plt.subplots(1, len(PANELS), figsize=(15, 4), layout="constrained")
     for axis, (name, label) in zip(axes, PANELS.items(), strict=True):
         places = found.get(name, {})
-        for side, (kind, colour) in zip((-0.12, 0.0, 0.12), KINDS.items(), strict=True):
+        for side, (kind, colour) in zip((-0.05, 0.0, 0.05), KINDS.items(), strict=True):
             rows = [kinds[kind] for kinds in places.values()]
             for x, row in enumerate(rows):
                 axis.plot([x + side] * len(row), row, "o", color=colour, alpha=0.35, markersize=4, markeredgewidth=0)
-            line, means = "o" if name == "a speaker left out" else "o-", [statistics.mean(row) for row in rows]
-            axis.plot([x + side for x in range(len(rows))], means, line, color=colour, label=f"{kind} delays")
+            means = [statistics.mean(row) for row in rows]
+            axis.plot([x + side for x in range(len(rows))], means, "o-", color=colour, label=f"{kind} delays")
         axis.set_xticks(range(len(places)), list(places))
-        axis.set(title=name, xlabel=label)
+        axis.set(title=name, xlabel=label, xlim=(-0.5, max(len(places), 1) - 0.5))
         axis.grid(axis="y", alpha=0.3)
     axes[0].set_ylabel("right, %")
     axes[0].legend(frameon=False)
@@ -195,7 +206,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--train", type=Path, help="training file in the layout of SHD, with speakers")
     parser.add_argument("--from", type=Path, nargs="+", dest="before", help="draw these results, train nothing")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4], help="seeds 0 to 4, also the folds")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4], help="seeds, 0 to 5")
+    parser.add_argument("--only", nargs="+", choices=PANELS, default=[*PANELS], help="these questions alone")
     parser.add_argument("--processes", type=int, default=1, help="runs at once (default 1)")
     parser.add_argument("--seconds", type=float, default=86_400, help="stop after so long")
     parser.add_argument("--out", type=Path, default=Path(), help="folder of the figure and the results")
@@ -206,6 +218,7 @@ def main() -> None:
         done = [json.loads(line) for path in options.before for line in path.read_text().splitlines()]
     else:
         tasks = quick() if options.quick else study(options.train, options.seeds)
+        tasks = [task for task in tasks if task.name.split("|")[0] in options.only]
         done = run_all(tasks, options.processes, options.seconds, options.out / "delays_learning.jsonl")
     found = gathered(done)
     rows = told(found)

@@ -6,8 +6,8 @@ SpikingJelly's model pools before its neurons and has no biases in its blocks, s
 from the same weights; in float64 their logits and gradients agree (tests/peers/test_attention_layers.py), here the
 logits of the first step are compared. Then training steps (AdamW, batch of 128 random pictures, T = 4) are timed in
 bfloat16 autocast, float32 and TF32, blocks alternated; peak memory is that of one step. Loss curves over `--steps`
-steps on one fixed sequence of batches with labels that can be learnt: ours and theirs from the same weights, and theirs
-from a second seed, whose distance is the yardstick. Runs on a CUDA device, in small with --quick anywhere.
+steps on one fixed sequence of batches with labels that can be learnt: ours and theirs from the same weights, and
+theirs from a second seed, whose distance is the yardstick. Runs on a CUDA device, in small with --quick anywhere.
 """
 
 from __future__ import annotations

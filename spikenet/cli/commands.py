@@ -14,6 +14,7 @@ from spikenet.cli.data import data
 from spikenet.cli.energy import called_work, energy_options, show
 from spikenet.cli.options import dataset_class, network_class, parse
 from spikenet.cli.screen import introduce, samples, say, show_table
+from spikenet.cli.simulate import simulate
 from spikenet.cli.text import evaluate_text, is_text, text_work
 from spikenet.cli.text import generate as _generate
 from spikenet.errors import ArgumentError, SpikenetError, UnknownNameError
@@ -104,6 +105,7 @@ _COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "report": report,
     "energy": energy,
     "generate": generate,
+    "simulate": simulate,
     "data": data,
     "info": info,
 }

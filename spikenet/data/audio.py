@@ -62,10 +62,7 @@ class SpokenData(StoredData):
 
     def prepare(self, track: Track = untracked) -> None:
         """Turn every sound into spikes and keep them in the cache."""
-        for part in ("train", "val", "test"):
-            recordings = self.raw(part)
-            for index in track(range(len(recordings)), f"{self.about.title} {part}"):
-                recordings[index]
+        self.read_all(track)
 
 
 class _Sounds(Made):
@@ -88,6 +85,9 @@ class _Pooled(Recordings):
 
     def __init__(self, recordings: Recordings, pool: int) -> None:
         self.recordings, self.pool, self.labels = recordings, pool, recordings.labels
+
+    def origin(self, index: int) -> Path | None:
+        return self.recordings.origin(index)
 
     def stream(self, index: int) -> EventStream:
         stream = self.recordings.stream(index)

@@ -177,6 +177,13 @@ class EventDataModule(lightning.LightningDataModule):
     def prepare(self, track: Track = untracked) -> None:
         """Fetch or make what ``read`` needs and is missing; ``track`` shows how far that is."""
 
+    def read_all(self, track: Track = untracked) -> None:
+        """Ask for every recording once, so that those which the cache keeps are made."""
+        for part in ("train", "val", "test"):
+            recordings = self.raw(part)
+            for index in track(range(len(recordings)), f"{self.name}, {part}"):
+                recordings[index]
+
     @cached_property
     def parts(self) -> EventData:
         """The data set, read on first use."""

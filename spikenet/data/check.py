@@ -11,6 +11,7 @@ import numpy as np
 
 from spikenet.data.about import About
 from spikenet.data.base import EventDataModule, Track, untracked
+from spikenet.data.recordings import Recordings
 from spikenet.errors import DataError
 
 PARTS = ("train", "val", "test")
@@ -49,8 +50,10 @@ def check(data: EventDataModule, track: Track = untracked) -> Findings:
     """
     damaged: list[str] = []
     counts, events = {}, {}
+    unseen: list[str] = []
     for part in PARTS:
         recordings = data.raw(part)
+        unseen += _without_file(recordings, part)
         counts[part] = np.bincount(recordings.labels, minlength=len(data.classes))
         events[part] = 0
         for index in track(range(len(recordings)), f"{data.name}, {part}"):
@@ -60,7 +63,14 @@ def check(data: EventDataModule, track: Track = untracked) -> Findings:
                 damaged.append(str(error))
     about = data.about
     differences = [] if about is None else [*_numbers(about, data.classes, counts), *_checksums(about, _root(data))]
-    return Findings(data.name, data.classes, counts, events, damaged, differences)
+    return Findings(data.name, data.classes, counts, events, damaged, differences + unseen)
+
+
+def _without_file(recordings: Recordings, part: str) -> list[str]:
+    """What is said of recordings that the cache alone has: nothing can tell whether they are the published ones."""
+    origins = filter(None, map(recordings.origin, range(len(recordings))))
+    gone = [origin for origin in origins if not origin.is_file()]
+    return [f"{part}: {len(gone)} recordings are read from the cache alone, {gone[0]} is gone"] if gone else []
 
 
 def _numbers(about: About, classes: list[str], counts: Mapping[str, np.ndarray]) -> Iterator[str]:

@@ -83,10 +83,7 @@ class DVSGesture(StoredData):
 
     def prepare(self, track: Track = untracked) -> None:
         """Cut every recording out of its trial and keep it in the cache."""
-        for part in ("train", "val", "test"):
-            recordings = self.raw(part)
-            for index in track(range(len(recordings)), f"{self.about.title} {part}"):
-                recordings[index]
+        self.read_all(track)
 
 
 class _Trials(Made):

@@ -34,6 +34,10 @@ class Recordings(ABC):
     def stream(self, index: int) -> EventStream:
         """Decode one recording, ``0 <= index < len(self)``."""
 
+    def origin(self, index: int) -> Path | None:
+        """The file that a recording of the cache was made from, None for one that is not kept there."""
+        return None
+
     def batch(self, indices: np.ndarray, grid: TimeGrid) -> EventTensor:
         """Some recordings on a time grid, side by side; each is counted while it lies in the processor's cache."""
         return grid.batch([grid.count(self.stream(index)) for index in indices.tolist()])
@@ -56,6 +60,9 @@ class Selection(Recordings):
 
     def stream(self, index: int) -> EventStream:
         return self.recordings.stream(int(self.chosen[index]))
+
+    def origin(self, index: int) -> Path | None:
+        return self.recordings.origin(int(self.chosen[index]))
 
     def batch(self, indices: np.ndarray, grid: TimeGrid) -> EventTensor:
         return self.recordings.batch(self.chosen[indices], grid)
@@ -134,6 +141,9 @@ class CachedRecordings(Recordings):
     def __init__(self, source: Made, names: Sequence[str], folder: Path) -> None:
         self.source, self.names, self.folder = source, packed(names), folder
         self.labels = source.labels
+
+    def origin(self, index: int) -> Path:
+        return self.source.origin(index)
 
     def stream(self, index: int) -> EventStream:
         path = self.folder / f"{os.fsdecode(self.names[index])}.events"

@@ -18,6 +18,7 @@ from spikenet.energy.reach import reach, spread
 from spikenet.energy.watch import Rule, Watch, bits_in, tensors
 from spikenet.energy.work import Bits
 from spikenet.kernels.attention import spiking_attention
+from spikenet.kernels.attention.chunks import chunkwise
 from spikenet.layers import Recurrent
 
 
@@ -219,6 +220,15 @@ def _attention_neuron(watch: Watch, args: tuple[Any, ...], kwargs: dict[str, Any
     neuron(watch, x, out[0], cost_of_program(program), bits_in(state[0]) if state else 0)
 
 
+def _causal_attention(watch: Watch, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
+    """`spikenet::causal_attention`: charged as what runs elsewhere, chunk by chunk."""
+    q, k, v, decay, state, scale = args
+    start = out[1].new_zeros(out[1].shape) if state is None else state
+    q, k, v = (t.to(start.dtype) for t in (q, k, v))
+    with watch:
+        chunkwise(q, k, v, None if decay is None else decay[..., None], None, start, scale)
+
+
 RULES: dict[str, Rule | None] = {
     **dict.fromkeys(FREE, None),
     **{name: partial(_elementwise, each) for name, each in ELEMENTWISE.items()},
@@ -235,5 +245,6 @@ RULES: dict[str, Rule | None] = {
     "spikenet::dynamics": _dynamics,
     "spikenet::recurrent": _recurrent,
     "spikenet::attention_neuron": _attention_neuron,
+    "spikenet::causal_attention": _causal_attention,
     "spikenet::linear_scan": partial(_elementwise, (1, 1, 0)),
 }

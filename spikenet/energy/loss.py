@@ -40,7 +40,8 @@ class EnergyTerm:
         model: the field's formula with its number format and constants.
 
     Attributes:
-        uncounted: layers with weights that are not charged, by name.
+        uncounted: layers with weights, and attention, whose products are not charged, by name. What another module
+            multiplies in its own ``forward`` is not seen; a count of one pass shows whether there is any.
     """
 
     def __init__(self, network: nn.Module, model: FieldFormula = FIELD) -> None:
@@ -184,4 +185,4 @@ def _is_charged_nowhere(module: nn.Module) -> bool:
     from spikenet.neurons import Neuron
 
     free = isinstance(module, nn.modules.batchnorm._BatchNorm | Neuron)
-    return not free and any(True for _ in module.parameters(recurse=False))
+    return hasattr(module, "attend") or (not free and any(True for _ in module.parameters(recurse=False)))

@@ -34,6 +34,7 @@ from spikenet.events.mixing import BatchAugmentation, CutMix, EventMix
 from spikenet.events.stream import EventStream, Sensor
 from spikenet.events.surface import time_surface, voxel_grid
 from spikenet.events.tensor import EventTensor
+from spikenet.events.textures import motion_cloud, moving_window
 from spikenet.events.timeline import concat, rebin, reverse
 from spikenet.events.v2e import V2ECamera
 from spikenet.events.video import open_video
@@ -80,6 +81,8 @@ __all__ = [
     "hot_pixel_filter",
     "latency",
     "merge_polarities",
+    "motion_cloud",
+    "moving_window",
     "open_recording",
     "open_video",
     "pad",

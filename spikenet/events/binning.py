@@ -17,6 +17,7 @@ from spikenet.kernels.events.binning import count, stack
 
 _BIN_ROWS = 240  # a row of this number is a marker
 _MOST_ADDRESSES = torch.iinfo(torch.int32).max
+_LATEST = 1 << 62  # microseconds; differences of earlier times fit 64 bits
 _MOST_STEPS = 1 << 28  # where nobody has asked for so many: 2 GiB of row starts
 
 
@@ -44,14 +45,17 @@ class TimeGrid:
         _check_positive("dt_us", dt_us)
         if steps is not None and _whole("steps", steps) < 0:
             raise ArgumentError(f"steps wants 0 or more, received {steps}")
-        self.dt_us, self.steps, self.origin_us = dt_us, steps, _whole("origin_us", origin_us)
+        if dt_us >= _LATEST or abs(_whole("origin_us", origin_us)) >= _LATEST:
+            raise ArgumentError(f"dt_us and origin_us want less than 2^62 us, received {dt_us} and {origin_us}")
+        self.dt_us, self.steps, self.origin_us = dt_us, steps, origin_us
 
     def count(self, stream: EventStream) -> Counted:
         """Count the events of a recording by step and address.
 
         Errors: ShapeError for a sensor of more addresses than an `EventTensor` has, ArgumentError where the last event
-        asks for too many steps.
+        asks for too many steps and for times of 2^62 us or more, which cannot be subtracted.
         """
+        _check_times(stream.t)
         if stream.sensor.size > _MOST_ADDRESSES:
             raise ShapeError(
                 f"a sensor wants at most {_MOST_ADDRESSES} addresses to be binned, received {stream.sensor}"
@@ -138,6 +142,18 @@ def bin_by_count(stream: EventStream, events_per_step: int, steps: int | None = 
     _check_positive("events_per_step", events_per_step)
     numbered = EventStream._trusted((torch.arange(len(stream)), stream.x, stream.y, stream.p), stream.sensor)
     return bin_by_time(numbered, events_per_step, steps)
+
+
+def _check_times(t: Tensor) -> None:
+    if not len(t):
+        return
+    times = t.numpy()
+    first, last = int(times.min()), int(times.max())
+    if first <= -_LATEST or last >= _LATEST:
+        raise ArgumentError(
+            f"times to be binned want less than 2^62 us either way, received {first} to {last}; times that count from "
+            "the first event would work"
+        )
 
 
 def _check_positive(name: str, value: int) -> None:

@@ -218,7 +218,7 @@ class Cochlea:
 
         Args:
             waveform: the sound, of any scale, ``[samples]``: a float tensor, or int16 or int32 as audio files hold.
-            rate: samples a second, 1000 or more.
+            rate: samples a second, 1000 or more; it shares a factor of 8 or more with 24000.
             seed: the fibres' draws follow from it (numpy's Philox).
 
         Returns:
@@ -317,6 +317,11 @@ def _responses(membrane: BasilarMembrane, channels: int, rate: int) -> tuple[np.
 def _check_sound(waveform: Tensor, rate: int) -> np.ndarray:
     if not isinstance(rate, int) or isinstance(rate, bool) or rate < _LOWEST:
         raise ArgumentError(f"a cochlea wants a rate of {_LOWEST} Hz or more, a whole number, received {rate!r}")
+    if math.gcd(rate, _FINE) < 8:  # its tables would grow with the rate
+        raise ArgumentError(
+            f"a cochlea wants a rate that shares a factor of 8 or more with {_FINE} Hz, received {rate} Hz; "
+            f"a recording resampled to {round(rate / 8) * 8} Hz would work"
+        )
     if waveform.ndim != 1 or not len(waveform):
         raise ShapeError(f"a cochlea wants a waveform [samples] of one or more, received {tuple(waveform.shape)}")
     if not (waveform.is_floating_point() or waveform.dtype in (torch.int16, torch.int32)):

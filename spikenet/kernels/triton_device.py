@@ -10,7 +10,6 @@ from torch import Tensor
 
 from spikenet.kernels.backends import forced
 
-
 _INSTALLED = importlib.util.find_spec("triton") is not None
 
 

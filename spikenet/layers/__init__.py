@@ -13,6 +13,7 @@ from spikenet.layers.channels import (
     transformer_lif,
 )
 from spikenet.layers.delay import DelayLinear, DelayState
+from spikenet.layers.delay_bank import DelayBank, DelayBankConv2d
 from spikenet.layers.delay_conv import DelayConv1d, DelayConv2d
 from spikenet.layers.delay_recurrent import DelayRecurrent, DelayRecurrentState
 from spikenet.layers.delay_schedule import SigmaSchedule, delay_groups
@@ -59,6 +60,8 @@ __all__ = [
     "ChannelsLast",
     "Conv2d",
     "ConvNorm",
+    "DelayBank",
+    "DelayBankConv2d",
     "DelayConv1d",
     "DelayConv2d",
     "DelayLinear",

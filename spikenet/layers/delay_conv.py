@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from spikenet.errors import ArgumentError
-from spikenet.kernels.delay import Bump, one_tap
+from spikenet.kernels.delay import Bump, delay_taps, one_tap
 from spikenet.layers.delay import Delayed
 
 __all__ = ["DelayConv1d", "DelayConv2d"]
@@ -70,25 +71,44 @@ class _DelayConv(Delayed):
         return kind(self.in_channels, self.out_channels * self.elements, *sizes, **options)
 
     def _through(self, x: Tensor, first: int, steps: int, most: float) -> Tensor:
-        """Time is one more axis of the convolution, with the latest tap first."""
         if self.training:
             self.clamp_()
-            k = self.synapses()
-        else:
-            k = one_tap(self.weight, self.rounded(), self.taps)
+        if not steps:  # which torch's convolution refuses
+            return x.new_zeros(0, x.shape[1], self.out_channels, *self._places(x))
+        if self.training:
+            return self._convolved(x, self.synapses(), first, steps)
+        if x.is_cuda:  # a product over all taps there, and patches would only add to it
+            return self._convolved(x, one_tap(self.weight, self.rounded(), self.taps), first, steps)
+        return self._by_synapses(x, first, steps)
+
+    def _convolved(self, x: Tensor, k: Tensor, first: int, steps: int) -> Tensor:
+        """Time is one more axis of the convolution, with the latest tap first."""
         k = k.to(x.dtype).flip(-1).movedim(-1, 2)
         before, after = self.taps - 1 - first, steps + first - len(x)
         volume = functional.pad(x, (0, 0) * (x.ndim - 1) + (before, after)).movedim(0, 2)
         bias = None if self.bias is None else self.bias.to(x.dtype)
-        if self.space == 1:
-            y = functional.conv2d(
-                volume, k, bias, (1, *self.stride), (0, *self.padding), (1, *self.dilation), self.groups
-            )
-        else:
-            y = functional.conv3d(
-                volume, k, bias, (1, *self.stride), (0, *self.padding), (1, *self.dilation), self.groups
-            )
-        return y.movedim(2, 0).contiguous()
+        convolve = functional.conv2d if self.space == 1 else functional.conv3d
+        options = (1, *self.stride), (0, *self.padding), (1, *self.dilation), self.groups
+        return convolve(volume, k, bias, *options).movedim(2, 0).contiguous()
+
+    def _by_synapses(self, x: Tensor, first: int, steps: int) -> Tensor:
+        """A linear layer of one tap a synapse at every place, of the patch that the kernel covers."""
+        image, sizes = x.flatten(0, 1), [self.kernel_size, self.dilation, self.padding, self.stride]
+        if self.space == 1:  # an image of one row
+            image, sizes = image.unsqueeze(2), [(one, *n) for one, n in zip((1, 1, 0, 1), sizes, strict=True)]
+        patches = functional.unfold(image, *sizes).unflatten(0, x.shape[:2]).mT.flatten(1, 2)
+        grouped = self.groups, self.out_channels // self.groups, -1, self.elements
+        weight, tap = self.weight.to(x.dtype).reshape(grouped), self.rounded().reshape(grouped)
+        each = zip(patches.chunk(self.groups, -1), weight, tap, strict=True)
+        y = torch.cat([delay_taps(p, w, t, self.taps, first, steps) for p, w, t in each], -1)
+        places = self._places(x)
+        y = y.unflatten(1, (x.shape[1], math.prod(places))).mT.unflatten(3, places)
+        return y.contiguous() if self.bias is None else y + self.bias.to(y.dtype).view(-1, *(1,) * self.space)
+
+    def _places(self, x: Tensor) -> tuple[int, ...]:
+        """The sizes of the output."""
+        axes = zip(x.shape[3:], self.padding, self.dilation, self.kernel_size, self.stride, strict=True)
+        return tuple((size + 2 * p - d * (k - 1) - 1) // s + 1 for size, p, d, k, s in axes)
 
 
 class DelayConv1d(_DelayConv):
@@ -97,9 +117,10 @@ class DelayConv1d(_DelayConv):
         y[t, b, o, x] = bias[o] + sum_c sum_n sum_k weight[o, c, n, k] sum_d g(d; delay[o, c, n, k], sigma)
                         input[t - d, b, c, stride x + dilation n - padding]
 
-    Kernels `g`, training, rounding in evaluation, clamping, chunks and streams as in `DelayLinear`. It runs as torch's
-    convolution with time as one more axis, at any density, and all taps are gone through in evaluation too; a part of a
-    sequence agrees with the whole up to rounding, since torch may add up another shape in another order.
+    Kernels `g`, training, rounding in evaluation, clamping, chunks and streams as in `DelayLinear`. In training it runs
+    as torch's convolution with time as one more axis, at any density; a part of a sequence then agrees with the whole
+    up to rounding, since torch may add up another shape in another order. In evaluation on the CPU it is the linear
+    layer's sum of one tap a synapse at every place, to the bit; on a CUDA device all taps are gone through.
 
     Args:
         in_channels, out_channels, kernel_size, stride, padding, dilation, groups: as for `torch.nn.Conv1d`; `padding`

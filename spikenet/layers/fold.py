@@ -63,7 +63,7 @@ class ThresholdNorm2d(Folded, nn.BatchNorm2d):
     Source: Zheng et al., "Going deeper with directly-trained larger spiking neural networks", AAAI 2021, eqs. 5 to 8.
     """
 
-    axes = tuple(_MAPS.split(", "))
+    axes = ("T", "B", "C", "H", "W")
 
     def __init__(self, channels: int, v_threshold: float = 1.0, alpha: float = 1.0) -> None:
         super().__init__(channels)

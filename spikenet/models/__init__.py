@@ -2,6 +2,7 @@
 
 from spikenet.models.conv import SpikingConvNet
 from spikenet.models.delays import DelayNet
+from spikenet.models.hd_snn import HDSNN
 from spikenet.models.max_resnet import MaxResNet
 from spikenet.models.maxformer import MaxFormer
 from spikenet.models.mlp import SpikingMLP
@@ -13,6 +14,7 @@ from spikenet.models.spikformer_v2 import MaskedPretraining, SpikformerV2
 from spikenet.models.spikmamba import SpikMamba
 
 __all__ = [
+    "HDSNN",
     "DelayNet",
     "MaskedPretraining",
     "MaxFormer",

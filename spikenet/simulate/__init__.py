@@ -6,6 +6,7 @@ Times are in milliseconds, rates in Hz; a step is the neurons' `dt`.
 from spikenet.simulate.drive import ConstantInput, NoiseInput, PoissonInput
 from spikenet.simulate.monitor import RateMonitor, SpikeMonitor, StateMonitor
 from spikenet.simulate.network import Network, SynapseTable
+from spikenet.simulate.pictures import draw_raster
 from spikenet.simulate.population import PoissonSource, Population, SpikeSource
 from spikenet.simulate.projection import Projection
 from spikenet.simulate.rules import (
@@ -18,9 +19,11 @@ from spikenet.simulate.rules import (
     Pairs,
     Spatial,
 )
+from spikenet.simulate.statistics import Activity, activity, interval_cv, synchrony
 from spikenet.simulate.values import Normal, Uniform
 
 __all__ = [
+    "Activity",
     "AllToAll",
     "ConstantInput",
     "FixedInDegree",
@@ -43,4 +46,8 @@ __all__ = [
     "StateMonitor",
     "SynapseTable",
     "Uniform",
+    "activity",
+    "draw_raster",
+    "interval_cv",
+    "synchrony",
 ]

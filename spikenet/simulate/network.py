@@ -22,7 +22,7 @@ from spikenet.simulate.snapshot import load_snapshot, save_snapshot
 
 __all__ = ["Network", "SynapseTable"]
 
-CHUNK = 2000  # steps of one call, after which progress is shown
+CHUNK = 5000  # steps of one call, after which progress is shown
 _REAL = {torch.float32: np.float32, torch.float64: np.float64}
 Part = Cells | Projection | ConstantInput | NoiseInput | PoissonInput | Monitor
 
@@ -185,6 +185,11 @@ class Network:
         self._watched[row : row + cells.n] = 1
 
     # Running.
+
+    def prepare(self) -> None:
+        """Compile what a run needs; otherwise the first run does."""
+        nothing = Sources(np.zeros((len(self.sources), 1), np.int64), np.empty(0, np.uint32))
+        self._engine.run(0, nothing, self._watched)
 
     def run(
         self,

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from spikenet.data import NMNIST, About, EventData, EventDataModule, Recordings, check
+from spikenet.data.recordings import Selection
 from spikenet.errors import DataError, FormatError
 from spikenet.events import EventStream, Sensor
 
@@ -70,6 +71,24 @@ def test_everything_is_counted_and_damage_is_named():
 )
 def test_numbers_are_compared_with_the_published_ones(facts, differences):
     assert check(toy(**facts)).differences == differences
+
+
+def test_recordings_of_the_cache_alone_are_named(tmp_path):
+    (tmp_path / "here").touch()
+
+    class Kept(Toy):
+        def origin(self, index):
+            return tmp_path / ("here" if index else "gone")
+
+    class Set(EventDataModule):
+        def read(self):
+            return EventData(
+                "kept", ("a", "b"), SENSOR, Kept([0, 1, 0]), Selection(Kept([0, 1, 1]), np.array([1, 2])), Toy([0])
+            )
+
+    assert check(Set()).differences == [
+        f"train: 1 recordings are read from the cache alone, {tmp_path / 'gone'} is gone"
+    ]
 
 
 def test_archives_are_compared_with_the_published_checksum(tmp_path, nmnist_files, monkeypatch):

@@ -7,7 +7,16 @@ from torch import nn
 from spikenet import energy
 from spikenet.errors import StateError
 from spikenet.events import EventTensor
-from spikenet.layers import BatchNorm2d, Conv2d, DelayConv1d, DelayLinear, DelayRecurrent, Recurrent, ToDense
+from spikenet.layers import (
+    BatchNorm2d,
+    Conv2d,
+    DelayConv1d,
+    DelayLinear,
+    DelayRecurrent,
+    Recurrent,
+    SpikingSelfAttention,
+    ToDense,
+)
 from spikenet.neurons import IF, LIF
 
 
@@ -141,6 +150,18 @@ def test_batch_norm_is_free_and_other_weights_are_named() -> None:
     assert term.uncounted == ["4 (LayerNorm)"]
     term.remove()
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in net.modules())
+
+
+def test_attention_is_named_and_its_projections_are_charged() -> None:
+    net, x = nn.Sequential(SpikingSelfAttention(8, 2)).eval(), spikes(3, 2, 6, 8)
+    for parameter in (p for p in net.parameters() if p.ndim > 1):
+        parameter.data = torch.randint(0, 3, parameter.shape).float()
+    with energy.count(net) as work, energy.EnergyTerm(net) as term:
+        net(x)
+    products = sum(layer.acs for layer in work.layers if layer.operation == "product")
+    assert products > 0
+    assert term.uncounted == ["0 (SpikingSelfAttention)"]
+    assert term().item() == pytest.approx(energy.price(work).total - 0.9 * products / 2)
 
 
 def test_counting_and_training_go_together() -> None:

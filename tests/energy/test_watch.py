@@ -9,8 +9,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from spikenet import energy
+from spikenet.energy.work import COUNTERS
 from spikenet.errors import ArgumentError
 from spikenet.events import EventTensor
+from spikenet.kernels.attention import causal_attention
 from spikenet.kernels.backends import use_backend
 from spikenet.layers import (
     BatchNorm2d,
@@ -308,6 +310,21 @@ def test_attention_and_its_neuron_in_one_kernel_count_as_apart() -> None:
     assert counts[0].keys() == counts[1].keys()
     for name, found in counts[0].items():
         np.testing.assert_array_equal(found, counts[1][name], err_msg=str(name))
+
+
+@pytest.mark.parametrize("decay", [None, torch.tensor([-0.5, -0.1])])
+def test_causal_attention_in_a_kernel_counts_as_elsewhere(decay: torch.Tensor | None) -> None:
+    class Causal(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return causal_attention(*x.unflatten(-1, (2, 12)).split(4, -1), decay)[0]
+
+    x, counts = spikes(5, 1, 24), []
+    for backend in (None, "triton"):
+        with use_backend(backend), energy.count(net := Causal(), strict=True) as work, torch.no_grad():
+            net(x)
+        counts.append({name: work.total(name) for name in COUNTERS})
+    assert counts[0] == counts[1]
+    assert work.acs + work.macs > 0
 
 
 def test_gradients_are_the_same_to_the_last_bit_and_backward_is_not_counted() -> None:

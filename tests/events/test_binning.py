@@ -201,3 +201,12 @@ def test_a_clock_that_began_long_ago_wants_an_origin():
 def test_numbers_of_a_grid_are_whole(values):
     with pytest.raises(ArgumentError, match="wants a whole number"):
         TimeGrid(**values)
+
+
+@pytest.mark.parametrize("time", [1 << 62, -(1 << 62), (1 << 63) - 1, -(1 << 63)])
+def test_times_that_cannot_be_subtracted_are_refused(time):
+    stream = EventStream.from_numpy([0, time], [0, 0], sensor=Sensor(2))
+    with pytest.raises(ArgumentError, match="less than 2\\^62 us"):
+        bin_by_time(stream, 10, 5)
+    with pytest.raises(ArgumentError, match="less than 2\\^62 us"):
+        TimeGrid(10, 5, time)

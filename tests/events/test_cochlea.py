@@ -167,6 +167,7 @@ def content(stream):
         (torch.rand(100), 999, ArgumentError, "rate of 1000"),
         (torch.rand(100), 8000.0, ArgumentError, "whole number"),
         (torch.rand(100), True, ArgumentError, "whole number"),
+        (torch.rand(100), 44_101, ArgumentError, "resampled to 44104 Hz"),
     ],
 )
 def test_impossible_sounds_are_refused(sound, rate, error, message):

@@ -206,6 +206,10 @@ def test_nothing_to_hear() -> None:
     assert torch.equal(layer(torch.zeros(5, 2, 6).double()), layer.bias.expand(5, 2, 4))
     assert layer(torch.zeros(5, 0, 6).double()).shape == (5, 0, 4)
     assert layer(torch.zeros(0, 2, 6).double()).shape == (0, 2, 4)
+    for training in (True, False):
+        conv = DelayConv2d(2, 4, 3, 5, padding=1, groups=2).train(training)
+        assert conv(torch.zeros(0, 2, 2, 6, 7)).shape == (0, 2, 4, 6, 7)
+    assert conv(torch.zeros(3, 0, 2, 6, 7)).shape == (3, 0, 4, 6, 7)
     y, state = layer.run(torch.zeros(0, 2, 6).double())
     assert y.shape == (0, 2, 4)
     assert state.inputs.shape == (6, 2, 6)

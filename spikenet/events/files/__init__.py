@@ -30,6 +30,10 @@ _ALL: tuple[Format, ...] = (
     *(ASLDVS, NPY, NPZ, NTIDIGITS, SHD, STMNIST, SPIKENET),
 )
 FORMATS = {entry.name: entry for entry in _ALL}
+_ANY = [entry for entry in _ALL if not entry.begins]
+_BEGINNING = {
+    first: [entry for entry in _ALL if entry.begins in (b"", first)] for first in {entry.begins for entry in _ALL}
+}
 
 _HEAD = 1 << 16  # bytes that a format may recognise a file by; a file that is no longer is not read again
 
@@ -130,7 +134,7 @@ def _named(name: str) -> Format:
 
 
 def _recognised(path: Path, head: bytes) -> Format:
-    found = [entry for entry in _ALL if head.startswith(entry.begins) and entry.recognises(path, head)]
+    found = [entry for entry in _BEGINNING.get(head[:1], _ANY) if entry.recognises(path, head)]
     if len(found) == 1:
         return found[0]
     names = ", ".join(entry.name for entry in found or FORMATS.values())

@@ -12,12 +12,16 @@ CHIPS = {
     "DAVIS346": Sensor(346, 260, 2),
     "DAVIS640": Sensor(640, 480, 2),
 }
+_STEMS = [(key.rstrip("ABC"), key) for key in CHIPS]
 
 
 def chip(name: str) -> str | None:
     """The key of `CHIPS` for a name as files have it: ``eu.seebetter.ini.chips.davis.Davis346red`` is a DAVIS346."""
     last = name.rpartition(".")[2].upper()
-    return next((key for key in CHIPS if last.startswith(key.rstrip("ABC"))), None)
+    for stem, key in _STEMS:
+        if last.startswith(stem):
+            return key
+    return None
 
 
 def chip_of_size(sensor: Sensor) -> str | None:

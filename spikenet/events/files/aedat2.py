@@ -31,7 +31,7 @@ from spikenet.events.stream import EventStream
 
 _SPECIAL = "special event, frame or IMU sample"
 _MARK = b"#!AER-DAT"
-_VERSIONS = {b"1.0": 1, b"2.0": 2}
+_VERSIONS = {b"#!AER-DAT1.0": 1, b"#!AER-DAT2.0": 2}
 _END = b"#End Of ASCII Header"
 _LINES = re.compile(rb"#[\t -~\x80-\xff]*(\r?\n)(?:#[\t -~\x80-\xff]*\1)*")
 _LONGEST_HEADER = 1 << 24
@@ -39,7 +39,7 @@ _LONGEST_HEADER = 1 << 24
 
 def _recognises(path: Path, head: bytes) -> bool:
     if head.startswith(_MARK):
-        return head.startswith(tuple(_VERSIONS), len(_MARK))
+        return head.startswith(tuple(_VERSIONS))
     return os.fspath(path).endswith(".aedat")
 
 
@@ -60,13 +60,17 @@ def _header(opening: Opening) -> tuple[int, dict[str, str], int]:
     """Version, values, and where the records begin."""
     version, start = 1, 0
     header: dict[str, str] = {}
-    for line, end in _lines(opening):
-        start += len(line) + end
+    found = _found(opening)
+    if found is None:
+        return version, header, start
+    for line in found[0].split(found[1])[:-1]:
+        start += len(line) + len(found[1])
         if line.startswith(_MARK):
-            version = _VERSIONS.get(line[len(_MARK) :], 0)
+            version = _VERSIONS.get(line, 0)
             if not version:
                 reason = f"AEDAT 1.0 and 2.0 can be read, this is {line.decode('latin-1')}"
                 raise FormatError(opening.path, 0, reason)
+            continue
         if line == _END:
             break
         key, colon, value = line.decode("latin-1").lstrip("#! ").partition(": ")
@@ -75,16 +79,13 @@ def _header(opening: Opening) -> tuple[int, dict[str, str], int]:
     return version, header, start
 
 
-def _lines(opening: Opening) -> list[tuple[bytes, int]]:
-    """The header's lines and the bytes that end each."""
+def _found(opening: Opening) -> re.Match[bytes] | None:
+    """The header's lines and, as group 1, the bytes that end each."""
     found = _LINES.match(opening.head)
     if opening.size > len(opening.head) and _goes_on(opening.head, found):
         with opening.path.open("rb") as file:
             found = _LINES.match(file.read(_LONGEST_HEADER))
-    if found is None:
-        return []
-    end = found[1]
-    return [(line, len(end)) for line in found[0].split(end)[:-1]]
+    return found
 
 
 def _goes_on(head: bytes, found: re.Match[bytes] | None) -> bool:

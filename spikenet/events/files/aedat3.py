@@ -127,4 +127,6 @@ def _write(stream: EventStream, path: Path) -> None:
     path.write_bytes(header.encode() + out[:filled].astype("<i4").tobytes())
 
 
-AEDAT3 = Format("aedat3", (".aedat", ".aedat3"), lambda path, head: True, _Source, _write, begins=_MARK)
+AEDAT3 = Format(
+    "aedat3", (".aedat", ".aedat3"), lambda path, head: head.startswith(_MARK), _Source, _write, begins=b"#"
+)

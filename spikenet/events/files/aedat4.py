@@ -281,4 +281,6 @@ _XML = """<dv version="2.0">
 </dv>
 """
 
-AEDAT4 = Format("aedat4", (".aedat4",), lambda path, head: True, _Source, write_aedat4, begins=_MARK[:10])
+AEDAT4 = Format(
+    "aedat4", (".aedat4",), lambda path, head: head.startswith(_MARK[:10]), _Source, write_aedat4, begins=b"#"
+)

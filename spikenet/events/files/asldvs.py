@@ -47,4 +47,4 @@ def _recognises(path: Path, head: bytes) -> bool:
     return set(_NAMES) <= names(path, head)
 
 
-ASLDVS = Format("asldvs", (".mat",), _recognises, _open, _write, begins=MAGIC)
+ASLDVS = Format("asldvs", (".mat",), _recognises, _open, _write, begins=MAGIC[:1])

@@ -285,4 +285,4 @@ def _packed(t: np.ndarray, x: np.ndarray, y: np.ndarray, p: np.ndarray) -> bytes
     return data[: encode(t, x, y, p, style, data)].tobytes()
 
 
-ECF = Format("ecf", (".hdf5",), _recognises, _Source, _write, begins=MAGIC)
+ECF = Format("ecf", (".hdf5",), _recognises, _Source, _write, begins=MAGIC[:1])

@@ -207,7 +207,7 @@ class Hdf5:
 
         data = self.dataset(name)
         inner = h5py.check_vlen_dtype(data.dtype)
-        if inner is None or inner.kind not in kinds or inner.itemsize > 8:
+        if not isinstance(inner, np.dtype) or inner.kind not in kinds or inner.itemsize > 8:  # texts have a type, too
             raise FormatError(
                 self.path, None, f"{name} wants arrays of {_words(kinds)}, received {inner or data.dtype}"
             )

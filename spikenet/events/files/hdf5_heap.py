@@ -8,14 +8,11 @@ from __future__ import annotations
 
 import struct
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from spikenet.errors import FormatError
-
-if TYPE_CHECKING:
-    from typing_extensions import Buffer
 
 REFERENCE = np.dtype([("count", "<u4"), ("address", "<u8"), ("index", "<u4")])
 _HEADER = 16  # of a collection and of an object in it
@@ -26,7 +23,7 @@ class Stored(Protocol):
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, part: slice, /) -> Buffer: ...
+    def __getitem__(self, part: slice, /) -> bytes | memoryview: ...
 
 
 class Heap:
@@ -41,7 +38,7 @@ class Heap:
         self._path, self._content = path, content
         self._objects: dict[int, dict[int, tuple[int, int]]] = {}
         self._read = 0
-        self._last: tuple[int, Buffer] = -1, b""  # the collection that was read last, and where it begins
+        self._last: tuple[int, bytes | memoryview] = -1, b""  # the collection that was read last, and where it begins
 
     def arrays(self, references: np.ndarray, dtype: np.dtype) -> list[np.ndarray]:
         """The array of each reference, as a view of the file. Errors: FormatError where a reference leads nowhere."""

@@ -189,8 +189,8 @@ def _write_npz(stream: EventStream, path: Path) -> None:
 
 
 def _is_archive(path: Path, head: bytes) -> bool:
-    return path.suffix == ".npz"
+    return head.startswith(_ZIP) and path.suffix == ".npz"
 
 
-NPY = Format("npy", (".npy",), lambda path, head: True, _Structured, _write_npy, begins=_MAGIC)
-NPZ = Format("npz", (".npz",), _is_archive, _Archive, _write_npz, begins=_ZIP)
+NPY = Format("npy", (".npy",), lambda path, head: head.startswith(_MAGIC), _Structured, _write_npy, begins=_MAGIC[:1])
+NPZ = Format("npz", (".npz",), _is_archive, _Archive, _write_npz, begins=_ZIP[:1])

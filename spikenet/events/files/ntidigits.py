@@ -63,4 +63,6 @@ def _recognises(path: Path, head: bytes) -> bool:
     return holds(path, head, {f"{part}_labels".encode() for part in _PARTS})
 
 
-NTIDIGITS = Format("ntidigits", (), _recognises, _open, _write, begins=MAGIC)  # to write one, name the format: .hdf5 says too little
+NTIDIGITS = Format(
+    "ntidigits", (), _recognises, _open, _write, begins=MAGIC[:1]
+)  # to write one, name the format: .hdf5 says too little

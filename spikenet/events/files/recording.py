@@ -96,7 +96,7 @@ class Opening(NamedTuple):
     path: Path
     losses: Losses
     sensor: Sensor | None
-    index: int | None
+    index: int | None  # type: ignore[assignment]  # not the method of tuples, which nobody misses
     head: bytes
     size: int
 
@@ -106,8 +106,8 @@ class Opening(NamedTuple):
         Errors: DataError where the file cannot be read any more.
         """
         if stop <= len(self.head):
-            whole = np.array(np.frombuffer(self.head, np.uint8, stop - start, start))
-            yield from (whole[first : first + size] for first in range(0, len(whole), size))
+            for first in range(start, stop, size):
+                yield np.frombuffer(self.head, np.uint8, min(size, stop - first), first).copy()
             return
         room = buffers.empty((min(size, stop - start),), torch.uint8).numpy()
         try:
@@ -135,7 +135,8 @@ class Source(Protocol):
 
 
 class Format(NamedTuple):
-    """One file format; ``recognises`` sees the path and the first bytes of a file that begins with ``begins``."""
+    """One file format; ``recognises`` sees the path and the first bytes of a file, and is not asked about one that does
+    not begin with the byte ``begins``, if that is given."""
 
     name: str
     extensions: tuple[str, ...]

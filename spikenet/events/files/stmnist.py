@@ -79,4 +79,4 @@ def _recognises(path: Path, head: bytes) -> bool:
     return _NAME in names(path, head)
 
 
-STMNIST = Format("stmnist", (".mat",), _recognises, _open, _write, begins=MAGIC)
+STMNIST = Format("stmnist", (".mat",), _recognises, _open, _write, begins=MAGIC[:1])

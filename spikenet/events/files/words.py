@@ -149,8 +149,7 @@ class RecordDecoder:
 
     def __call__(self, records: np.ndarray) -> Measured:
         number = len(records) // self.record
-        records = records.view()
-        records.flags.writeable = False  # one compiled kernel, whatever the bytes lie in
+        records.setflags(write=False)  # one compiled kernel, whatever the bytes lie in
         columns = blank(number)
         count, self.shift, *top = self.kernel(records, self.shift, *columns)
         if self.skipped:

@@ -44,7 +44,14 @@ def _in_torch(*arguments: Any) -> tuple[Tensor, Tensor]:
 
 
 def _in_real(
-    form: Callable[..., tuple[Tensor, Tensor]], q: Tensor, k: Tensor, v: Tensor, g: Any, beta: Any, state: Any, scale: Any
+    form: Callable[..., tuple[Tensor, Tensor]],
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    g: Any,
+    beta: Any,
+    state: Any,
+    scale: Any,
 ) -> tuple[Tensor, Tensor]:
     """`form` in float32 or float64, whatever q, k and v are stored in."""
     real = torch.float64 if v.dtype == torch.float64 else torch.float32
@@ -56,7 +63,8 @@ def _in_real(
 
 CAUSAL = Operation(
     "causal_attention",
-    Implementation("triton", kernels.why_not, kernels.run),
+    Implementation("triton", kernels.triton_why_not, kernels.by_triton),
+    Implementation("numba", kernels.numba_why_not, kernels.by_numba),
     Implementation("reference", anywhere, _in_torch),
 )
 
@@ -103,7 +111,7 @@ def causal_attention(
     start = _fitting("state", state, (*q.shape[1:], v.shape[-1]), real)
     if len(q) <= 1 or v.numel() == 0 or q.numel() == 0:
         return _step_by_step(q, k, v, g, strength, start, scale)
-    return CAUSAL(q, k, v, g, strength, start, scale, size=v.numel())
+    return CAUSAL(q, k, v, g, strength, start, scale)
 
 
 def mlstm_attention(

@@ -1,7 +1,11 @@
-"""The Triton kernels of causal attention as torch operators, with fakes and autograd."""
+"""The kernels of causal attention as torch operators, with fakes and autograd: one pair of them for each backend.
+
+A pair keeps `states` between its two directions: Triton those between segments, Numba the first and the last.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -9,26 +13,16 @@ from torch import Tensor
 
 from spikenet.errors import BackendError
 from spikenet.kernels.attention.segments import segments
-from spikenet.kernels.backends import lazily
+from spikenet.kernels.backends import lazily, on_processor
 from spikenet.kernels.triton_device import why_not_on
 
-WIDEST = 128  # entries of a head
+WIDEST = 128  # entries of a head in the Triton kernels
 
 _library = torch.library.Library("spikenet", "FRAGMENT")
-_library.define(
-    "causal_attention(Tensor q, Tensor k, Tensor v, Tensor? log_decay, Tensor? state, float scale) "
-    "-> (Tensor, Tensor, Tensor)"
-)
-_library.define(
-    "causal_attention_backward(Tensor q, Tensor k, Tensor v, Tensor? log_decay, Tensor states, Tensor go, Tensor? g_last, "
-    "float scale) -> (Tensor, Tensor, Tensor, Tensor, Tensor)"
-)
-_forward = lazily("spikenet.kernels.attention.triton_causal", "forward")
-_backward = lazily("spikenet.kernels.attention.triton_causal", "backward")
 
 
-def why_not(q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor | None, beta: Tensor | None, *_: Any) -> str | None:
-    """Why the kernels cannot run, or None."""
+def triton_why_not(q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor | None, beta: Any, *_: Any) -> str | None:
+    """Why the Triton kernels cannot run, or None."""
     if beta is not None:
         return "the delta rule has no Triton kernel: it goes chunk by chunk in torch"
     if log_decay is not None and log_decay.shape[-1] != 1:
@@ -40,22 +34,84 @@ def why_not(q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor | None, beta: Ten
     return why_not_on(v)
 
 
-def run(
-    q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor | None, beta: None, state: Tensor | None, scale: float
-) -> tuple[Tensor, Tensor]:
-    """See `causal.causal_attention`; `log_decay` is `[T, B, H, 1]`."""
-    g = None if log_decay is None else log_decay.squeeze(-1).contiguous()
-    out, last, _ = torch.ops.spikenet.causal_attention(q, k, v, g, state, scale)
-    return out, last
+def numba_why_not(q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor | None, beta: Any, *_: Any) -> str | None:
+    """Why the Numba kernels cannot run, or None."""
+    if beta is not None:
+        return "the delta rule has no Numba kernel: it goes chunk by chunk in torch"
+    return on_processor(v)
+
+
+class Kernels:
+    """The operators `name` and `name_backward`, made of `forward` and `backward` of `module`.
+
+    Args:
+        name: of the forward operator.
+        module: holds the two functions.
+        kept: how many states the forward direction keeps, from q and v.
+    """
+
+    def __init__(self, name: str, module: str, kept: Callable[[Tensor, Tensor], int]) -> None:
+        self._kept = kept
+        _library.define(
+            f"{name}(Tensor q, Tensor k, Tensor v, Tensor? log_decay, Tensor? state, float scale) "
+            "-> (Tensor, Tensor, Tensor)"
+        )
+        _library.define(
+            f"{name}_backward(Tensor q, Tensor k, Tensor v, Tensor? log_decay, Tensor states, Tensor go, "
+            "Tensor? g_last, float scale) -> (Tensor, Tensor, Tensor, Tensor, Tensor)"
+        )
+        _library.impl(name, lazily(module, "forward"), "CompositeExplicitAutograd")
+        _library.impl(f"{name}_backward", lazily(module, "backward"), "CompositeExplicitAutograd")
+        _library.impl(name, self._autograd, "Autograd")
+        torch.library.register_fake(f"spikenet::{name}", self._fake, lib=_library)
+        torch.library.register_fake(f"spikenet::{name}_backward", self._fake_backward, lib=_library)
+        self.forward = getattr(torch.ops.spikenet, name)
+        self.backward = getattr(torch.ops.spikenet, f"{name}_backward")
+
+    def __call__(
+        self, q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor | None, beta: None, state: Tensor | None, scale: float
+    ) -> tuple[Tensor, Tensor]:
+        """See `causal.causal_attention`; `log_decay` is `[T, B, H, 1 or D]`."""
+        g = None if log_decay is None else log_decay.contiguous()
+        start = None if state is None else state.contiguous()
+        out, last, _ = self.forward(q, k, v, g, start, scale)
+        return out, last
+
+    def _autograd(self, q: Tensor, k: Tensor, v: Tensor, g: Tensor | None, state: Tensor | None, scale: float) -> Any:
+        if torch.is_grad_enabled() and any(u is not None and u.requires_grad for u in (q, k, v, g, state)):
+            return _Causal.apply(self, q, k, v, g, state, scale)
+        with torch._C._AutoDispatchBelowAutograd():
+            return self.forward(q, k, v, g, state, scale)
+
+    def _fake(self, q: Tensor, k: Tensor, v: Tensor, g: Tensor | None, state: Tensor | None, scale: float) -> Any:
+        shape, real = (*q.shape[1:], v.shape[-1]), torch.float64 if v.dtype == torch.float64 else torch.float32
+        states = v.new_empty((self._kept(q, v), *shape), dtype=real)
+        return v.new_empty(v.shape), v.new_empty(shape, dtype=real), states
+
+    def _fake_backward(
+        self, q: Tensor, k: Tensor, v: Tensor, g: Any, states: Tensor, go: Any, g_last: Any, scale: float
+    ) -> Any:
+        like = [u.new_empty(u.shape) for u in (q, k, v)]
+        decay = states.new_empty(0) if g is None else torch.empty_like(g)
+        return *like, decay, torch.empty_like(states[0])
 
 
 class _Causal(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, g: Tensor | None, state: Tensor | None, scale: float) -> Any:
+    def forward(
+        ctx: Any,
+        kernels: Kernels,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        g: Tensor | None,
+        state: Tensor | None,
+        scale: float,
+    ) -> Any:
         with torch._C._AutoDispatchBelowAutograd():
-            out, last, states = torch.ops.spikenet.causal_attention(q, k, v, g, state, scale)
+            out, last, states = kernels.forward(q, k, v, g, state, scale)
         ctx.save_for_backward(q, k, v, g, states)
-        ctx.scale = scale
+        ctx.kernels, ctx.scale = kernels, scale
         ctx.set_materialize_grads(False)
         ctx.mark_non_differentiable(states)
         return out, last, states
@@ -64,38 +120,16 @@ class _Causal(torch.autograd.Function):
     def backward(ctx: Any, go: Tensor | None, g_last: Tensor | None, _: Any) -> Any:
         if torch.is_grad_enabled():
             raise BackendError(
-                "causal_attention has no second derivative on CUDA devices: call grad or backward without "
-                "create_graph=True, or compute in float64"
+                "the kernels of causal_attention have no second derivative: call grad or backward without "
+                'create_graph=True, or use_backend("reference")'
             )
         q, k, v, g, states = ctx.saved_tensors
         if go is None:
             go = torch.zeros_like(v)
-        gradients = torch.ops.spikenet.causal_attention_backward(q, k, v, g, states, go, g_last, ctx.scale)
-        gq, gk, gv, gg, g_state = gradients
-        return gq, gk, gv, None if g is None else gg, g_state if ctx.needs_input_grad[4] else None, None
+        gq, gk, gv, gg, g_state = ctx.kernels.backward(q, k, v, g, states, go, g_last, ctx.scale)
+        return None, gq, gk, gv, None if g is None else gg, g_state if ctx.needs_input_grad[5] else None, None
 
 
-def _autograd(q: Tensor, k: Tensor, v: Tensor, g: Tensor | None, state: Tensor | None, scale: float) -> Any:
-    if torch.is_grad_enabled() and any(u is not None and u.requires_grad for u in (q, k, v, g, state)):
-        return _Causal.apply(q, k, v, g, state, scale)
-    with torch._C._AutoDispatchBelowAutograd():
-        return torch.ops.spikenet.causal_attention(q, k, v, g, state, scale)
-
-
-def _fake(q: Tensor, k: Tensor, v: Tensor, g: Tensor | None, state: Tensor | None, scale: float) -> Any:
-    shape, f32 = (*q.shape[1:], v.shape[-1]), torch.float32
-    return v.new_empty(v.shape), v.new_empty(shape, dtype=f32), v.new_empty((segments(q, v).count + 1, *shape), dtype=f32)
-
-
-def _fake_backward(
-    q: Tensor, k: Tensor, v: Tensor, g: Any, states: Tensor, go: Any, g_last: Any, scale: float
-) -> Any:
-    like = [u.new_empty(u.shape) for u in (q, k, v)]
-    return *like, q.new_empty(0 if g is None else g.shape, dtype=torch.float32), torch.empty_like(states[0])
-
-
-_library.impl("causal_attention", _forward, "CompositeExplicitAutograd")
-_library.impl("causal_attention_backward", _backward, "CompositeExplicitAutograd")
-_library.impl("causal_attention", _autograd, "Autograd")
-torch.library.register_fake("spikenet::causal_attention", _fake, lib=_library)
-torch.library.register_fake("spikenet::causal_attention_backward", _fake_backward, lib=_library)
+_HERE = "spikenet.kernels.attention"
+by_triton = Kernels("causal_attention", f"{_HERE}.triton_causal", lambda q, v: segments(q, v).number + 1)
+by_numba = Kernels("causal_attention_cpu", f"{_HERE}.numba_causal", lambda q, v: 2)

@@ -27,18 +27,19 @@ class Segments(NamedTuple):
     length: int
 
     @property
-    def count(self) -> int:
+    def number(self) -> int:
         return -(-self.steps // (self.length * CHUNK))
 
     @property
     def grid(self) -> tuple[int, int]:
-        return self.count, self.batch * self.heads
+        return self.number, self.batch * self.heads
 
 
 def segments(q: Tensor, v: Tensor) -> Segments:
     """The fewest chunks a segment that leave no more than about `PROGRAMS` programs."""
     chunks, wanted = -(-len(q) // CHUNK), max(1, PROGRAMS // (q.shape[1] * q.shape[2]))
-    return Segments(*q.shape, v.shape[-1], power_of_two(-(-chunks // wanted)))
+    steps, batch, heads, width = q.shape
+    return Segments(steps, batch, heads, width, v.shape[-1], power_of_two(-(-chunks // wanted)))
 
 
 def blocks(width: int, values: int) -> tuple[int, int]:

@@ -24,7 +24,7 @@ from spikenet.kernels.attention.launch import launch
 from spikenet.kernels.attention.segments import CHUNK, Segments, blocks, power_of_two, segments
 from spikenet.kernels.triton_device import interpreted
 
-SEGMENTS, ENTRIES = 32, 128  # of a tile of the scan
+SEGMENTS, TILE = 32, 4096  # of the scan: segments at most, and entries of the states in all
 WIDE = tl.constexpr(interpreted())  # the interpreter multiplies no bfloat16
 
 
@@ -66,8 +66,8 @@ def backward(
     sizes = (scale, *s, *rows)
     if log_decay is None:
         _run(_grad, s, v.dtype, (q, k, v, go, states, adjoints, gq, gk, gv, *sizes), 2)
-        return gq, gk, gv, q.new_empty(0, dtype=torch.float32), first
-    g = q.new_empty(q.shape[:3], dtype=torch.float32)
+        return gq, gk, gv, states.new_empty(0), first
+    g = torch.empty_like(log_decay)
     _run(_grad_q, s, v.dtype, (q, k, v, log_decay, go, states, gq, g, *sizes), 2)
     _run(_grad_kv, s, v.dtype, (q, k, v, log_decay, go, states, adjoints, gk, gv, g, *sizes), 2)
     return gq, gk, gv, g, first
@@ -87,18 +87,19 @@ def _sums_scanned(
 
     In reverse the states are adjoints: they grow from the end.
     """
-    sums = a.new_empty((s.count, s.batch, s.heads, s.width, s.values), dtype=torch.float32)
-    totals = None if log_decay is None else a.new_empty((s.count, s.batch, s.heads), dtype=torch.float32)
+    sums = a.new_empty((s.number, s.batch, s.heads, s.width, s.values), dtype=torch.float32)
+    totals = None if log_decay is None else a.new_empty((s.number, s.batch, s.heads), dtype=torch.float32)
     constants = CHUNK, *blocks(s.width, s.values), reverse
     wide = a.dtype == torch.float32
     options = {"num_warps": 4, "num_stages": 2 if wide else 4}
     launch(_sums, s.grid, (a, b, log_decay, sums, totals, scale, *s, *rows), constants, **options)
-    states = sums.new_empty((s.count + 1, *sums.shape[1:]))
+    states = sums.new_empty((s.number + 1, *sums.shape[1:]))
     end = torch.empty_like(sums[0])
     entries, n = s.width * s.values, s.batch * s.heads
-    tile = min(SEGMENTS, power_of_two(s.count + 1)), min(ENTRIES, power_of_two(entries))
+    deep = min(SEGMENTS, power_of_two(s.number + 1))
+    tile = deep, min(TILE // deep, power_of_two(entries))
     grid = (-(-entries // tile[1]), n)
-    launch(_scan, grid, (sums, totals, start, states, end, s.count, n, entries), (reverse, *tile), num_warps=4)
+    launch(_scan, grid, (sums, totals, start, states, end, s.number, n, entries), (reverse, *tile), num_warps=4)
     return states, end
 
 
@@ -276,7 +277,7 @@ def _grad(  # type: ignore[no-untyped-def]
     adjoint = tl.load(at, mask=inside, other=0.0)
     first = tl.program_id(0) * length
     beyond = tl.minimum(first + length, tl.cdiv(steps, C))
-    for back in range(0, beyond - first):
+    for back in range(beyond - first):
         token = (beyond - 1 - back) * C + tl.arange(0, C)
         query, key = _rows(q, token, steps, d, D, q_t), _rows(k, token, steps, d, D, k_t)
         value, grad = _rows(v, token, steps, e, E, v_t), _rows(go, token, steps, e, E, g_t)
@@ -349,7 +350,7 @@ def _grad_kv(  # type: ignore[no-untyped-def]
     later = tl.sum(tl.sum(adjoint * tl.load(at, mask=inside, other=0.0), 1), 0)
     first = tl.program_id(0) * length
     beyond = tl.minimum(first + length, tl.cdiv(steps, C))
-    for back in range(0, beyond - first):
+    for back in range(beyond - first):
         token = (beyond - 1 - back) * C + tl.arange(0, C)
         query, key = _rows(q, token, steps, d, D, q_t), _rows(k, token, steps, d, D, k_t)
         value, grad = _rows(v, token, steps, e, E, v_t), _rows(go, token, steps, e, E, g_t)

@@ -27,7 +27,7 @@ from spikenet.kernels.sources import load
 from spikenet.kernels.triton_device import interpreted
 
 # Tokens of a tile, warps, stages; float32 products take more registers.
-OPTIONS = {"sums": (CHUNK, 4, 4), "forward": (64, 4, 1), "backward": (64, 4, 1), "grad_kv": (64, 4, 2)}
+OPTIONS = {"sums": (CHUNK, 4, 4), "forward": (128, 8, 1), "backward": (64, 4, 1), "grad_kv": (64, 4, 2)}
 WIDE_OPTIONS = {"sums": (CHUNK, 4, 2), "forward": (32, 4, 1), "backward": (32, 4, 1), "grad_kv": (32, 4, 1)}
 _HERE = Path(__file__).parent
 _PRINTERS = ("trace.py", "derive.py", "printer.py", "triton_source.py", "triton_text.py")
@@ -71,9 +71,9 @@ def backward(
     strides = *_strides(q), *_strides(gz), *_strides(gq), *_strides(gv)
     kernel = _kernel(program, "backward", steps)
     _run("backward", kernel, (batch * heads, tokens), (*given, *strides), width, values)
-    strides = tuple(n for u in (q, k, v, gk, gv) for n in _strides(u))
     given = q, k, v, gk, gv, tokens, heads, width, values
-    _run("grad_kv", _grad_kv, (steps * batch * heads,), (*given, *strides), width, values)
+    rows = (n for u in (q, k, v, gk, gv) for n in _strides(u))
+    _run("grad_kv", _grad_kv, (steps * batch * heads,), (*given, *rows), width, values)
     return gq, gk, gv
 
 
@@ -125,12 +125,12 @@ def _grad_kv(  # type: ignore[no-untyped-def]
     )  # fmt: skip
     d, e = tl.arange(0, DP), tl.arange(0, EP)
     total = tl.zeros([DP, EP], tl.float32)
-    for tile in range(0, tl.cdiv(tokens, M)):
+    for tile in range(tl.cdiv(tokens, M)):
         token = tile * M + tl.arange(0, M)
         total += _dot(tl.trans(_rows(q, token, tokens, d, D, q_n)), _rows(gv, token, tokens, e, E, gv_n))
     tl.debug_barrier()  # all has been read
     total = total.to(gv.dtype.element_ty)
-    for tile in range(0, tl.cdiv(tokens, M)):
+    for tile in range(tl.cdiv(tokens, M)):
         token = tile * M + tl.arange(0, M)
         key, value = _rows(k, token, tokens, d, D, k_n), _rows(v, token, tokens, e, E, v_n)
         row, inside = token[:, None], (token < tokens)[:, None]

@@ -82,7 +82,20 @@ _library.define(
 
 
 def _forward(weight: Tensor, delay: Tensor, sigma: Tensor, kernel: str, taps: int) -> Tensor:
-    return FORWARD(weight, delay, sigma, kernel, taps).contiguous()
+    return laid_out(FORWARD(weight, delay, sigma, kernel, taps))
+
+
+def silent_taps(weight: Tensor, taps: int) -> Tensor:
+    """K of zeros for weights `[*synapses, elements]`, laid out so."""
+    synapses = weight.shape[:-1]
+    if weight.is_cuda:
+        return weight.new_zeros(taps, *synapses).movedim(0, -1)
+    return weight.new_zeros(*synapses, taps)
+
+
+def laid_out(k: Tensor) -> Tensor:
+    """On a CUDA device with the taps as the slowest axis in memory, for products over taps; elsewhere contiguous."""
+    return k.movedim(-1, 0).contiguous().movedim(0, -1) if k.is_cuda else k.contiguous()
 
 
 def _backward(weight: Tensor, delay: Tensor, sigma: Tensor, kernel: str, grad: Tensor) -> tuple[Tensor, Tensor]:
@@ -90,7 +103,7 @@ def _backward(weight: Tensor, delay: Tensor, sigma: Tensor, kernel: str, grad: T
 
 
 def _fake(weight: Tensor, delay: Tensor, sigma: Tensor, kernel: str, taps: int) -> Tensor:
-    return weight.new_empty(*weight.shape[:-1], taps)
+    return laid_out(weight.new_empty(*weight.shape[:-1], taps))
 
 
 def _fake_backward(weight: Tensor, delay: Tensor, sigma: Tensor, kernel: str, grad: Tensor) -> tuple[Tensor, Tensor]:

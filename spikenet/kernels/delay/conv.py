@@ -22,12 +22,13 @@ from torch import Tensor
 from spikenet.errors import BackendError, DeviceError, DtypeError, ShapeError
 from spikenet.kernels.backends import Implementation, Operation, anywhere, forced, lazily, on_processor
 from spikenet.kernels.delay import dense
+from spikenet.kernels.delay.construct import laid_out
 from spikenet.kernels.triton_device import why_not_on
 
 CROSSOVER = (
     0.18  # density of x up to which its events are faster on the CPU; measured at 256 inputs and outputs, 25 taps
 )
-FEW = 0.3  # part of the taps up to which only those other than 0 are read; measured likewise
+FEW = 0.5  # part of the taps up to which only those other than 0 are read; measured likewise
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
 
@@ -53,7 +54,7 @@ def _reference_input(grad: Tensor, k: Tensor, first: int, steps: int) -> Tensor:
 
 def _reference_taps(x: Tensor, grad: Tensor, first: int, taps: int, most: float) -> Tensor:
     wide = real(x.dtype)
-    return dense.gradient_of_taps(x.to(wide), grad.to(wide), first, taps).to(x.dtype)
+    return dense.gradient_of_taps(x.to(wide), grad.to(wide), first, taps)
 
 
 def _numba(x: Tensor, k: Tensor, first: int, steps: int, most: float) -> Tensor:
@@ -81,7 +82,7 @@ def _numba_taps(x: Tensor, grad: Tensor, first: int, taps: int, most: float) -> 
     from spikenet.kernels.delay import numba_events
 
     wide = real(x.dtype)
-    return numba_events.gradient_of_taps(x.to(wide), grad.to(wide), first, taps).to(x.dtype)
+    return numba_events.gradient_of_taps(x.to(wide), grad.to(wide), first, taps)
 
 
 def triton_why_not(x: Tensor, *_: Any) -> str | None:
@@ -107,8 +108,8 @@ OF_TAPS = _operation("the tap gradient of delay_conv", "gradient_of_taps", _numb
 _library = torch.library.Library("spikenet", "FRAGMENT")
 _library.define("delay_conv(Tensor x, Tensor k, int first, int steps, float most) -> Tensor")
 _library.define(
-    "delay_conv_backward(Tensor x, Tensor k, Tensor grad, int first, float most, bool wants_x, bool wants_k) "
-    "-> (Tensor, Tensor)"
+    "delay_conv_backward(Tensor x, Tensor k, Tensor grad, int first, int taps, int steps, float most, bool wants_x, "
+    "bool wants_k) -> (Tensor, Tensor)"
 )
 
 
@@ -120,17 +121,20 @@ def _forward(x: Tensor, k: Tensor, first: int, steps: int, most: float) -> Tenso
 
 
 def _backward(
-    x: Tensor, k: Tensor, grad: Tensor, first: int, most: float, wants_x: bool, wants_k: bool
+    x: Tensor, k: Tensor, grad: Tensor, first: int, taps: int, steps: int, most: float, wants_x: bool, wants_k: bool
 ) -> tuple[Tensor, Tensor]:
-    with torch.autocast(x.device.type, enabled=False):
-        gx, gk = grad.new_zeros(x.shape if wants_x else 0), grad.new_zeros(k.shape if wants_k else 0)
-        if x.numel() == 0 or k.numel() == 0 or grad.numel() == 0:
-            return gx, gk
+    """x may be empty unless the gradient of K is wanted, and K unless that of x is."""
+    with torch.autocast(grad.device.type, enabled=False):
+        gx, gk = grad.new_empty(0), k.new_empty(0)
         if wants_x:
-            gx = OF_INPUT(grad, k, first, len(x), size=x.numel())
+            shape = steps, grad.shape[1], k.shape[1]
+            some = grad.numel() and k.numel() and steps
+            gx = OF_INPUT(grad, k, first, steps, size=grad.numel()) if some else grad.new_zeros(shape)
         if wants_k:
-            gk = OF_TAPS(x, grad, first, k.shape[2], most, size=x.numel())
-        return gx, gk
+            shape = grad.shape[2], x.shape[2], taps
+            some = grad.numel() and x.numel() and taps
+            gk = OF_TAPS(x, grad, first, taps, most, size=x.numel()).to(k.dtype) if some else k.new_zeros(shape)
+        return gx, laid_out(gk) if wants_k else gk
 
 
 def _fake(x: Tensor, k: Tensor, first: int, steps: int, most: float) -> Tensor:
@@ -138,16 +142,19 @@ def _fake(x: Tensor, k: Tensor, first: int, steps: int, most: float) -> Tensor:
 
 
 def _fake_backward(
-    x: Tensor, k: Tensor, grad: Tensor, first: int, most: float, wants_x: bool, wants_k: bool
+    x: Tensor, k: Tensor, grad: Tensor, first: int, taps: int, steps: int, most: float, wants_x: bool, wants_k: bool
 ) -> tuple[Tensor, Tensor]:
-    return grad.new_empty(x.shape if wants_x else 0), grad.new_empty(k.shape if wants_k else 0)
+    gx = grad.new_empty((steps, grad.shape[1], k.shape[1]) if wants_x else 0)
+    gk = laid_out(k.new_empty(grad.shape[2], x.shape[2], taps)) if wants_k else k.new_empty(0)
+    return gx, gk
 
 
 class _Conv(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, k: Tensor, first: int, steps: int, most: float) -> Tensor:
-        ctx.save_for_backward(x, k)
-        ctx.first, ctx.most = first, most
+        wants_x, wants_k = ctx.needs_input_grad[:2]  # what the other's gradient needs alone is kept: K is large
+        ctx.save_for_backward(x if wants_k else x.new_empty(0), k if wants_x else k.new_empty(0))
+        ctx.sizes = first, k.shape[2], len(x), most
         with torch._C._AutoDispatchBelowAutograd():
             return torch.ops.spikenet.delay_conv(x, k, first, steps, most)
 
@@ -156,7 +163,7 @@ class _Conv(torch.autograd.Function):
         if torch.is_grad_enabled():
             raise BackendError("delay_conv has no second derivative: call backward without create_graph=True")
         wants_x, wants_k = ctx.needs_input_grad[:2]
-        gx, gk = torch.ops.spikenet.delay_conv_backward(*ctx.saved_tensors, grad, ctx.first, ctx.most, wants_x, wants_k)
+        gx, gk = torch.ops.spikenet.delay_conv_backward(*ctx.saved_tensors, grad, *ctx.sizes, wants_x, wants_k)
         return gx if wants_x else None, gk if wants_k else None, None, None, None
 
 
@@ -179,7 +186,7 @@ def delay_conv(x: Tensor, k: Tensor, first: int, steps: int, most: float = CROSS
 
     Args:
         x: `[T, B, M]`.
-        k: K, `[N, M, D]`, of the same dtype and device.
+        k: K, `[N, M, D]`, on the same device, of the same dtype; or in float32 for an x in half precision.
         first: the input step at the first output, 0 to D - 1.
         steps: of the output, from `T - first` on.
         most: the density of x above which products are dense; sums then go in another order. From 1 on they never are.
@@ -198,7 +205,7 @@ def check(x: Tensor, others: dict[str, Tensor], first: int, steps: int, taps: in
     for name, other in others.items():
         if x.ndim != 3 or other.ndim != 3 or x.shape[2] != other.shape[1]:
             raise ShapeError(f"x [T, B, M] and {name} [N, M, ...] wanted, got {tuple(x.shape)}, {tuple(other.shape)}")
-        if x.dtype != other.dtype or x.dtype not in DTYPES:
+        if x.dtype not in DTYPES or other.dtype not in (x.dtype, real(x.dtype)):
             raise DtypeError(f"x is {x.dtype}, {name} {other.dtype}; both must be of one floating dtype")
         if x.device != other.device:
             raise DeviceError(f"x is on {x.device}, {name} on {other.device}; move one of them")

@@ -57,7 +57,7 @@ def _entries(size: int, batch: int) -> int:
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
-def _listed(
+def listed(
     x: np.ndarray,  # [T, B, M]
     b: int,  # the first batch entry, of begins.size / inputs
     j: int,  # the first input
@@ -68,14 +68,16 @@ def _listed(
 ) -> None:
     """The events of some batch entries and inputs: by input, entry, time."""
     entries = (begins.size - 1) // inputs
-    begins[:] = 0
+    count = np.zeros((entries, inputs), np.int32)
     for t in range(x.shape[0]):
         for e in range(entries):
-            row = x[t, b + e, j : j + inputs]
+            row, so_far = x[t, b + e, j : j + inputs], count[e]
             for i in range(inputs):
-                begins[i * entries + e + 1] += row[i] != 0
-    for i in range(begins.size - 1):
-        begins[i + 1] += begins[i]
+                so_far[i] += np.int32(row[i] != 0)
+    begins[0] = 0
+    for i in range(inputs):
+        for e in range(entries):
+            begins[i * entries + e + 1] = begins[i * entries + e] + count[e, i]
     for t in range(x.shape[0]):
         for e in range(entries):
             row = x[t, b + e, j : j + inputs]
@@ -108,7 +110,7 @@ def _forward(
     for b in range(start, stop, entries):
         n = min(entries, stop - b)
         begins = np.empty(n * inputs + 1, np.int64)
-        _listed(x, b, 0, inputs, begins, time, value)
+        listed(x, b, 0, inputs, begins, time, value)
         sums[:n] = 0.0
         for j in range(inputs):
             for e in range(n):
@@ -201,7 +203,7 @@ def _gradient_of_taps(
     for b in range(0, batch, entries):
         n = min(entries, batch - b)
         begins = np.empty(n * own + 1, np.int64)
-        _listed(x, b, start, own, begins, time, value)
+        listed(x, b, start, own, begins, time, value)
         for s in range(steps):
             for e in range(n):
                 heard[e, taps - 1 + s] = grad[s, b + e]

@@ -13,6 +13,8 @@ import numpy as np
 from torch import Tensor
 
 from spikenet.kernels import buffers
+from spikenet.kernels.delay.numba_events import listed
+from spikenet.kernels.delay.numba_vectors import multiply_add
 from spikenet.kernels.threads import over_lanes
 
 
@@ -47,21 +49,19 @@ def _forward(
 ) -> None:
     steps, inputs, outputs = y.shape[0], x.shape[2], y.shape[2]
     sums = np.empty((steps + 2 * (taps - 1)) * outputs, y.dtype)  # with what is heard before and after
-    time = np.empty(x.shape[0] + 1, np.int64)
+    begins, time = np.empty(inputs + 1, np.int64), np.empty(inputs * x.shape[0], np.int32)
+    values = np.empty(time.size, x.dtype)
     for b in range(start, stop):
         sums[:] = 0.0
+        listed(x, b, 0, inputs, begins, time, values)
         for j in range(inputs):
-            events = 0
-            for t in range(x.shape[0]):  # every step is noted, and the next one takes its place if it was silent
-                time[events] = t
-                events += x[t, b, j] != 0
             for k in range(place.shape[1]):
                 to, w = place[j, k], weight[j, k]
-                for e in range(events):
-                    value, now = x[time[e], b, j], time[e] - first + taps - 1
+                for e in range(begins[j], begins[j + 1]):
+                    value, now = values[e], time[e] - first + taps - 1
                     heard = sums[now * outputs : (now + taps) * outputs]
                     for i in range(outputs):
-                        heard[to[i]] += value * w[i]
+                        heard[to[i]] = multiply_add(value, w[i], heard[to[i]])
         for s in range(steps):
             row = sums[(taps - 1 + s) * outputs : (taps + s) * outputs]
             for i in range(outputs):

@@ -2,8 +2,9 @@
 
     out[r, t] = sum over the terms of r, in order: coefficient source[row, t + shift]
 
-Some batch entries are laid side by side, `[rows, steps * entries]`, so that a shift in time is an offset and a term
-costs one pass along a row, at any density: no synapse is read twice, and no tap that is 0 is read at all.
+Some batch entries are laid side by side, `[rows, steps * entries]`, so that a shift in time is an offset: no synapse is
+read twice, and no tap that is 0 is read at all. A few rows of the source over some steps stay in the first-level cache
+while every output row adds its terms of them.
 """
 
 from __future__ import annotations
@@ -16,19 +17,26 @@ import torch
 from torch import Tensor
 
 from spikenet.kernels import buffers
+from spikenet.kernels.delay.numba_vectors import LANES, weigher
 from spikenet.kernels.threads import over_lanes
 
-ENTRIES = 8  # batch entries side by side
-ROWS = 16  # output rows that are written together: a cache line of float32
+ENTRIES = 16  # batch entries side by side
+SOURCES = 8  # source rows that are worked on together
+SPAN = 32 * ENTRIES  # numbers of an output row that are, steps times entries
+VECTORS = 8  # registers that hold running sums
+
+_weigh_many: Any = weigher(VECTORS)
+_weigh_one: Any = weigher(1)
 
 
 class Terms(NamedTuple):
     """The terms of each output row.
 
     Args:
-        begins: where each row's terms begin and the last one's end, int64 `[R + 1]`.
-        row: which row of the source, int32.
-        shift: how much later it is read, int32; negative for delays.
+        begins: where those of an output row and `SOURCES` rows of the source begin, and the row's last one ends, int64
+            `[R, blocks + 1]`.
+        row: which row of the source, int64.
+        shift: how much later it is read, int64; negative for delays.
         coefficient: by what it is multiplied.
     """
 
@@ -40,16 +48,18 @@ class Terms(NamedTuple):
 
 def sums(source: Tensor, terms: Terms, lead: int, steps: int) -> Tensor:
     """`[steps, B, R]` from `[T, B, M]`, which is 0 before and after; shifts are `-lead` or more."""
-    batch, rows = source.shape[1], len(terms.begins) - 1
+    batch, rows = source.shape[1], len(terms.begins)
     out = buffers.empty((steps, batch, rows), source.dtype)
     highest = int(terms.shift.max(initial=0))
-    length = max(lead + len(source), lead + highest + steps)
     entries = min(ENTRIES, batch)
-    arrays = source.detach().contiguous().numpy(), *terms, out.numpy()
+    length = max(lead + len(source), lead + highest + steps) * entries
+    arrays = source.detach().contiguous().numpy(), terms.begins, terms.row * length + terms.shift * entries
     run: Any = _sums
 
     def some(start: int, stop: int) -> None:
-        run(*arrays, lead, length, entries, start, stop)
+        wide = buffers.empty((source.shape[2] * length + LANES,), source.dtype)  # a last vector may read past a row
+        totals = torch.empty(rows, SPAN + LANES, dtype=source.dtype)  # rows that do not share sets of the cache
+        run(*arrays, terms.coefficient, out.numpy(), wide.numpy(), totals.numpy(), lead, length, entries, start, stop)
 
     over_lanes(some, batch, entries, out.numel())
     return out
@@ -59,12 +69,12 @@ def of_taps(k: Tensor, first: int, most: float) -> Terms | None:
     """The terms of the gradient of the input, from K `[N, M, D]`, if at most that part of its taps is other than 0."""
     taps = k.detach().permute(1, 0, 2).contiguous().numpy()
     count: Any = _count
-    begins = np.zeros(len(taps) + 1, np.int64)
-    count(taps, begins)
-    if begins[-1] > most * taps.size:
+    begins = np.zeros((len(taps), -(-taps.shape[1] // SOURCES) + 1), np.int64)
+    total = count(taps, begins)
+    if total > most * taps.size:
         return None
-    row, shift = np.empty(begins[-1], np.int32), np.empty(begins[-1], np.int32)
-    coefficient = np.empty(begins[-1], taps.dtype)
+    row, shift = np.empty(total, np.int64), np.empty(total, np.int64)
+    coefficient = np.empty(total, taps.dtype)
     fill: Any = _fill
     fill(taps, first, row, shift, coefficient)
     return Terms(begins, row, shift, coefficient)
@@ -73,19 +83,25 @@ def of_taps(k: Tensor, first: int, most: float) -> Terms | None:
 def of_synapses(weight: Tensor, tap: Tensor, first: int) -> Terms:
     """The terms of the output, from synapses `[N, M, elements]` of one tap each."""
     outputs, inputs, elements = weight.shape
-    shift = (first - tap).to(torch.int32).flatten().numpy()
-    row = np.tile(np.repeat(np.arange(inputs, dtype=np.int32), elements), outputs)
-    begins = np.arange(outputs + 1, dtype=np.int64) * (inputs * elements)
+    shift = (first - tap).flatten().numpy()
+    row = np.tile(np.repeat(np.arange(inputs), elements), outputs)
+    block = np.minimum(np.arange(-(-inputs // SOURCES) + 1) * SOURCES, inputs)
+    begins = (np.arange(outputs)[:, None] * inputs + block) * elements
     return Terms(begins, row, shift, weight.detach().contiguous().flatten().numpy())
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
-def _count(taps: np.ndarray, begins: np.ndarray) -> None:
+def _count(taps: np.ndarray, begins: np.ndarray) -> int:
+    total = 0
     for j in range(taps.shape[0]):
-        flat, found = taps[j].reshape(-1), np.int32(0)
-        for n in range(flat.size):
-            found += np.int32(flat[n] != 0)
-        begins[j + 1] = begins[j] + found
+        begins[j, 0] = total
+        for block in range(begins.shape[1] - 1):
+            flat, found = taps[j, block * SOURCES : (block + 1) * SOURCES].reshape(-1), np.int32(0)
+            for n in range(flat.size):
+                found += np.int32(flat[n] != 0)
+            total += int(found)
+            begins[j, block + 1] = total
+    return total
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
@@ -102,42 +118,73 @@ def _fill(taps: np.ndarray, first: int, row: np.ndarray, shift: np.ndarray, coef
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def _sums(
     source: np.ndarray,  # [T, B, M]
-    begins: np.ndarray,  # [R + 1]
-    row: np.ndarray,
-    shift: np.ndarray,
+    begins: np.ndarray,  # [R, blocks + 1]
+    offset: np.ndarray,  # of a term in `wide`
     coefficient: np.ndarray,
     out: np.ndarray,  # [S, B, R], written
+    wide: np.ndarray,  # M rows of `length`
+    totals: np.ndarray,  # [R, SPAN + LANES]
     lead: int,  # steps of silence before the source
-    length: int,  # steps of a row, silence before and after included
+    length: int,
     entries: int,  # batch entries side by side
     start: int,  # batch entries of this call
     stop: int,
 ) -> None:
-    steps, rows = out.shape[0], out.shape[2]
-    wide = np.zeros((source.shape[2], length * entries), source.dtype)
-    totals = np.empty((ROWS, steps * entries), source.dtype)
+    flat, span = totals.reshape(totals.size), SPAN // entries
+    wide[:] = 0.0  # silence, before and after too
     for b in range(start, stop, entries):
         n = min(entries, stop - b)
-        if n < entries:
-            wide = np.zeros((source.shape[2], length * n), source.dtype)
-            totals = np.empty((ROWS, steps * n), source.dtype)
-        _beside(source[:, b : b + n], wide[:, lead * n :])
-        for r in range(0, rows, ROWS):
-            group = min(ROWS, rows - r)
-            for i in range(group):
-                totals[i] = 0.0
-                _add(totals[i], wide, row, shift, coefficient, begins[r + i], begins[r + i + 1], lead, n)
-            _apart(totals[:group], out[:, b : b + n, r : r + group])
+        _beside(source[:, b : b + n], wide[lead * entries :], length, entries)
+        for t in range(0, out.shape[0], span):
+            steps = min(span, out.shape[0] - t)
+            totals[:] = 0.0
+            for block in range(begins.shape[1] - 1):
+                for r in range(begins.shape[0]):
+                    lo, hi = begins[r, block], begins[r, block + 1]
+                    _add(
+                        flat,
+                        r * totals.shape[1],
+                        wide,
+                        (lead + t) * entries,
+                        offset,
+                        coefficient,
+                        lo,
+                        hi,
+                        steps * entries,
+                    )
+            _apart(totals, out[t : t + steps, b : b + n], entries)
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
-def _beside(source: np.ndarray, wide: np.ndarray) -> None:
-    """`[T, n, M]` to `[M, T * n]`; the usual n is a constant, which makes the innermost loop straight code."""
+def _add(
+    total: np.ndarray,
+    at: int,
+    wide: np.ndarray,
+    base: int,
+    offset: np.ndarray,
+    coefficient: np.ndarray,
+    lo: int,
+    hi: int,
+    size: int,
+) -> None:
+    """The terms from lo to hi, in order; what is added past `size` is never read."""
+    left = (size + LANES - 1) // LANES
+    while left >= VECTORS:
+        _weigh_many(total, at, wide, base, offset, coefficient, lo, hi)
+        at, base, left = at + VECTORS * LANES, base + VECTORS * LANES, left - VECTORS
+    while left > 0:
+        _weigh_one(total, at, wide, base, offset, coefficient, lo, hi)
+        at, base, left = at + LANES, base + LANES, left - 1
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def _beside(source: np.ndarray, wide: np.ndarray, length: int, entries: int) -> None:
+    """`[T, n, M]` to M rows of T times entries; the usual n is a constant, which makes the inner loop straight code."""
     n = source.shape[1]
     for t in range(source.shape[0]):
         now = source[t]
         for j in range(source.shape[2]):
-            to = wide[j, t * n : (t + 1) * n]
+            to = wide[j * length + t * entries : j * length + t * entries + n]
             if n == ENTRIES:
                 for e in range(ENTRIES):
                     to[e] = now[e, j]
@@ -147,49 +194,10 @@ def _beside(source: np.ndarray, wide: np.ndarray) -> None:
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
-def _apart(totals: np.ndarray, out: np.ndarray) -> None:
-    """`[R, S * n]` to `[S, n, R]`, likewise."""
-    n, rows = out.shape[1], out.shape[2]
+def _apart(totals: np.ndarray, out: np.ndarray, entries: int) -> None:
+    """Rows of S times entries to `[S, n, R]`."""
     for t in range(out.shape[0]):
-        for e in range(n):
-            to, k = out[t, e], t * n + e
-            if rows == ROWS:
-                for i in range(ROWS):
-                    to[i] = totals[i, k]
-            else:
-                for i in range(rows):
-                    to[i] = totals[i, k]
-
-
-@numba.njit(nogil=True, cache=True, error_model="numpy")
-def _add(
-    total: np.ndarray,
-    wide: np.ndarray,
-    row: np.ndarray,
-    shift: np.ndarray,
-    coefficient: np.ndarray,
-    k: int,
-    last: int,
-    lead: int,
-    entries: int,
-) -> None:
-    """The terms from k on, in order, as one by one."""
-    size = total.size
-    while k + 8 <= last:
-        x0, c0 = wide[row[k], (lead + shift[k]) * entries :], coefficient[k]
-        x1, c1 = wide[row[k + 1], (lead + shift[k + 1]) * entries :], coefficient[k + 1]
-        x2, c2 = wide[row[k + 2], (lead + shift[k + 2]) * entries :], coefficient[k + 2]
-        x3, c3 = wide[row[k + 3], (lead + shift[k + 3]) * entries :], coefficient[k + 3]
-        x4, c4 = wide[row[k + 4], (lead + shift[k + 4]) * entries :], coefficient[k + 4]
-        x5, c5 = wide[row[k + 5], (lead + shift[k + 5]) * entries :], coefficient[k + 5]
-        x6, c6 = wide[row[k + 6], (lead + shift[k + 6]) * entries :], coefficient[k + 6]
-        x7, c7 = wide[row[k + 7], (lead + shift[k + 7]) * entries :], coefficient[k + 7]
-        for n in range(size):
-            half = total[n] + c0 * x0[n] + c1 * x1[n] + c2 * x2[n] + c3 * x3[n]
-            total[n] = half + c4 * x4[n] + c5 * x5[n] + c6 * x6[n] + c7 * x7[n]
-        k += 8
-    while k < last:
-        x0, c0 = wide[row[k], (lead + shift[k]) * entries :], coefficient[k]
-        for n in range(size):
-            total[n] += c0 * x0[n]
-        k += 1
+        for e in range(out.shape[1]):
+            to, k = out[t, e], t * entries + e
+            for i in range(out.shape[2]):
+                to[i] = totals[i, k]

@@ -17,15 +17,16 @@ from torch import Tensor
 from spikenet.errors import BackendError, DtypeError, ShapeError
 from spikenet.kernels.backends import Implementation, Operation, anywhere, on_processor
 from spikenet.kernels.delay import dense
+from spikenet.kernels.delay.construct import silent_taps
 from spikenet.kernels.delay.conv import check, real, triton_why_not
 
-QUIET = 0.1  # density of x up to which its events are faster on the CPU; measured at 256 inputs and outputs, 25 taps
+QUIET = 0.035  # density of x up to which its events are faster on the CPU; measured at 256 inputs and outputs, 25 taps
 EVERY = 8  # of how many steps one is looked at for it
 
 
 def one_tap(weight: Tensor, tap: Tensor, taps: int) -> Tensor:
     """K `[N, M, taps]`: `weight` at `tap`, and 0 elsewhere."""
-    return weight.new_zeros(*weight.shape[:-1], taps).scatter_add(-1, tap, weight)
+    return silent_taps(weight, taps).scatter_add_(-1, tap, weight)
 
 
 def _reference(x: Tensor, weight: Tensor, tap: Tensor, taps: int, first: int, steps: int) -> Tensor:
@@ -87,7 +88,8 @@ class _Taps(torch.autograd.Function):
         x, weight, tap = ctx.saved_tensors
         wants_x, wants_weight = ctx.needs_input_grad[:2]
         k = one_tap(weight, tap, ctx.taps)
-        gx, gk = torch.ops.spikenet.delay_conv_backward(x, k, grad, ctx.first, 1.0, wants_x, wants_weight)
+        sizes = ctx.first, ctx.taps, len(x), 1.0
+        gx, gk = torch.ops.spikenet.delay_conv_backward(x, k, grad, *sizes, wants_x, wants_weight)
         return gx if wants_x else None, gk.gather(-1, tap) if wants_weight else None, None, None, None, None
 
 

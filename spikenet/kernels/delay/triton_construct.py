@@ -14,16 +14,17 @@ from torch import Tensor
 
 from spikenet.kernels.delay.bump import BUMPS, TINY, least
 
-TILE = 1 << 11  # synapses times taps of a program
+TILE = 1 << 12  # synapses times taps of a program
+LANES = 32  # synapses side by side in memory, at least
 
 
 def forward(weight: Tensor, delay: Tensor, sigma: Tensor, kernel: str, taps: int) -> Tensor:
-    """See `construct.delay_kernel`."""
-    k = torch.empty(*weight.shape[:-1], taps, dtype=weight.dtype, device=weight.device)
+    """See `construct.delay_kernel`; the taps are the slowest axis in memory, as products over taps read them."""
+    k = torch.empty(taps, *weight.shape[:-1], dtype=weight.dtype, device=weight.device)
     grid, arrays, sizes, options = _call(weight, delay, sigma, kernel, taps)
     if weight.numel():
         _forward[grid](*arrays, k, *sizes, **options)
-    return k
+    return k.movedim(0, -1)
 
 
 def gradients(weight: Tensor, delay: Tensor, sigma: Tensor, kernel: str, grad: Tensor) -> tuple[Tensor, Tensor]:
@@ -31,19 +32,20 @@ def gradients(weight: Tensor, delay: Tensor, sigma: Tensor, kernel: str, grad: T
     gw, gd = (torch.empty(weight.shape, dtype=weight.dtype, device=weight.device) for _ in range(2))
     grid, arrays, sizes, options = _call(weight, delay, sigma, kernel, grad.shape[-1])
     if weight.numel():
-        _gradients[grid](*arrays, grad.contiguous(), gw, gd, *sizes, **options)
+        _gradients[grid](*arrays, grad.movedim(-1, 0).contiguous(), gw, gd, *sizes, **options)
     return gw, gd
 
 
 def _call(weight: Tensor, delay: Tensor, sigma: Tensor, kernel: str, taps: int) -> Any:
     """Grid, arrays, sizes and options of either kernel."""
-    shape, across = BUMPS[kernel], triton.next_power_of_2(taps)
+    shape, across = BUMPS[kernel], 1 << (taps - 1).bit_length()
     synapses, elements = weight.shape[:-1].numel(), weight.shape[-1]
-    block = max(1, TILE // across)
-    arrays = [t.contiguous() for t in (weight, delay, shape.width(sigma))]
-    options = {"SHAPE": kernel, "NORMALISED": shape.normalised, "BLOCK": block, "TAPS": across}
-    numbers = synapses, elements, taps, TINY if shape.normalised else 0.0, least(weight.dtype)
-    return (triton.cdiv(synapses, block),), arrays, numbers, options
+    block = max(LANES, TILE // across)
+    one = not any(sigma.stride())  # a number that was expanded
+    arrays = [weight.contiguous(), delay.contiguous(), sigma if one else sigma.contiguous()]
+    options = {"SHAPE": kernel, "NORMALISED": shape.normalised, "USES_SIGMA": shape.uses_sigma, "ONE": one}
+    numbers = synapses, elements, taps, shape.spread, TINY if shape.normalised else 0.0, least(weight.dtype)
+    return (-(-synapses // block),), arrays, numbers, options | {"BLOCK": block, "TAPS": across}
 
 
 @triton.jit
@@ -64,70 +66,92 @@ def _value(u, width, least, SHAPE: tl.constexpr):  # type: ignore[no-untyped-def
 
 
 @triton.jit
+def _bump(  # type: ignore[no-untyped-def]
+    delay,
+    sigma,
+    at,
+    d,
+    here,
+    inside,
+    spread,
+    least,
+    SHAPE: tl.constexpr,
+    USES_SIGMA: tl.constexpr,
+    ONE: tl.constexpr,
+):
+    """Values and slopes `[taps, synapses]` of the synapses `at`."""
+    centre = tl.load(delay + at, mask=here, other=0.0)
+    width = tl.full(at.shape, spread, tl.float32)
+    if USES_SIGMA:
+        width += tl.abs(tl.load(sigma + (at * 0 if ONE else at), mask=here, other=1.0))
+    value, slope = _value(d[:, None] - centre[None, :], width[None, :], least, SHAPE)
+    return tl.where(inside, value, 0.0), tl.where(inside, slope, 0.0)
+
+
+@triton.jit
 def _forward(  # type: ignore[no-untyped-def]
     weight,
     delay,
-    width,
+    sigma,
     k,
     synapses,
     elements,
     taps,
+    spread,
     tiny,
     least,
     SHAPE: tl.constexpr,
     NORMALISED: tl.constexpr,
+    USES_SIGMA: tl.constexpr,
+    ONE: tl.constexpr,
     BLOCK: tl.constexpr,
     TAPS: tl.constexpr,
 ):
-    s = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    d = tl.arange(0, TAPS)
-    inside = (s < synapses)[:, None] & (d < taps)[None, :]
-    total = tl.zeros((BLOCK, TAPS), tl.float32)
+    s, d = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK), tl.arange(0, TAPS)
+    here = s < synapses
+    inside = (d < taps)[:, None] & here[None, :]
+    total = tl.zeros((TAPS, BLOCK), tl.float32)
     for e in range(elements):
         at = s * elements + e
-        w = tl.load(weight + at, mask=s < synapses, other=0.0)
-        centre = tl.load(delay + at, mask=s < synapses, other=0.0)
-        wide = tl.load(width + at, mask=s < synapses, other=1.0)
-        value, _ = _value(d[None, :] - centre[:, None], wide[:, None], least, SHAPE)
-        value = tl.where(inside, value, 0.0)
+        value, _ = _bump(delay, sigma, at, d, here, inside, spread, least, SHAPE, USES_SIGMA, ONE)
         if NORMALISED:
-            value = value / (tl.sum(value, axis=1) + tiny)[:, None]
-        total += w[:, None] * value
-    tl.store(k + s[:, None].to(tl.int64) * taps + d[None, :], total, mask=inside)
+            value = value / (tl.sum(value, axis=0) + tiny)[None, :]
+        total += tl.load(weight + at, mask=here, other=0.0)[None, :] * value
+    tl.store(k + d[:, None].to(tl.int64) * synapses + s[None, :], total, mask=inside)
 
 
 @triton.jit
 def _gradients(  # type: ignore[no-untyped-def]
     weight,
     delay,
-    width,
+    sigma,
     grad,
     gw,
     gd,
     synapses,
     elements,
     taps,
+    spread,
     tiny,
     least,
     SHAPE: tl.constexpr,
     NORMALISED: tl.constexpr,
+    USES_SIGMA: tl.constexpr,
+    ONE: tl.constexpr,
     BLOCK: tl.constexpr,
     TAPS: tl.constexpr,
 ):
-    s = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    d = tl.arange(0, TAPS)
-    inside = (s < synapses)[:, None] & (d < taps)[None, :]
-    g = tl.load(grad + s[:, None].to(tl.int64) * taps + d[None, :], mask=inside, other=0.0)
+    s, d = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK), tl.arange(0, TAPS)
+    here = s < synapses
+    inside = (d < taps)[:, None] & here[None, :]
+    g = tl.load(grad + d[:, None].to(tl.int64) * synapses + s[None, :], mask=inside, other=0.0)
     for e in range(elements):
         at = s * elements + e
-        w = tl.load(weight + at, mask=s < synapses, other=0.0)
-        centre = tl.load(delay + at, mask=s < synapses, other=0.0)
-        wide = tl.load(width + at, mask=s < synapses, other=1.0)
-        value, slope = _value(d[None, :] - centre[:, None], wide[:, None], least, SHAPE)
-        value, slope = tl.where(inside, value, 0.0), tl.where(inside, slope, 0.0)
+        value, slope = _bump(delay, sigma, at, d, here, inside, spread, least, SHAPE, USES_SIGMA, ONE)
         if NORMALISED:
-            total = (tl.sum(value, axis=1) + tiny)[:, None]
+            total = (tl.sum(value, axis=0) + tiny)[None, :]
             value = value / total
-            slope = (slope - value * tl.sum(slope, axis=1)[:, None]) / total
-        tl.store(gw + at, tl.sum(g * value, axis=1), mask=s < synapses)
-        tl.store(gd + at, -w * tl.sum(g * slope, axis=1), mask=s < synapses)
+            slope = (slope - value * tl.sum(slope, axis=0)[None, :]) / total
+        w = tl.load(weight + at, mask=here, other=0.0)
+        tl.store(gw + at, tl.sum(g * value, axis=0), mask=here)
+        tl.store(gd + at, -w * tl.sum(g * slope, axis=0), mask=here)

@@ -138,15 +138,20 @@ def _forward(
     inputs, sources, neurons, room = times.shape[1], weight.shape[1], len(weight), spikes.shape[2]
     volt, current, now = np.zeros(neurons), np.zeros(neurons), np.zeros(neurons)
     version = np.zeros(neurons, np.int64)
+    length = times.shape[2]
+    size = inputs * length
+    due, order, heard = np.empty((together, size)), np.empty((together, size), np.int64), np.zeros(together, np.int64)
     for lane in range(start, stop):
         b, first = divmod(lane * together, neurons)
         queue = [(np.inf, SPIKE, 0, 0)]  # time, source, neuron, version; typed by its one entry
         for n in range(first, first + together):
             volt[n], current[n], version[n] = 0.0, 0.0, 0
-            for m in range(inputs):
-                for t in times[b, m]:
-                    if t < np.inf:
-                        queue.append((t + delay[n, m], m, n, 0))
+            arrivals = (times[b] + delay[n, :inputs].copy().reshape(inputs, 1)).reshape(-1)
+            order[n - first] = np.argsort(arrivals)
+            due[n - first] = arrivals[order[n - first]]
+            heard[n - first] = 0
+            if size > 0:
+                queue.append((due[n - first, 0], order[n - first, 0] // length, n, 0))
         heapq.heapify(queue)
         while True:
             t, source, n, told = heapq.heappop(queue)
@@ -170,6 +175,11 @@ def _forward(
                     heapq.heappush(queue, (t + delay[j, inputs + n], inputs + n, j, 0))
             else:
                 current[n] += weight[n, source]
+                if source < inputs:  # only the next of its inputs waits in the queue
+                    heard[n - first] += 1
+                    k = heard[n - first]
+                    if k < size:
+                        heapq.heappush(queue, (due[n - first, k], order[n - first, k] // length, n, 0))
             s = _until_spike(volt[n], current[n], tau_mem, tau_syn, threshold)
             if s < np.inf:
                 heapq.heappush(queue, (t + s, SPIKE, n, version[n]))

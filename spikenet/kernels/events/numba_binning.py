@@ -17,6 +17,7 @@ from spikenet.kernels.threads import over_lanes
 
 _Part = tuple[int, int, np.ndarray, np.ndarray]  # recordings from .. to, the addresses and the counts of all of them
 _WORTH = 1 << 14  # what opening a file and counting a few thousand records is worth in elements
+_ENTRY = 8  # and placing an entry
 
 _lowest: Any = trailing_zeros  # the number of the lowest bit that is set
 _ONE = np.uint64(1)  # numba turns a mixture of signed and unsigned into floats
@@ -81,8 +82,12 @@ def _laid(rows: np.ndarray, parts: Sequence[_Part]) -> tuple[Tensor, Tensor, Ten
     indptr = np.zeros(rows.size + 1, np.int64)
     np.cumsum(rows, out=indptr[1:])
     indices, values = np.empty(indptr[-1], np.int32), np.empty(indptr[-1], np.float32)
-    for start, stop, addresses, counts in parts:
-        _place(addresses, counts, start, stop, rows.shape[1], indptr, indices, values)
+
+    def some(first: int, last: int) -> None:
+        for start, stop, addresses, counts in parts[first:last]:
+            _place(addresses, counts, start, stop, rows.shape[1], indptr, indices, values)
+
+    over_lanes(some, len(parts), 1, _ENTRY * len(indices))
     return _tensors((indptr, indices, values))
 
 

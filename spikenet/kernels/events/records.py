@@ -87,9 +87,7 @@ def decode_aedat1(
 
 
 @numba.njit(cache=True)
-def decode_dvs128(
-    records: np.ndarray, shift: int, t: np.ndarray, x: np.ndarray, y: np.ndarray, p: np.ndarray
-) -> Decoded:
+def decode_dvs128(records: np.ndarray, shift: int, t: np.ndarray, x: np.ndarray, y: np.ndarray, p: np.ndarray) -> Any:
     """8 bytes: a DVS128 address and a signed time; bits 15 and 31 mark what is no event."""
     plain, top_x, top_y, top_p = _plain_dvs128(records, shift, t, x, y, p)
     if plain:

@@ -130,7 +130,7 @@ class Engine:
         self.step += done
         self.tally += sum(tallies)
         found = [self._buffers[p][:, : results[p][1]] for p in range(self._threads)]
-        return Recorded.sorted(done, np.concatenate(found, 1), np.stack(counted).sum(0, dtype=np.int32)[:done])
+        return Recorded.joined(done, found, np.stack(counted).sum(0, dtype=np.int32)[:done])
 
     def _common(
         self,
@@ -207,7 +207,7 @@ def _row(tiles: np.ndarray, row: int, lanes: int) -> np.ndarray:
 def _drives(plan: Plan) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Drives as `numba_loop.add_drives` takes them; drives of one mean share a table."""
     known: dict[float, tuple[int, int]] = {}
-    guides, tables = np.zeros(0, np.uint16), np.zeros(0, np.uint64)
+    guides, tables = np.zeros(0, np.float32), np.zeros(0, np.uint64)
     rows: list[list[int]] = []
     for d in plan.drives:
         if d.kind == "poisson" and d.mean not in known:

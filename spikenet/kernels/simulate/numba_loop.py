@@ -17,6 +17,7 @@ from spikenet.kernels.simulate.plan import BLOCK
 
 SEGMENTS = 512  # runs of synapses that are looked up before they are added
 AHEAD = 6  # runs whose synapses are on their way while one is added
+SPARSE = 8  # sums for each synapse above which those alone are set back
 LINE = 64  # bytes
 QUADS = BLOCK // 4
 CONSTANT, POISSON, NORMAL = range(3)
@@ -36,9 +37,10 @@ def deliver(
     counts: np.ndarray,  # [slots, lists]
     begins: np.ndarray,  # where each list begins in `ids`
     segments: np.ndarray,  # [3, SEGMENTS]
-) -> None:
-    """Add what arrives at step t to `sums`."""
-    slots, classes, found = counts.shape[0], delay.size, 0
+) -> int:
+    """Add what arrives at step t to `sums`. Returns how many `segments` hold all of it where it is little, which `forget`
+    then takes, else -1."""
+    slots, classes, found, total, few = counts.shape[0], delay.size, 0, 0, True
     for k in range(classes):
         slot = (t - delay[k] + slots) % slots
         for each in range(begins.size):
@@ -48,11 +50,21 @@ def deliver(
                 start, stop = offsets[i], offsets[i + np.uint64(1)]
                 if start < stop:
                     segments[0, found], segments[1, found], segments[2, found] = start, stop, k
+                    total += stop - start
                     found += 1
                     if found == SEGMENTS:
                         _add(segments, found, class_weight, targets, weights, sums)
-                        found = 0
+                        found, few = 0, False
     _add(segments, found, class_weight, targets, weights, sums)
+    return found if few and total * SPARSE < sums.size else -1
+
+
+@numba.njit(nogil=True, error_model="numpy")
+def forget(segments: np.ndarray, found: int, targets: np.ndarray, sums: np.ndarray) -> None:
+    """Set the sums to which the segments were added back to zero: cheaper than all of them where little arrives."""
+    for s in range(found):
+        for e in range(np.uint64(segments[0, s]), np.uint64(segments[1, s])):
+            sums[targets[e]] = 0
 
 
 @numba.njit(nogil=True, error_model="numpy")
@@ -135,15 +147,21 @@ def add_drives(
             block_words(key, block, step, words)
             guide, table = guides[drives[d, 5] :], tables[drives[d, 6] :]
             for i in range(low, high):
-                word = np.uint64(words[i])
-                number = np.uint64(guide[word >> np.uint64(20)])
-                while word >= table[number]:
-                    number += np.uint64(1)
+                number = float(guide[words[i] >> np.uint32(20)])
+                if number < 0:  # the upper bits do not decide: search on from the smallest that they allow
+                    number = _search(table, words[i], -1 - number)
                 x[i] += weight * x.dtype.type(number)
         else:
-            block_words(key, block, step, words)
             for i in range(low, high):
                 x[i] += weight * x.dtype.type(_normal(key, block * BLOCK + i, step))
+
+
+@numba.njit(nogil=True, error_model="numpy")
+def _search(table: np.ndarray, word: int, start: float) -> float:
+    number = np.uint64(start)
+    while np.uint64(word) >= table[number]:
+        number += np.uint64(1)
+    return float(number)
 
 
 @numba.njit(nogil=True, error_model="numpy")

@@ -18,7 +18,7 @@ SHARED_ARGUMENTS = (
     "sync, halt, segments, all_drives, strengths, guides, tables, populations, watched, tally, per_step, recorded, "
     "room, source_indptr, source_rows"
 )
-COMMON_ARGUMENTS = "sums, all_drives, strengths, guides, tables, words, fired, eights"
+COMMON_ARGUMENTS = "sums, all_drives, strengths, guides, tables, words, fired, eights, dense"
 GROUP_ARGUMENTS = "tiles{g}, low{g}, high{g}, lanes{g}, first{g}, key{g}, scales{g}, columns{g}, drives{g}, params{g}"
 
 
@@ -31,7 +31,7 @@ def network_source(programs: Sequence[Program], shared: Sequence[tuple[bool, ...
     """
     groups = [StepSource(g, p, s, scaled, Variant(real)) for g, (p, s) in enumerate(zip(programs, shared, strict=True))]
     lines = ["import math", "", "import numpy as np", "from numba import njit", ""]
-    lines += ["from spikenet.kernels.simulate.numba_loop import add_drives, deliver, halted, note"]
+    lines += ["from spikenet.kernels.simulate.numba_loop import add_drives, deliver, forget, halted, note"]
     lines += ["from spikenet.kernels.simulate.numba_threads import barrier", ""]
     lines += PHILOX.format(real=real).splitlines() if any(p.draws for p in programs) else []
     for group in groups:
@@ -69,7 +69,8 @@ class StepSource(ForwardSource):
         self.line(*(f"p_{name} = params[{m}]" for m, name in self.shared_ones))
         with self.block("for b in range(low, high):"):
             self.line("scratch = tiles[b]", f"n0 = b * {BLOCK}", f"n = min({BLOCK}, lanes - n0)")
-            for k in range(len(self.program.inputs)):
+            inputs = len(self.program.inputs)
+            for k in range(inputs):
                 self.line(f"x{k}_row = sums[columns[{k}] + (b - low) * {BLOCK}:][:n]")
                 if self.scaled:
                     self.line(f"scale = scales[{k}]")
@@ -84,7 +85,9 @@ class StepSource(ForwardSource):
                 self.forward_step()
                 self.line("fired[i] = z != zero")
                 self.advance()
-            self.line(*(f"x{k}_row[:] = zero" for k in range(len(self.program.inputs))))
+            with self.block("if dense or drives[0] < drives[1]:"):
+                for k in range(inputs):
+                    self.lanes([f"x{k}_row[i] = zero"])
             self.list_spikes()
 
     def states(self, pattern: str) -> list[str]:
@@ -97,11 +100,11 @@ class StepSource(ForwardSource):
         self.line(*(f"p_{name} = {self.at('p_' + name)}" for name in self.lane_params))
 
     def list_spikes(self) -> None:
-        """Eight lanes at a time, as most are silent."""
-        with self.block("for i in range(n, (n + 7) // 8 * 8):"):
-            self.line("fired[i] = 0")
-        with self.block("for e in range((n + 7) // 8):"), self.block("if eights[e] != 0:"):  # noqa: SIM117
-            with self.block("for i in range(8 * e, 8 * e + 8):"), self.block("if fired[i]:"):
+        """32 lanes at a time, as most are silent."""
+        self.line("fired[n:] = 0")
+        with self.block("for e in range(0, (n + 7) // 8, 4):"):
+            some = self.block("if eights[e] | eights[e + 1] | eights[e + 2] | eights[e + 3]:")
+            with some, self.block("for i in range(8 * e, 8 * e + 32):"), self.block("if fired[i]:"):
                 self.line("fired_rows[at] = first + n0 + i", "at += 1")
 
 
@@ -118,7 +121,10 @@ def _run(groups: int) -> list[str]:
         "        for s in range(done, stop):",
         "            t = t0 + s",
         "            slot = t % slots",
-        "            deliver(t, delay, class_weight, offsets, targets, weights, sums, ids, counts, begins, segments)",
+        "            found = deliver(",
+        "                t, delay, class_weight, offsets, targets, weights, sums, ids, counts, begins, segments",
+        "            )",
+        "            dense = found < 0",
     ]
     for g in range(groups):
         lines += [
@@ -130,6 +136,7 @@ def _run(groups: int) -> list[str]:
             "            number = note(ids[slot], begin, end, s, *seen, number)",
         ]
     lines += [
+        "            forget(segments, found, targets, sums)",
         "            if shard == 0:",
         "                for source in range(source_indptr.shape[0]):",
         f"                    each = {groups} * shards + source",

@@ -13,6 +13,7 @@ by row of the spike, then as the synapses were made.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -85,9 +86,11 @@ class Recorded(NamedTuple):
     counts: np.ndarray  # int32 [done, populations]
 
     @classmethod
-    def sorted(cls, done: int, spikes: np.ndarray, counts: np.ndarray) -> Recorded:
-        """From spikes [2, E] (step, row) in any order."""
-        steps, rows = spikes.astype(np.int64)
+    def joined(cls, done: int, parts: Sequence[np.ndarray], counts: np.ndarray) -> Recorded:
+        """From spikes [2, E] (step, row), each part in order."""
+        steps, rows = np.concatenate(parts, 1).astype(np.int64)
+        if len(parts) == 1:
+            return cls(done, steps, rows, counts)
         order = np.lexsort((rows, steps))
         return cls(done, steps[order], rows[order], counts)
 

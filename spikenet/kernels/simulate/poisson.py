@@ -23,9 +23,12 @@ def thresholds(mean: float) -> np.ndarray:
 
 
 def guide(table: np.ndarray) -> np.ndarray:
-    """For every value of a word's upper 12 bits the smallest number that it can give, uint16 [4096]."""
+    """For every value of a word's upper 12 bits the number if these decide it, else -1 - the smallest one that it can
+    be; float32 [4096]."""
     lowest = np.arange(GUIDE, dtype=np.uint64) << np.uint64(20)
-    return np.searchsorted(table, lowest, side="right").astype(np.uint16)
+    low = np.searchsorted(table, lowest, side="right")
+    high = np.searchsorted(table, lowest + np.uint64((1 << 20) - 1), side="right")
+    return np.where(low == high, low, -1 - low).astype(np.float32)
 
 
 def numbers(table: np.ndarray, words: np.ndarray) -> np.ndarray:

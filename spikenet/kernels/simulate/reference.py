@@ -55,7 +55,7 @@ class Engine:
             self._fired[self.step] = np.concatenate([own, *given])
             self._fired.pop(self.step - self.plan.horizon, None)
             self.step += 1
-        return Recorded.sorted(steps, np.concatenate([*found, np.empty((2, 0))], 1), counts)
+        return Recorded.joined(steps, [np.concatenate([*found, np.empty((2, 0))], 1)], counts)
 
     def _deliver(self) -> list[list[np.ndarray]]:
         """For each group and input the weights that arrive at this step, summed one by one."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import struct
 import zlib
 from fractions import Fraction
@@ -16,8 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spikenet.data import read_spikes, write_spikes
-from spikenet.errors import ArgumentError, FormatError
+from spikenet.errors import ArgumentError, DataError, FormatError
 from spikenet.events import EventStream, Sensor, open_recording, read, write
+from spikenet.events.files.hdf5 import open_hdf5
+from spikenet.events.files.shd import StoredSpikeFile
 
 FSDD = Path(__file__).resolve().parents[4] / "shared/data/fsdd_spikes_valid.h5.gz"
 TIMES = [[0.0, 0.0468, 0.1973, 0.9023], [], [0.5]]
@@ -277,3 +280,26 @@ def test_real_speech(tmp_path):
                 assert stream.t.tolist() == [round(Fraction(float(time)) * 10**6) for time in times]
                 assert stream.x.tolist() == units.tolist()
     assert torch.equal(read(FSDD, index=240).t, stream.t)
+
+
+def test_texts_are_no_times(tmp_path):
+    path = make(tmp_path / "a.h5")
+    with h5py.File(path, "r+") as file:
+        del file["spikes/times"]
+        file["spikes/times"] = np.array(["a", "", "b"], h5py.string_dtype())
+    with pytest.raises(FormatError, match="spikes/times wants arrays of floats"):
+        read(path, index=0)
+
+
+def test_a_file_cut_or_replaced_while_it_is_read_is_refused(tmp_path):
+    path = make(tmp_path / "a.h5", times=[[0.5] * 5000] * 3, units=[[1] * 5000] * 3)
+    stored = StoredSpikeFile(path)
+    assert len(stored.read(0)[0]) == 5000
+    with open_hdf5(path) as file:
+        os.truncate(path, path.stat().st_size // 2)  # its reader would be killed if the file were mapped
+        with pytest.raises(FormatError):
+            file.ragged("spikes/units", "iu", slice(None))
+    for content in (path.read_bytes(), make(tmp_path / "b.h5").read_bytes()):
+        path.write_bytes(content)
+        with pytest.raises(DataError, match="has changed"):
+            stored.read(0)

@@ -22,6 +22,7 @@ SIZES = [
     (4, 17, 3, 5, 9, 0, 4),
     (9, 2, 3, 20, 9, 8, 1),
     (30, 3, 11, 6, 4, 2, 40),
+    (70, 17, 9, 5, 6, 2, 69),  # more than is worked on together
 ]
 BACKENDS = ["reference", "numba"]
 
@@ -70,6 +71,21 @@ def test_sums_in_float32_or_better(backend: str, dtype: torch.dtype) -> None:
     for got, wanted in zip(ours, expected, strict=True):
         assert got.dtype == dtype
         torch.testing.assert_close(got.double(), wanted, rtol=torch.finfo(dtype).eps, atol=2e-6)
+
+
+@pytest.mark.parametrize("backend", [*BACKENDS, "triton"])
+def test_half_precision_with_taps_in_float32(backend: str) -> None:
+    if backend == "triton" and torch.cuda.is_available():
+        pytest.skip("Triton does not interpret here")
+    x, k, grad = case(SIZES[0])
+    half = x.bfloat16(), k.float(), grad.bfloat16()
+    expected = results(truth, half[0].double(), half[1].double(), half[2].double(), *SIZES[0][-2:])
+    with use_backend(backend):
+        y, gx, gk = results(delay_conv, *half, *SIZES[0][-2:])
+    assert (y.dtype, gx.dtype, gk.dtype) == (torch.bfloat16, torch.bfloat16, torch.float32)
+    for got, wanted in zip((y, gx), expected, strict=False):
+        torch.testing.assert_close(got.double(), wanted, rtol=torch.finfo(torch.bfloat16).eps, atol=2e-6)
+    torch.testing.assert_close(gk.double(), expected[2], rtol=1e-5, atol=2e-6)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -1,0 +1,205 @@
+"""Recurrent networks in time: spikenet against Brian2's C++ standalone code, the same synapses in both.
+
+    python benchmarks/simulate.py --brian FOLDER [--quick] [--all-cores] [--networks cuba brunel ...]
+
+FOLDER holds Brian2 and what it needs (`pip install --target FOLDER brian2 ...`); a C++ compiler is needed too. Without
+it only spikenet is timed. Three columns: the time loop a biological second, the set-up (connecting; for Brian2 with
+code generation and C++ compilation, for spikenet with Numba's if its cache is cold), and the delivery of spikes alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numba
+import numpy as np
+import torch
+from _compare import finish, report
+
+from spikenet.kernels.simulate.numba_backend import with_flushed_denormals
+from spikenet.kernels.simulate.numba_loop import SEGMENTS, deliver
+from spikenet.simulate import Network, Uniform
+from spikenet.simulate.networks import brunel, cuba
+
+NETWORKS = {
+    "cuba": lambda threads: cuba(seed=1, threads=threads),
+    "brunel": lambda threads: brunel((5.0, 2.0), excitatory=8000, seed=1, threads=threads),
+    "brunel_delays": lambda threads: brunel(
+        (5.0, 2.0), excitatory=8000, delay=Uniform(0.1, 3.0), seed=1, threads=threads
+    ),
+}
+DURATION = {"cuba": 10_000.0, "brunel": 1000.0, "brunel_delays": 1000.0}  # ms
+SCRIPT = Path(__file__).with_name("_brian.py")
+
+
+class Brian:
+    """Brian2's program for one network."""
+
+    def __init__(self, name: str, network: Network, folder: Path, path: Path, threads: int, profile: bool) -> None:
+        self._folder, self._duration = folder, DURATION[name] / 1000.0
+        synapses = folder.with_suffix(".npz")
+        np.savez(synapses, **exported(network))
+        start = time.perf_counter()
+        words = [name.split("_")[0], str(synapses), str(folder), str(DURATION[name]), str(threads), str(int(profile))]
+        environment = {**os.environ, "PYTHONPATH": str(path)}
+        subprocess.run([sys.executable, str(SCRIPT), *words], env=environment, check=True, stdout=subprocess.DEVNULL)
+        self.built = time.perf_counter() - start
+        self.setup = self.built
+        self.neurons = sum(p.n for p in network.populations)
+
+    def run(self) -> float:
+        """Seconds a biological second, of the time loop alone."""
+        start = time.perf_counter()
+        subprocess.run(["./main"], cwd=self._folder, check=True, stdout=subprocess.DEVNULL)
+        wall = time.perf_counter() - start
+        loop = float((self._folder / "results" / "last_run_info.txt").read_text().split()[0])
+        self.setup = self.built + wall - loop
+        return loop / self._duration
+
+    def rate(self) -> float:
+        (found,) = (self._folder / "results").glob("_array_spikemonitor_count_*")
+        return float(np.fromfile(found, np.int32).sum()) / self.neurons / self._duration
+
+    def delivery(self) -> float:
+        """Seconds a biological second in its synapses' code; needs a program with profile."""
+        lines = (self._folder / "results" / "profiling_info.txt").read_text().splitlines()
+        times = dict(line.split("\t") for line in lines)
+        return sum(float(t) for name, t in times.items() if name.startswith("synapses_")) / self._duration
+
+
+class Ours:
+    """spikenet on the same network."""
+
+    def __init__(self, name: str, threads: int) -> None:
+        start = time.perf_counter()
+        self.network = NETWORKS[name](threads)
+        self.setup = time.perf_counter() - start
+        self.network.run(0.1)
+        self.with_compilation = time.perf_counter() - start
+        self._duration = DURATION[name]
+        self._start = self.network._engine.state()
+
+    def run(self) -> float:
+        """Starts where the network was made, as Brian2's program does."""
+        engine, nothing = self.network._engine, np.empty(0, np.int64)
+        engine.load_state(self._start)
+        engine.resume(0, nothing, nothing)
+        engine.tally[:] = 0
+        for monitor in self.network.monitors:
+            monitor.load({"spikes": torch.empty(2, 0, dtype=torch.int64), "counts": torch.empty(0, dtype=torch.int64)})
+        start = time.perf_counter()
+        self.network.run(self._duration)
+        return (time.perf_counter() - start) / self._duration * 1000.0
+
+    def rate(self) -> float:
+        counts = torch.cat([self.network.spike_counts(p) for p in self.network.populations])
+        return float(counts.double().mean()) / self._duration * 1000.0
+
+    def delivery(self) -> float:
+        """The same deliveries again, from the spikes that were written down, without neurons."""
+        network, engine = self.network, self.network._engine
+        monitors = [m for m in network.monitors if "spikes" in m.content()]
+        steps = np.concatenate([m.steps.numpy() for m in monitors])
+        rows = np.concatenate([m.neurons.numpy() + network.first_row(m.cells) for m in monitors])
+        order = np.lexsort((rows, steps))
+        indptr = np.searchsorted(steps[order], np.arange(network.step + 1))
+        ids, counts = np.zeros_like(engine._ids), np.zeros((len(engine._counts), 1), np.int64)
+        shard, sums = engine.plan.shards[0], engine._sums[0].copy()
+        given = (indptr, rows[order].astype(np.uint32), *engine.plan.classes, *shard, sums, ids, counts)
+        _deliveries(*given, np.zeros(1, np.int64), np.empty((3, SEGMENTS), np.int64))
+        start = time.perf_counter()
+        with_flushed_denormals(
+            lambda _: _deliveries(*given, np.zeros(1, np.int64), np.empty((3, SEGMENTS), np.int64)), 1
+        )
+        return (time.perf_counter() - start) / self._duration * 1000.0
+
+
+@numba.njit(nogil=True)
+def _deliveries(
+    indptr: Any,
+    rows: Any,
+    delay: Any,
+    class_weight: Any,
+    offsets: Any,
+    targets: Any,
+    weights: Any,
+    sums: Any,
+    ids: Any,
+    counts: Any,
+    begins: Any,
+    segments: Any,
+) -> None:
+    slots = counts.shape[0]
+    for t in range(indptr.size - 1):
+        deliver(t, delay, class_weight, offsets, targets, weights, sums, ids, counts, begins, segments)
+        n = indptr[t + 1] - indptr[t]
+        ids[t % slots, :n] = rows[indptr[t] : indptr[t + 1]]
+        counts[t % slots, 0] = n
+
+
+def exported(network: Network) -> dict[str, Any]:
+    """A network's synapses by kind of source, and its first potentials."""
+    cells = {p: network.first_row(p) for p in network.populations}
+    known: dict[str, Any] = {"n": sum(p.n for p in cells)}
+    known["v"] = np.concatenate([network.state(p)["v"].numpy() for p in cells])
+    for kind, pre in zip("ei", network.populations, strict=True):
+        tables = [(p, network.synapses(p)) for p in network.projections if p.pre is pre]
+        known[f"pre_{kind}"] = np.concatenate([(t.pre + cells[p.pre]).numpy() for p, t in tables]).astype(np.int32)
+        known[f"post_{kind}"] = np.concatenate([(t.post + cells[p.post]).numpy() for p, t in tables]).astype(np.int32)
+        known[f"delay_{kind}"] = np.concatenate([t.delay.numpy() for _, t in tables]).round(6)
+        weights = tables[0][1].weight
+        known["g"] = -float(weights[0]) / 0.1
+    for drive in network._inputs:
+        known["rate"], known["heard"] = drive.rate, drive.n
+    return known
+
+
+def compare(name: str, threads: int, rounds: int, brian: Path | None, scratch: Path) -> dict[str, Any]:
+    ours = Ours(name, threads)
+    title = f"{name}, {threads} thread{'s' if threads > 1 else ''}, {ours.network.synapse_count:,} synapses"
+    seconds: dict[str, list[float]] = {"spikenet": []}
+    theirs = Brian(name, ours.network, scratch / f"{name}{threads}", brian, threads, False) if brian else None
+    for _ in range(rounds):
+        if theirs:
+            seconds.setdefault("Brian2", []).append(theirs.run())
+        seconds["spikenet"].append(ours.run())
+    found = report(f"{title}: time loop, ms a biological second", seconds, "spikenet")
+    found["rates"] = {"spikenet": ours.rate()} | ({"Brian2": theirs.rate()} if theirs else {})
+    found["setup_s"] = {"spikenet": ours.setup, "spikenet with compilation": ours.with_compilation}
+    found["setup_s"] |= {"Brian2": theirs.setup} if theirs else {}
+    if threads == 1:
+        found["delivery_s"] = {"spikenet": ours.delivery()}
+        if brian:
+            profiled = Brian(name, ours.network, scratch / f"{name}_profiled", brian, 1, True)
+            profiled.run()
+            found["delivery_s"]["Brian2"] = profiled.delivery()
+    for what in ("rates", "setup_s", "delivery_s"):
+        print(f"  {what:10} " + ", ".join(f"{who} {value:.4g}" for who, value in found.get(what, {}).items()))
+    if theirs and abs(found["rates"]["Brian2"] / found["rates"]["spikenet"] - 1) > 0.01:
+        print("  the rates differ by more than 1 %: do not compare these times")
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--brian", type=Path, help="folder with Brian2")
+    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
+    parser.add_argument("--all-cores", action="store_true", help="once more with all cores each")
+    parser.add_argument("--quick", action="store_true", help="CUBA alone, two rounds")
+    options = parser.parse_args()
+    names, rounds = (["cuba"], 2) if options.quick else (options.networks, 5)
+    many = [1, torch.get_num_threads()] if options.all_cores and torch.get_num_threads() > 1 else [1]
+    with tempfile.TemporaryDirectory() as scratch:
+        results = [compare(name, threads, rounds, options.brian, Path(scratch)) for name in names for threads in many]
+    finish(results)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,33 @@
+"""``spikenet simulate`` from its words to its tables and files."""
+
+from __future__ import annotations
+
+import pytest
+
+from spikenet.cli import main
+
+
+def test_a_network_runs_stops_and_goes_on(tmp_path, capsys) -> None:
+    raster, snapshot = tmp_path / "raster.png", tmp_path / "network.safetensors"
+    words = ["simulate", "izhikevich", "--duration", "60", "--seed", "3"]
+    assert main([*words, "--raster", str(raster), "--snapshot", str(snapshot)]) == 0
+    first = capsys.readouterr().out
+    assert "1,000 neurons, 1,000,000 synapses" in first
+    assert "CV of intervals" in first
+    assert raster.read_bytes().startswith(b"\x89PNG")
+    assert main([*words, "--resume", str(snapshot)]) == 0
+    assert "goes on at 60 ms" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "reason"),
+    [
+        (["microcircus"], 2, "Did you mean 'microcircuit'?"),
+        (["brunel", "--regime", "IA"], 2, "unknown regime"),
+        (["microcircuit", "--scale", "2"], 1, "above 0 and at most 1, got 2"),
+        (["izhikevich", "--resume", "nowhere.safetensors"], 1, "cannot be read"),
+    ],
+)
+def test_what_cannot_run_says_why(words: list[str], code: int, reason: str, capsys) -> None:
+    assert main(["simulate", *words]) == code
+    assert reason in capsys.readouterr().err
