@@ -40,6 +40,7 @@ def test_wheel_holds_only_the_package(wheel):
         ".toml",
         ".yaml",
         ".typed",
+        ".xz",
     }
 
 
