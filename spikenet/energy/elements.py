@@ -18,7 +18,7 @@ from spikenet.energy.reach import reach, spread
 from spikenet.energy.watch import Rule, Watch, bits_in, tensors
 from spikenet.energy.work import Bits
 from spikenet.kernels.attention import spiking_attention
-from spikenet.kernels.attention.chunks import chunkwise
+from spikenet.kernels.attention.reference import recurrent
 from spikenet.layers import Recurrent
 
 
@@ -221,12 +221,13 @@ def _attention_neuron(watch: Watch, args: tuple[Any, ...], kwargs: dict[str, Any
 
 
 def _causal_attention(watch: Watch, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
-    """`spikenet::causal_attention`: charged as what runs elsewhere, chunk by chunk."""
+    """`spikenet::causal_attention` and its form on the CPU: charged as the recurrence that they
+    compute, step by step, whatever the chunks."""
     q, k, v, decay, state, scale = args
     start = out[1].new_zeros(out[1].shape) if state is None else state
     q, k, v = (t.to(start.dtype) for t in (q, k, v))
     with watch:
-        chunkwise(q, k, v, None if decay is None else decay[..., None], None, start, scale)
+        recurrent(q, k, v, decay, None, start, scale)
 
 
 RULES: dict[str, Rule | None] = {
@@ -245,6 +246,6 @@ RULES: dict[str, Rule | None] = {
     "spikenet::dynamics": _dynamics,
     "spikenet::recurrent": _recurrent,
     "spikenet::attention_neuron": _attention_neuron,
-    "spikenet::causal_attention": _causal_attention,
+    **dict.fromkeys(("spikenet::causal_attention", "spikenet::causal_attention_cpu"), _causal_attention),
     "spikenet::linear_scan": partial(_elementwise, (1, 1, 0)),
 }

@@ -319,11 +319,11 @@ def test_causal_attention_in_a_kernel_counts_as_elsewhere(decay: torch.Tensor | 
             return causal_attention(*x.unflatten(-1, (2, 12)).split(4, -1), decay)[0]
 
     x, counts = spikes(5, 1, 24), []
-    for backend in (None, "triton"):
+    for backend in ("reference", "numba", "triton"):
         with use_backend(backend), energy.count(net := Causal(), strict=True) as work, torch.no_grad():
             net(x)
         counts.append({name: work.total(name) for name in COUNTERS})
-    assert counts[0] == counts[1]
+    assert counts[0] == counts[1] == counts[2]
     assert work.acs + work.macs > 0
 
 
