@@ -186,7 +186,8 @@ def main() -> None:
     means = {trial: mean(results) for trial, results in tuned.items()}
     final = over([Trial(), *(chosen or (choose(means, term) for term in TERMS))], seeds)
     for title, found in ((f"tuning, seeds {tuning}", tuned), (f"results, seeds {seeds}", final)):
-        print(f"\n{title}: validation part, after the last epoch, mean ± standard deviation")
+        if found:
+            print(f"\n{title}: validation part, after the last epoch, mean ± standard deviation")
         for trial, results in found.items():
             show(trial.name, results)
     print(
