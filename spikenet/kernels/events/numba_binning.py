@@ -13,10 +13,10 @@ from numba.cpython.unsafe.numbers import trailing_zeros
 from torch import Tensor
 
 from spikenet.kernels.events.words import big, byte, occupied
-from spikenet.kernels.threads import over_lanes
+from spikenet.kernels.threads import over_lanes, read_ahead
 
 _Part = tuple[int, int, np.ndarray, np.ndarray]  # recordings from .. to, the addresses and the counts of all of them
-_WORTH = 1 << 14  # what opening a file and counting a few thousand records is worth in elements
+_TOGETHER = 16  # files read before they are counted
 _ENTRY = 8  # and placing an entry
 
 _lowest: Any = trailing_zeros  # the number of the lowest bit that is set
@@ -38,8 +38,8 @@ def count(
 def batch_bin(
     read: Callable[[int], bytes], batch: int, dt: int, origin: int, steps: int, sensor: tuple[int, int, int]
 ) -> tuple[Tensor, Tensor, Tensor] | None:
-    """`count` and `stack` of ``.bin`` files without columns in between. Some recordings at a time are read and counted
-    by whichever thread is free, while they lie in its cache; a data worker has one thread.
+    """`count` and `stack` of ``.bin`` files without columns in between. Some recordings are counted by other threads
+    while this one reads the next; a data worker has one thread.
 
     Args:
         read: the bytes of one of the recordings.
@@ -57,15 +57,19 @@ def batch_bin(
     parts: list[_Part] = []
     plain = []
 
-    def some(start: int, stop: int) -> None:
-        contents = [read(number) for number in range(start, stop)]
+    def content(piece: int) -> tuple[int, list[bytes]]:
+        start = piece * _TOGETHER
+        return start, [read(number) for number in range(start, min(start + _TOGETHER, batch))]
+
+    def counted(piece: tuple[int, list[bytes]]) -> None:
+        start, contents = piece
         stops = np.cumsum([len(content) for content in contents])
         records = np.frombuffer(b"".join(contents), np.uint8)
         fine, indices, values = _count_records(records, stops, start, dt, origin, *sensor, rows)
         plain.append(fine)
-        parts.append((start, stop, indices, values))
+        parts.append((start, start + len(contents), indices, values))
 
-    over_lanes(some, batch, 1, batch * _WORTH)
+    read_ahead(content, counted, -(-batch // _TOGETHER))
     return _laid(rows, parts) if all(plain) else None
 
 
