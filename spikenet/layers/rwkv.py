@@ -82,5 +82,5 @@ class TokenShift(nn.Module):
         if running is not None:
             key, carried = running.take(self, x)
             before = before if carried is None else carried
-            running.put(key, x[-1:])
-        return torch.cat([before, x[:-1]])
+            running.put(key, torch.cat([before, x])[-1:])  # the chunk may be empty
+        return torch.cat([before, x])[:-1]

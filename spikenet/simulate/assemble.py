@@ -74,7 +74,7 @@ def assemble(
         drives=_drives(layout, inputs, seed, dt),
         classes=classes,
         shards=_sorted(layout, groups, projections, kinds, classes, seed, real, quantised, threads),
-        sources=[(source.n, source.n * source.most) for source in sources],
+        sources=[(source.n, source.n * source.most_in_step(dt)) for source in sources],
         populations=populations,
     )
 

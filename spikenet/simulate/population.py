@@ -92,7 +92,13 @@ class Population(Cells):
 class Source(Cells):
     """Neurons whose spikes are given and do not depend on the network."""
 
-    most = 1  # spikes of one neuron in a step
+    def most_in_step(self, dt: float) -> int:
+        """The most spikes of one neuron in a step of `dt` ms."""
+        return 1
+
+    def content(self, dt: float) -> tuple[Any, ...]:
+        """What its spikes depend on, beside seeds."""
+        raise NotImplementedError
 
     def spikes(self, first: int, steps: int, dt: float, key: int) -> tuple[np.ndarray, np.ndarray]:
         """The spikes of `steps` steps from step `first` on: where each step begins, [steps + 1], and their neurons,
@@ -131,7 +137,6 @@ class SpikeSource(Source):
                 raise ArgumentError(
                     f"{name}: values must be whole numbers of spikes, got {counts.min()} to {counts.max()}"
                 )
-            self.most = int(counts.max(initial=1))
             n = int(np.prod(events.features))
         else:
             n = events.sensor.size
@@ -151,11 +156,15 @@ class SpikeSource(Source):
             steps = np.repeat(np.arange(self._events.T), np.diff(self._events.indptr.numpy()))
             counts = self._events.values.numpy().astype(np.int64)
             return np.repeat(steps, counts), np.repeat(self._events.indices.numpy().astype(np.int64), counts)
-        steps = np.floor_divide((self._events.t.numpy() - self._start) / 1000.0, dt).astype(np.int64)
-        neurons = self._events.address().numpy()
-        if len(steps):
-            self.most = max(self.most, int(np.unique(steps * self.n + neurons, return_counts=True)[1].max()))
-        return steps, neurons
+        steps = np.floor((self._events.t.numpy() - self._start) / (1000.0 * dt) + 1e-9)  # 0.3 ms is step 3 of 0.1 ms
+        return steps.astype(np.int64), self._events.address().numpy()
+
+    def most_in_step(self, dt: float) -> int:
+        steps, neurons = self._sorted(dt)
+        return int(np.unique(steps * self.n + neurons, return_counts=True)[1].max(initial=1))
+
+    def content(self, dt: float) -> tuple[Any, ...]:
+        return self._sorted(dt)
 
     def spikes(self, first: int, steps: int, dt: float, key: int) -> tuple[np.ndarray, np.ndarray]:
         times, neurons = self._sorted(dt)
@@ -187,6 +196,9 @@ class PoissonSource(Source):
         self.rate = torch.as_tensor(rate, dtype=torch.float64).expand(n)
         if not bool((self.rate >= 0).all() and torch.isfinite(self.rate).all()):
             raise ArgumentError(f"{name}: rates must be finite and not negative, got {self.rate.min().item()}")
+
+    def content(self, dt: float) -> tuple[Any, ...]:
+        return (self.rate,)
 
     def spikes(self, first: int, steps: int, dt: float, key: int) -> tuple[np.ndarray, np.ndarray]:
         if (self.rate * dt > 1000.0).any():

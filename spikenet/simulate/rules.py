@@ -94,7 +94,8 @@ class FixedProbability(Rule):
         """The gaps between connected pairs are geometric numbers."""
         at, total = -1, ends.pre * ends.post if self.p > 0 else 0
         while at < total - 1:
-            flat = at + np.cumsum(rng.geometric(self.p, min(BATCH, int((total - at) * self.p * 1.05) + 100)))
+            gaps = rng.geometric(self.p, min(BATCH, int((total - at) * self.p * 1.05) + 100))
+            flat = at + np.cumsum(np.minimum(gaps, total + 1))  # the sum of longer ones could overflow
             at = int(flat[-1])
             yield _kept(*_split(flat[flat < total], ends), ends, self.autapses)
 

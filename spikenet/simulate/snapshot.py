@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
+import inspect
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -60,14 +62,29 @@ def fingerprint(network: Network, engine: Engine) -> str:
     """What has to be the same for a run to go on: equations, parameters, drives, connections, monitors."""
     plan, told = engine.plan, hashlib.sha256()
     told.update(repr((network.seed, np.dtype(plan.real).name, plan.scaled, plan.drives, plan.sources)).encode())
-    told.update(repr([(p.name, repr(p.rule), p.weight, p.delay, p.input) for p in network.projections]).encode())
-    told.update(repr([type(m).__name__ for m in network.monitors]).encode())
+    told.update(_told([(p.name, p.rule, p.weight, p.delay, p.input) for p in network.projections]))
+    told.update(_told([source.content(network.dt) for source in network.sources]))
+    cells = [*network.populations, *network.sources]
+    told.update(_told([(type(m).__name__, cells.index(m.cells)) for m in network.monitors]))
     for group in plan.groups:
         told.update(f"{group.program.key} {group.lanes} {group.scales}".encode())
         for param in group.params:
             told.update(np.ascontiguousarray(param).tobytes())
     told.update(str(network.synapse_count).encode())
     return told.hexdigest()
+
+
+def _told(value: Any) -> bytes:
+    """All of a value, arrays to the last number; of a function only that there is one."""
+    if isinstance(value, Tensor | np.ndarray):
+        array = np.ascontiguousarray(value)
+        return f"{array.dtype} {array.shape} ".encode() + array.tobytes()
+    if dataclasses.is_dataclass(value):
+        fields = [(f.name, getattr(value, f.name)) for f in dataclasses.fields(value)]
+        return type(value).__name__.encode() + _told(fields)
+    if isinstance(value, list | tuple):
+        return b"(" + b",".join(map(_told, value)) + b")"
+    return b"function" if inspect.isfunction(value) else repr(value).encode()
 
 
 def _read(path: str | Path) -> tuple[dict, dict[str, Tensor]]:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchmetrics.classification import MulticlassAccuracy
 
-from spikenet.errors import ArgumentError, DataError, DtypeError, RunError, ShapeError
+from spikenet.errors import ArgumentError, DataError, DtypeError, RunError, ShapeError, UnknownNameError
 from spikenet.events import EventTensor
 from spikenet.layers import delay_groups
 from spikenet.training.one_cycle import OneCycle, falling
@@ -51,6 +51,8 @@ class Optimiser:
     settle: float = 1.0
 
     def __post_init__(self) -> None:
+        if self.schedule not in ("cosine", "one-cycle"):
+            raise UnknownNameError("optim.schedule", self.schedule, ("cosine", "one-cycle"))
         for name in ("lr", "delay_lr"):
             if not getattr(self, name) > 0:
                 raise ArgumentError(f"optim.{name}: a positive number is needed, {getattr(self, name)} was given.")
@@ -110,6 +112,8 @@ class Classifier(pl.LightningModule):
         epochs, steps = int(self.trainer.max_epochs or 1), int(self.trainer.estimated_stepping_batches)
         learning = self.optim.learning(epochs)
         if self.optim.schedule == "one-cycle":
+            if epochs < 2:
+                raise ArgumentError("schedule 'one-cycle' rises and falls over 2 epochs or more, got 1")
             cycle = OneCycle(optimizer, epochs, learning)
             return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cycle, "interval": "epoch"}}
         of_weights = partial(self.optim.scale, steps=steps)

@@ -80,3 +80,9 @@ def test_shift_and_average_go_on_in_a_stream() -> None:
     assert torch.equal(parts, Both()(v))
     assert torch.equal(TokenShift()(k)[1:], k[:-1])
     assert not TokenShift()(k)[0].any()
+
+
+def test_an_empty_chunk_shifts_nothing() -> None:
+    x, stream = torch.randn(4, 2, 3), Stream(TokenShift())
+    parts = [stream(part) for part in (x[:2], x[2:2], x[2:])]
+    assert torch.equal(torch.cat(parts), TokenShift()(x))

@@ -204,6 +204,30 @@ def test_snapshots_of_other_networks_and_damaged_ones_are_refused(tmp_path) -> N
         balanced().load(path)
 
 
+def test_a_snapshot_knows_long_weights_and_what_its_sources_do(tmp_path) -> None:
+    def network(last: float, rate: float) -> Network:
+        weight = np.full(2000, 0.1)
+        weight[1000] = last  # in the middle, which a print of the array leaves out
+        cells, source = Population(2000, IF(NEVER)), PoissonSource(2000, rate)
+        return Network(cells, source, Projection(source, cells, OneToOne(), weight=weight, delay=1.0))
+
+    path = tmp_path / "network.safetensors"
+    network(0.1, 10.0).save(path)
+    network(0.1, 10.0).load(path)
+    for other in (network(0.2, 10.0), network(0.1, 20.0)):
+        with pytest.raises(FormatError, match="another network"):
+            other.load(path)
+
+
+def test_recorded_events_fall_into_their_steps_and_all_are_heard() -> None:
+    """0.3, 0.6 and 0.7 ms are steps 3, 6 and 7 of 0.1 ms, though 0.3 / 0.1 is below 3; five events share a step."""
+    t, x = torch.tensor([0, 0, 0, 0, 0, 300, 600, 700]), torch.zeros(8, dtype=torch.int32)
+    source = SpikeSource(EventStream(t, x, x, x.to(torch.int8), Sensor(1)))
+    monitor = SpikeMonitor(source)
+    Network(source, Population(1, LIF(v_threshold=NEVER, dt=0.1)), monitor).run(1.0)
+    assert monitor.steps.tolist() == [0] * 5 + [3, 6, 7]
+
+
 def test_seeds_make_networks() -> None:
     runs = []
     for seed in (4, 4, 5):

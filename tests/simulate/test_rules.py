@@ -121,3 +121,10 @@ def test_normal_is_drawn_again_outside_its_bounds() -> None:
     assert found.min() >= 0.05
     cut = stats.truncnorm((0.05 - 1.5) / 0.75, 6.0, 1.5, 0.75)
     assert stats.kstest(found, cut.cdf).pvalue > 0.01
+
+
+@pytest.mark.parametrize("p", [1e-17, 1e-19, 5e-324])
+def test_next_to_no_synapses_are_drawn_where_there_are_next_to_none(p: float) -> None:
+    ends = Ends(1000, 1000, False, None, None)
+    pairs = list(FixedProbability(p).pairs(ends, np.random.default_rng(0)))
+    assert sum(len(pre) for pre, _ in pairs) == 0

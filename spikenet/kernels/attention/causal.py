@@ -142,13 +142,13 @@ def mlstm_attention(
 
 
 def _decay(g: Tensor | None, q: Tensor, real: torch.dtype) -> Tensor | None:
-    """The log-decay as `[T, B, H, 1 or D]`."""
+    """The log-decay as `[T, B, H, 1 or D]`; e^-100 is as good as nothing, and differences of infinities are NaN."""
     if g is None:
         return None
     if g.shape == q.shape:
-        return g.to(real)
+        return g.to(real).clamp(min=-100.0)
     if g.shape in (q.shape[:3], q.shape[2:3]):
-        return g.to(real).expand(q.shape[:3]).unsqueeze(-1)
+        return g.to(real).clamp(min=-100.0).expand(q.shape[:3]).unsqueeze(-1)
     raise ShapeError(
         f"causal_attention: a log-decay of shape {tuple(g.shape)} is neither [H], [T, B, H] nor [T, B, H, D] "
         f"for q of shape {tuple(q.shape)}"

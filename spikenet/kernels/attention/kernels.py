@@ -126,6 +126,8 @@ class _Causal(torch.autograd.Function):
         q, k, v, g, states = ctx.saved_tensors
         if go is None:
             go = torch.zeros_like(v)
+        if g_last is not None:
+            g_last = g_last.contiguous()  # it may be expanded or transposed, as a sum or a view makes it
         gq, gk, gv, gg, g_state = ctx.kernels.backward(q, k, v, g, states, go, g_last, ctx.scale)
         return None, gq, gk, gv, None if g is None else gg, g_state if ctx.needs_input_grad[5] else None, None
 

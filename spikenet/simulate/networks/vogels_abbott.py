@@ -59,7 +59,8 @@ def _network(
     for post in (e, i):
         for pre, weight, which in ((e, weights[0], "excitatory"), (i, weights[1], "inhibitory")):
             rule = FixedProbability(p)
-            parts.append(Projection(pre, post, rule, weight=weight, delay=delay or neuron.dt, input=which))
+            steps = neuron.dt if delay is None else delay
+            parts.append(Projection(pre, post, rule, weight=weight, delay=steps, input=which))
     return Network(
         *parts, *(kind(q) for q in (e, i) for kind in (SpikeMonitor, RateMonitor)), seed=seed, threads=threads
     )

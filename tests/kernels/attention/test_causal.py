@@ -94,6 +94,35 @@ def test_forms_equal_the_explicit_products_in_float64_with_every_gradient(member
             assert error(found, expected) < 1e-12
 
 
+@pytest.mark.parametrize("backend", ["reference", "numba", pytest.param("triton", marks=interpreted)])
+@pytest.mark.parametrize("member", ["additive none", "additive step"])
+def test_the_last_state_s_gradient_may_be_expanded_or_transposed(member: str, backend: str) -> None:
+    values = [None if u is None else u.float() for u in case(member, 5)]
+    weight = torch.randn(3, 2, 6, 5)
+    for loss in (lambda last: last.sum(), lambda last: (last.transpose(0, 1) * weight.to(last)).sum()):
+        grads = []
+        for form, leaves in ((products, [u if u is None else u.double() for u in values]), (causal_attention, values)):
+            wanted = [u.requires_grad_() for u in (leaves[1], leaves[2], leaves[5])]  # type: ignore[union-attr]
+            with use_backend(backend if form is causal_attention else None):
+                grads.append(torch.autograd.grad(loss(form(*leaves, 1.0)[1]), wanted))  # type: ignore[operator]
+        for found, truth in zip(grads[1], grads[0], strict=True):
+            assert error(found, truth) < 1e-5
+
+
+@pytest.mark.parametrize("backend", ["reference", "numba", None])
+@pytest.mark.parametrize("member", ["additive step", "additive channel", "delta step"])
+def test_a_decay_of_nothing_forgets_all(member: str, backend: str | None) -> None:
+    if backend == "numba" and member.startswith("delta"):
+        pytest.skip("the delta rule has no Numba kernel")
+    q, k, v, g, beta, state = case(member, 6)
+    g[3] = -torch.inf  # type: ignore[index]
+    with use_backend(backend):
+        whole, _ = causal_attention(q, k, v, g, beta, state)  # type: ignore[arg-type]
+        late = [u if u is None else u[3:] for u in (q, k, v, g, beta)]
+        rest, _ = causal_attention(*late, torch.zeros_like(state))  # type: ignore[arg-type]
+    torch.testing.assert_close(whole[3:], rest, rtol=1e-12, atol=1e-12)
+
+
 @pytest.mark.parametrize("form", ["kernels", "chunks"])
 @pytest.mark.parametrize("member", MEMBERS)
 def test_float32_lies_within_1e_5(member: str, form: str) -> None:
