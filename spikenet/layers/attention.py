@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from spikenet.errors import ArgumentError
 from spikenet.kernels.attention import qk_channel, qk_token, spiking_attention_lif
-from spikenet.layers.channels import LinearNorm, MakeNeuron, Shortcut, transformer_lif
+from spikenet.layers.channels import LinearNorm, MakeNeuron, Shortcut, check_shortcut, transformer_lif
 from spikenet.neurons.carry import carrier
 
 __all__ = ["QKAttention", "SpikeDrivenSelfAttention", "SpikingSelfAttention"]
@@ -26,6 +26,7 @@ class _Attention(nn.Module):
         self, dim: int, heads: int, widths: tuple[int, ...], shortcut: Shortcut, bias: bool, neuron: MakeNeuron
     ) -> None:
         super().__init__()
+        check_shortcut(shortcut)
         if heads < 1 or any(width % heads for width in widths):
             raise ArgumentError(f"{type(self).__name__}: {heads} heads do not divide widths of {widths} evenly.")
         self.heads, self.widths = heads, widths

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, get_args
 
 from torch import Tensor, nn
 
+from spikenet.errors import UnknownNameError
 from spikenet.layers.fold import BatchNorm2d, Conv2d, MaxPool2d
 from spikenet.neurons import LIF, Neuron
 from spikenet.neurons.surrogate import sigmoid
@@ -28,6 +29,7 @@ __all__ = [
     "SpikePool",
     "Sum",
     "branch",
+    "check_shortcut",
     "transformer_lif",
 ]
 
@@ -148,7 +150,14 @@ class Sum(nn.Module):
         return self.f(x) + self.g(x)
 
 
+def check_shortcut(shortcut: str) -> None:
+    """Refuse what is no `Shortcut` with an UnknownNameError."""
+    if shortcut not in get_args(Shortcut):
+        raise UnknownNameError("shortcut", shortcut, get_args(Shortcut))
+
+
 def branch(shortcut: Shortcut, neuron: MakeNeuron, *connections: nn.Module) -> list[nn.Module]:
     """The connections with a neuron behind each (`sew`) or before each (`membrane`)."""
+    check_shortcut(shortcut)
     pairs = [(connection, neuron(1.0)) for connection in connections]
     return [layer for pair in pairs for layer in (pair if shortcut == "sew" else reversed(pair))]

@@ -124,6 +124,9 @@ class SpikeCodedLinear(nn.Linear):
         else:
             train = spike_train(counts, self.code)
             sent = torch.tensordot(train.weight, functional.linear(train.spikes, self.weight), 1)
+            if counts.requires_grad:  # a train has no gradient of its own: its counts', straight through
+                straight = functional.linear(counts, self.weight.detach())
+                sent = sent + (straight - straight.detach())
         return v_threshold * sent if self.bias is None else v_threshold * sent + self.bias
 
 

@@ -16,6 +16,7 @@ from spikenet.layers.channels import (
     SpikePool,
     Sum,
     branch,
+    check_shortcut,
     transformer_lif,
 )
 
@@ -78,6 +79,7 @@ class SpikingPatchSplitting(nn.Sequential):
         neuron: MakeNeuron = transformer_lif,
     ) -> None:
         _check_stages("SpikingPatchSplitting", dim, pool)
+        check_shortcut(shortcut)
         widths = (channels, dim // 8, dim // 4, dim // 2, dim)
         layers: list[nn.Module] = [ChannelsLast()]
         for number, pooled in enumerate(pool):
@@ -168,6 +170,7 @@ class PatchMerging(nn.Sequential):
         pool_shortcut: bool = False,
         neuron: MakeNeuron = transformer_lif,
     ) -> None:
+        check_shortcut(shortcut)
         post, pre = ([neuron(1.0)], []) if shortcut == "sew" else ([], [neuron(1.0)])
         main = [ConvNorm(inputs, outputs, pool=True), neuron(1.0), ConvNorm(outputs, outputs), *post]
         strided = ConvNorm(inputs, outputs, 1, 1 if pool_shortcut else 2, pool=pool_shortcut)

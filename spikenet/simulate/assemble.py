@@ -136,10 +136,12 @@ def _classes(projections: Sequence[Projection], real: Any) -> tuple[Classes, lis
 
 def _scale(groups: list[Group], layout: Layout, projections: Sequence[Projection], largest: int) -> None:
     """Set what the integer 1 stands for at each input."""
+    weights: dict[tuple[int, int], float] = {}
     for p in projections:
-        scales = groups[layout.group[p.post]].scales
-        known = scales[p.input] if scales[p.input] != 1.0 else 0.0
-        scales[p.input] = max(known, p.largest_weight() / largest) or 1.0
+        place = layout.group[p.post], p.input
+        weights[place] = max(weights.get(place, 0.0), p.largest_weight())
+    for (group, number), weight in weights.items():
+        groups[group].scales[number] = weight / largest or 1.0
 
 
 def _sorted(

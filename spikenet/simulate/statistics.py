@@ -69,7 +69,7 @@ def activity(network: Network, *, since: float = 0.0, bin: float = 3.0) -> dict[
         bin: of the counts that synchrony is taken from, ms.
 
     Raises:
-        ArgumentError: if nothing was run since.
+        ArgumentError: if nothing was run since, or two populations have one name.
     """
     if network.time - since < bin:
         raise ArgumentError(f"no bin of {bin} ms since {since} ms: the network stands at {network.time} ms")
@@ -79,10 +79,11 @@ def activity(network: Network, *, since: float = 0.0, bin: float = 3.0) -> dict[
             mine = monitor.times >= since
             steps, neurons = monitor.steps[mine], monitor.neurons[mine]
             seconds = (network.time - since) / 1000.0
-            bins = torch.bincount(
-                ((monitor.times[mine] - since) / bin).long(), minlength=int((network.time - since) / bin)
-            )
+            whole = int((network.time - since) / bin)  # a last bin that is not full is left out
+            bins = torch.bincount(((monitor.times[mine] - since) / bin).long(), minlength=whole)[:whole]
             cvs = interval_cv(steps, neurons)
             rate = len(steps) / monitor.cells.n / seconds
+            if monitor.cells.name in found:
+                raise ArgumentError(f"two watched populations are called {monitor.cells.name!r}: give them names")
             found[monitor.cells.name] = Activity(rate, float(cvs.mean()), synchrony(bins))
     return found

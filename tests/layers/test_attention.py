@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from spikenet import Stream
-from spikenet.errors import ArgumentError
+from spikenet.errors import ArgumentError, UnknownNameError
 from spikenet.kernels.attention import spiking_attention
 from spikenet.layers import (
     ChannelNorm,
@@ -146,3 +146,9 @@ def test_wrong_heads_and_masks_are_refused_in_words() -> None:
         QKAttention(8, over="row")  # type: ignore[arg-type]
     with pytest.raises(ArgumentError, match="multiple of 8"):
         SpikingPatchSplitting(2, 12)
+
+
+@pytest.mark.parametrize("layer", [SpikingSelfAttention, QKAttention])
+def test_an_unknown_shortcut_is_refused(layer: type[nn.Module]) -> None:
+    with pytest.raises(UnknownNameError, match="swe"):
+        layer(16, 2, shortcut="swe")

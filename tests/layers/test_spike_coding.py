@@ -96,3 +96,13 @@ def test_what_is_no_count_is_refused_in_words() -> None:
         spike_train(torch.tensor([1.0]), "unary")  # type: ignore[arg-type]
     with pytest.raises(ArgumentError, match="k above 0"):
         spike_counts(torch.ones(2), 0.0)
+
+
+@pytest.mark.parametrize("code", ["ternary", "bitwise", "twos-complement"])
+def test_what_comes_before_learns_through_every_code_alike(code: str) -> None:
+    plain, coded = SpikeCodedLinear(4, 3), SpikeCodedLinear(4, 3, code=code)
+    coded.load_state_dict(plain.state_dict())
+    x = torch.randn(5, 4, requires_grad=True)
+    y = torch.randn(5, 3)
+    grads = [torch.autograd.grad((layer(x) * y).sum(), [x, layer.weight]) for layer in (plain, coded)]
+    torch.testing.assert_close(grads[1], grads[0])

@@ -295,3 +295,12 @@ REFUSED = [
 def test_what_cannot_work_is_refused_with_the_reason(make, reason: str) -> None:
     with pytest.raises((ArgumentError, DtypeError, ShapeError, UnknownNameError), match=reason):
         make(cells())
+
+
+def test_integer_weights_span_the_largest_of_all_projections() -> None:
+    """A first weight of exactly 32767 makes the scale 1, which a smaller second one must not set anew."""
+    cells, source = Population(2, IF(NEVER)), PoissonSource(2, 0.0)
+    large, small = (Projection(source, cells, AllToAll(), weight=Uniform(0.0, w), delay=1.0) for w in (32767.0, 1.0))
+    network = Network(cells, source, large, small, weight_bits=16)
+    assert all(bool((network.synapses(each).weight >= 0).all()) for each in (large, small))
+    assert network._engine.plan.groups[0].scales[0] == 1.0
