@@ -118,7 +118,7 @@ class Ours:
         _deliveries(*given, np.zeros(1, np.int64), np.empty((3, SEGMENTS), np.int64))
         start = time.process_time()
         with_flushed_denormals(
-            lambda _: _deliveries(*given, np.zeros(1, np.int64), np.empty((3, SEGMENTS), np.int64)), 1
+            lambda _: _deliveries(*given, np.zeros(1, np.int64), np.empty((3, SEGMENTS), np.int64)), 1, lambda: None
         )
         return (time.process_time() - start) / self._duration * 1000.0
 

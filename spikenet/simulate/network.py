@@ -204,7 +204,7 @@ class Network:
         Args:
             duration: ms, a whole number of steps.
             progress: show a bar.
-            snapshot: a file to which the network is saved every `snapshot_every` ms, and at the end.
+            snapshot: a file to which the network is saved at multiples of `snapshot_every` ms, and at the end.
             snapshot_every: ms.
 
         Raises:
@@ -213,20 +213,21 @@ class Network:
         steps = round(duration / self.dt)
         if duration < 0 or abs(duration / self.dt - steps) > 1e-3:
             raise ArgumentError(f"a duration must be a whole number of steps of {self.dt} ms, got {duration} ms")
-        saved = self.step
-        for _ in _shown(self._chunks(self.step + steps), steps, progress):
-            if snapshot is not None and (self.step - saved) * self.dt >= snapshot_every:
+        every = steps + 1 if snapshot is None else max(1, round(snapshot_every / self.dt))
+        saved = None
+        for _ in _shown(self._chunks(self.step + steps, every), steps, progress):
+            if snapshot is not None and self.step % every == 0:
                 self.save(snapshot)
                 saved = self.step
-        if snapshot is not None:
+        if snapshot is not None and saved != self.step:
             self.save(snapshot)
 
-    def _chunks(self, end: int) -> Iterator[int]:
-        """Run to step `end`; yields the number of steps of every chunk."""
+    def _chunks(self, end: int, every: int) -> Iterator[int]:
+        """Run to step `end`, with a stop at each multiple of `every`; yields the number of steps of every chunk."""
         while self.step < end:
             first = self.step
             due = [m.every - first % m.every for m in self.monitors if m.every]
-            wanted = min(end - first, CHUNK, *due)
+            wanted = min(end - first, CHUNK, every - first % every, *due)
             sources = self._given(first, wanted)
             recorded = self._with_given(self._engine.run(wanted, sources, self._watched), sources)
             for monitor in self.monitors:

@@ -304,3 +304,10 @@ def test_integer_weights_span_the_largest_of_all_projections() -> None:
     network = Network(cells, source, large, small, weight_bits=16)
     assert all(bool((network.synapses(each).weight >= 0).all()) for each in (large, small))
     assert network._engine.plan.groups[0].scales[0] == 1.0
+
+
+def test_snapshots_are_written_when_they_are_due(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    network, saved = Network(Population(1, IF(NEVER))), []
+    monkeypatch.setattr(network, "save", lambda path: saved.append(network.time))
+    network.run(6500.0, snapshot=tmp_path / "network.safetensors", snapshot_every=1000.0)
+    assert saved == [1000.0, 2000.0, 3000.0, 4000.0, 5000.0, 6000.0, 6500.0]

@@ -121,11 +121,18 @@ class Engine:
         tallies = [np.zeros_like(self.tally) for _ in self._shares]
         results: list[Any] = [None] * self._threads
 
-        def work(p: int) -> None:
-            common = self._common(p, steps, sync, halt, watched, tallies[p], counted[p], sources)
-            results[p] = self._module.run(*common, *self._of_groups(p))
+        arguments = [
+            (*self._common(p, steps, sync, halt, watched, tallies[p], counted[p], sources), *self._of_groups(p))
+            for p in range(self._threads)
+        ]
 
-        with_flushed_denormals(work, self._threads)
+        def work(p: int) -> None:
+            results[p] = self._module.run(*arguments[p])
+
+        def release() -> None:
+            sync[APART] = np.iinfo(np.int64).max // 2
+
+        with_flushed_denormals(work, self._threads, release)
         done = results[0][0]
         self.step += done
         self.tally += sum(tallies)
@@ -163,9 +170,9 @@ class Engine:
         return found
 
 
-def with_flushed_denormals(work: Callable[[int], None], threads: int) -> None:
+def with_flushed_denormals(work: Callable[[int], None], threads: int, release: Callable[[], None]) -> None:
     """Call `work(p)` on as many threads, which take the smallest numbers for zero: a current that has died away would
-    slow the loop down eighteenfold otherwise."""
+    slow the loop down eighteenfold otherwise. Where one fails, `release` lets the others go that wait for it."""
     failures: list[BaseException] = []
 
     def flushed(p: int) -> None:
@@ -175,10 +182,11 @@ def with_flushed_denormals(work: Callable[[int], None], threads: int) -> None:
             work(p)
         except BaseException as failure:  # noqa: BLE001 - raised below, in the thread that asked
             failures.append(failure)
+            release()
         finally:
             torch.set_flush_denormal(before)
 
-    others = [threading.Thread(target=flushed, args=(p,)) for p in range(1, threads)]
+    others = [threading.Thread(target=flushed, args=(p,), daemon=True) for p in range(1, threads)]
     for other in others:
         other.start()
     flushed(0)
