@@ -1,4 +1,4 @@
-"""The two operations that local learning rules are made of, and the table of backends of each.
+"""The operations that local learning rules are made of, and the table of backends of each.
 
 A *trace* remembers the spikes of a lane. Every step it decays, then takes the step's spikes:
 
@@ -16,12 +16,22 @@ heard (columns, `i`), summed over the batch entries `b`:
     with eligibility        e[b,o,i] <- decay e[b,o,i] + sum over the entries of b of h
                             w <- min(max(w + sum_b modulator[t,b,o] e[b,o,i], low), high)
 
-`gain` and `loss` are mostly 0: they hold spikes. Steps follow one another, so that parts of a sequence give what the
-whole gives, to the last bit. Neither operation has a gradient.
+`gain` and `loss` are mostly 0: they hold spikes. An *e-prop* step follows how a neuron's spike depends on its weights,
+through its potential and its adaptation, and sums the gradient:
+
+    e[b,o,i] = slope[t,b,o] (x[t,b,i] - beta a[b,o,i])
+    a[b,o,i] <- (rho - beta slope[t,b,o]) a[b,o,i] + slope[t,b,o] x[t,b,i]              (a = 0 without adaptation)
+    f[b,o,i] <- kappa f[b,o,i] + e[b,o,i]
+    g[o,i] <- g[o,i] + sum_b signal[t,b,o] f[b,o,i]
+
+Steps follow one another, so that parts of a sequence give what the whole gives, to the last bit. No operation has a
+gradient.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -41,6 +51,14 @@ class Change(NamedTuple):
     decay: float = 1.0  # of the eligibility
 
 
+class Memory(NamedTuple):
+    """The constants of e-prop, see above."""
+
+    beta: float
+    rho: float
+    kappa: float
+
+
 def _triton_why_not(x: Tensor, *_: object) -> str | None:
     if x.dtype == torch.float64:
         return "the Triton kernels compute in float32, and the tensors are torch.float64"
@@ -50,13 +68,22 @@ def _triton_why_not(x: Tensor, *_: object) -> str | None:
 _HERE = "spikenet.kernels.plasticity"
 TRACE = Operation(
     "plasticity trace",
+    Implementation("triton", _triton_why_not, lazily(f"{_HERE}.triton_backend", "trace")),
     Implementation("numba", on_processor, lazily(f"{_HERE}.numba_backend", "trace")),
     Implementation("reference", anywhere, lazily(f"{_HERE}.reference", "trace")),
 )
 UPDATE = Operation(
     "plasticity update",
+    Implementation("triton", _triton_why_not, lazily(f"{_HERE}.triton_backend", "update")),
     Implementation("numba", on_processor, lazily(f"{_HERE}.numba_backend", "update")),
     Implementation("reference", anywhere, lazily(f"{_HERE}.reference", "update")),
+)
+
+EPROP = Operation(
+    "plasticity eprop",
+    Implementation("triton", _triton_why_not, lazily(f"{_HERE}.triton_backend", "eprop")),
+    Implementation("numba", on_processor, lazily(f"{_HERE}.numba_eprop", "eprop")),
+    Implementation("reference", anywhere, lazily(f"{_HERE}.reference", "eprop")),
 )
 
 
@@ -105,11 +132,45 @@ def update(
     if weight.numel() == 0 or gain.shape[0] * gain.shape[1] == 0:
         return
     factors = [v.contiguous() for v in (gain, x, y, loss)]
-    work = weight.detach().contiguous()
-    held = None if eligibility is None else eligibility.contiguous()
-    told = None if modulator is None else modulator.contiguous()
-    UPDATE(work, *factors, change, held, told, size=gain.shape[0] * weight.numel())
-    if work.data_ptr() != weight.data_ptr():
-        weight.detach().copy_(work)
-    if eligibility is not None and held is not None and held.data_ptr() != eligibility.data_ptr():
-        eligibility.copy_(held)
+    with _in_place(weight, eligibility) as (work, held):
+        told = None if modulator is None else modulator.contiguous()
+        UPDATE(work, *factors, change, held, told, size=gain.shape[0] * weight.numel())
+
+
+def eprop(
+    x: Tensor,
+    slope: Tensor,
+    signal: Tensor,
+    memory: Memory,
+    gradient: Tensor,
+    filtered: Tensor,
+    adaptation: Tensor | None,
+) -> None:
+    """Take e-prop through a sequence: adds to `gradient` and moves `filtered` and `adaptation` on, in place.
+
+    All tensors are of one dtype, float32 or float64.
+
+    Args:
+        x: the trace of what is heard, `[T, B, I]`.
+        slope: how the neurons' spikes depend on their potential, `[T, B, O]`.
+        signal: how the loss depends on the neurons' filtered spikes, `[T, B, O]`.
+        memory: the constants.
+        gradient: g, `[O, I]`.
+        filtered: f, `[B, O, I]`.
+        adaptation: a, `[B, O, I]`, or None for neurons without.
+    """
+    if x.shape[0] * filtered.numel() == 0:
+        return
+    given = [v.contiguous() for v in (x, slope, signal)]
+    with _in_place(gradient, filtered, adaptation) as (g, f, a):
+        EPROP(*given, memory, g, f, a, size=x.shape[0] * filtered.numel())
+
+
+@contextmanager
+def _in_place(*tensors: Tensor | None) -> Iterator[list[Tensor | None]]:
+    """Contiguous tensors to change, whose content goes back to those that were not."""
+    work = [None if v is None else v.detach().contiguous() for v in tensors]
+    yield work
+    for given, changed in zip(tensors, work, strict=True):
+        if given is not None and changed is not None and changed.data_ptr() != given.data_ptr():
+            given.detach().copy_(changed)

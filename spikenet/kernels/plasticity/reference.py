@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from spikenet.kernels.plasticity.ops import Change
+from spikenet.kernels.plasticity.ops import Change, Memory
 
 
 def trace(spikes: Tensor, start: Tensor, decay: float, nearest: bool) -> tuple[Tensor, Tensor]:
@@ -44,3 +44,23 @@ def update(
 def bounded(room: Tensor, mu: float) -> Tensor | float:
     """(distance to the bound)^mu, and 1 for an exponent of 0."""
     return 1.0 if mu == 0 else room if mu == 1 else room**mu
+
+
+def eprop(
+    x: Tensor,
+    slope: Tensor,
+    signal: Tensor,
+    memory: Memory,
+    gradient: Tensor,
+    filtered: Tensor,
+    adaptation: Tensor | None,
+) -> None:
+    """See `ops.eprop`."""
+    for x_t, slope_t, signal_t in zip(x[:, :, None], slope[..., None], signal, strict=True):
+        if adaptation is None:
+            e = slope_t * x_t
+        else:
+            e = slope_t * (x_t - memory.beta * adaptation)
+            adaptation.copy_((memory.rho - memory.beta * slope_t) * adaptation + slope_t * x_t)
+        filtered.copy_(memory.kappa * filtered + e)
+        gradient += torch.einsum("bo,boi->oi", signal_t, filtered)
