@@ -3,6 +3,7 @@
 Rules that move weights are descriptions without state, which change a weight in place: `SpikeRule` says how.
 """
 
+from spikenet.learning.eprop import EProp, EPropState
 from spikenet.learning.eventprop import EventPropLIF, first_spike_loss, spike_times
 from spikenet.learning.homeostasis import ThresholdAdaptation, normalize_weights
 from spikenet.learning.plastic import Plastic, PlasticState
@@ -18,6 +19,8 @@ __all__ = [
     "DeltaRule",
     "DeltaState",
     "DiehlCookSTDP",
+    "EProp",
+    "EPropState",
     "EligibilityState",
     "EventPropLIF",
     "LeastSquaresState",

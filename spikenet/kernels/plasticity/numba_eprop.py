@@ -19,16 +19,18 @@ def eprop(
     memory: Memory,
     gradient: Tensor,
     filtered: Tensor,
+    beta: Tensor | None,
     adaptation: Tensor | None,
 ) -> None:
     """See `ops.eprop`."""
     arrays = [v.numpy() for v in (x, slope, signal)]
     real = arrays[0].dtype.type
     held = np.zeros((0, 1, 1), real) if adaptation is None else adaptation.numpy()
+    rise = np.zeros(0, real) if beta is None else beta.numpy()
     kernel: Any = _eprop
 
     def rows(first: int, stop: int) -> None:
-        kernel(*arrays, *(real(v) for v in memory), gradient.numpy(), filtered.numpy(), held, first, stop)
+        kernel(*arrays, *(real(v) for v in memory), gradient.numpy(), filtered.numpy(), rise, held, first, stop)
 
     over_lanes(rows, gradient.shape[0], 1, len(x) * filtered.numel())
 
@@ -38,11 +40,11 @@ def _eprop(
     x: np.ndarray,
     slope: np.ndarray,
     signal: np.ndarray,
-    beta: float,
     rho: float,
     kappa: float,
     gradient: np.ndarray,
     filtered: np.ndarray,
+    beta: np.ndarray,  # [O], or [0] for none
     adaptation: np.ndarray,  # [0, 1, 1] for none
     first: int,  # neurons of this call
     stop: int,
@@ -58,9 +60,9 @@ def _eprop(
                         f[i] = kappa * f[i] + s * now[i]
                         g[i] += heed * f[i]
                 else:
-                    a, left = adaptation[b, o], rho - beta * s
+                    a, left = adaptation[b, o], rho - beta[o] * s
                     for i in range(g.size):
-                        e = s * (now[i] - beta * a[i])
+                        e = s * (now[i] - beta[o] * a[i])
                         a[i] = left * a[i] + s * now[i]
                         f[i] = kappa * f[i] + e
                         g[i] += heed * f[i]

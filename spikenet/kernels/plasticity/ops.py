@@ -19,8 +19,8 @@ heard (columns, `i`), summed over the batch entries `b`:
 `gain` and `loss` are mostly 0: they hold spikes. An *e-prop* step follows how a neuron's spike depends on its weights,
 through its potential and its adaptation, and sums the gradient:
 
-    e[b,o,i] = slope[t,b,o] (x[t,b,i] - beta a[b,o,i])
-    a[b,o,i] <- (rho - beta slope[t,b,o]) a[b,o,i] + slope[t,b,o] x[t,b,i]              (a = 0 without adaptation)
+    e[b,o,i] = slope[t,b,o] (x[t,b,i] - beta[o] a[b,o,i])
+    a[b,o,i] <- (rho - beta[o] slope[t,b,o]) a[b,o,i] + slope[t,b,o] x[t,b,i]              (a = 0 without adaptation)
     f[b,o,i] <- kappa f[b,o,i] + e[b,o,i]
     g[o,i] <- g[o,i] + sum_b signal[t,b,o] f[b,o,i]
 
@@ -52,9 +52,8 @@ class Change(NamedTuple):
 
 
 class Memory(NamedTuple):
-    """The constants of e-prop, see above."""
+    """The constants of e-prop, see above: decays of the adaptation and of the filtered eligibility."""
 
-    beta: float
     rho: float
     kappa: float
 
@@ -144,7 +143,8 @@ def eprop(
     memory: Memory,
     gradient: Tensor,
     filtered: Tensor,
-    adaptation: Tensor | None,
+    beta: Tensor | None = None,
+    adaptation: Tensor | None = None,
 ) -> None:
     """Take e-prop through a sequence: adds to `gradient` and moves `filtered` and `adaptation` on, in place.
 
@@ -157,13 +157,16 @@ def eprop(
         memory: the constants.
         gradient: g, `[O, I]`.
         filtered: f, `[B, O, I]`.
-        adaptation: a, `[B, O, I]`, or None for neurons without.
+        beta: by how much a spike raises each neuron's threshold, `[O]`; neither this nor the next for neurons without
+            adaptation.
+        adaptation: a, `[B, O, I]`.
     """
     if x.shape[0] * filtered.numel() == 0:
         return
     given = [v.contiguous() for v in (x, slope, signal)]
+    rise = None if beta is None else beta.contiguous()
     with _in_place(gradient, filtered, adaptation) as (g, f, a):
-        EPROP(*given, memory, g, f, a, size=x.shape[0] * filtered.numel())
+        EPROP(*given, memory, g, f, rise, a, size=x.shape[0] * filtered.numel())
 
 
 @contextmanager

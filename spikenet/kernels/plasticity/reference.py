@@ -53,14 +53,15 @@ def eprop(
     memory: Memory,
     gradient: Tensor,
     filtered: Tensor,
+    beta: Tensor | None,
     adaptation: Tensor | None,
 ) -> None:
     """See `ops.eprop`."""
     for x_t, slope_t, signal_t in zip(x[:, :, None], slope[..., None], signal, strict=True):
-        if adaptation is None:
+        if beta is None or adaptation is None:
             e = slope_t * x_t
         else:
-            e = slope_t * (x_t - memory.beta * adaptation)
-            adaptation.copy_((memory.rho - memory.beta * slope_t) * adaptation + slope_t * x_t)
+            e = slope_t * (x_t - beta[:, None] * adaptation)
+            adaptation.copy_((memory.rho - beta[:, None] * slope_t) * adaptation + slope_t * x_t)
         filtered.copy_(memory.kappa * filtered + e)
         gradient += torch.einsum("bo,boi->oi", signal_t, filtered)

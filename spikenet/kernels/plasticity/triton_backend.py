@@ -53,6 +53,7 @@ def eprop(
     memory: Memory,
     gradient: Tensor,
     filtered: Tensor,
+    beta: Tensor | None,
     adaptation: Tensor | None,
 ) -> None:
     """See `ops.eprop`."""
@@ -60,7 +61,8 @@ def eprop(
     outs, adapts = slope.shape[2], adaptation is not None
     grid = triton.cdiv(outs, ROWS), triton.cdiv(ins, COLUMNS)
     _eprop[grid](
-        *(x, slope, signal, gradient, filtered, filtered if adaptation is None else adaptation),
+        *(x, slope, signal, gradient, filtered),
+        *(filtered if v is None else v for v in (beta, adaptation)),
         *(steps, batch, outs, ins, *memory, adapts, ROWS, COLUMNS),
         num_warps=4,
     )
@@ -181,12 +183,12 @@ def _eprop(  # type: ignore[no-untyped-def]
     signal,
     gradient,
     filtered,
+    beta,
     adaptation,
     steps,
     batch,
     outs,
     ins,
-    beta,
     rho,
     kappa,
     ADAPTS: tl.constexpr,
@@ -200,6 +202,9 @@ def _eprop(  # type: ignore[no-untyped-def]
     tile = o[:, None] * ins + i[None, :]
     g = tl.load(gradient + tile, mask=inside, other=0.0)
     held_at, row_first, column_first = tile, o, i
+    lift = tl.zeros((ROWS, 1), tl.float32)
+    if ADAPTS:
+        lift = tl.load(beta + o, mask=rows, other=0.0)[:, None]
     for _b in range(batch):
         f = tl.load(filtered + held_at, mask=inside, other=0.0)
         a = tl.zeros((ROWS, COLUMNS), tl.float32)
@@ -209,9 +214,9 @@ def _eprop(  # type: ignore[no-untyped-def]
         for _ in range(steps):
             s = tl.load(slope + row_at, mask=rows, other=0.0)[:, None]
             now = tl.load(x + column_at, mask=columns, other=0.0)[None, :]
-            e = s * (now - beta * a)
+            e = s * (now - lift * a)
             if ADAPTS:
-                a = (rho - beta * s) * a + s * now
+                a = (rho - lift * s) * a + s * now
             f = kappa * f + e
             g += tl.load(signal + row_at, mask=rows, other=0.0)[:, None] * f
             row_at += batch * outs

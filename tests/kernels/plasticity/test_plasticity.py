@@ -151,8 +151,9 @@ def remembered(backend: str, shape: tuple[int, ...], dtype: torch.dtype, adapts:
     generator = torch.Generator().manual_seed(3)
     sizes = [(steps, batch, ins), *[(steps, batch, outs)] * 2, (outs, ins), *[(batch, outs, ins)] * 2]
     x, slope, signal, g, f, a = (torch.randn(size, generator=generator, dtype=dtype).to(device) for size in sizes)
+    beta = torch.linspace(0.0, 0.3, outs, dtype=dtype, device=device)
     with use_backend(backend):
-        eprop(x, slope.abs() * 0.3, signal, Memory(0.2 if adapts else 0.0, 0.95, 0.9), g, f, a if adapts else None)
+        eprop(x, slope.abs() * 0.3, signal, Memory(0.95, 0.9), g, f, *((beta, a) if adapts else ()))
     return [g, f, a]
 
 
