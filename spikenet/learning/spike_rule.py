@@ -69,9 +69,9 @@ class SpikeRule(ABC):
         F+(w) = (w_max - w)^mu_plus,  F-(w) = (w - w_min)^mu_minus,  and w stays within w_min to w_max
 
     A trace takes a spike by adding it (all-to-all) or by becoming it (nearest neighbour). Within a step what comes in
-    comes first, as in a layer: a neuron that an input makes spike at once pairs with it, at a difference of 0. Both
-    changes are made of the step's first `w`, over the batch they are summed, and spikes of another size than 1 count
-    as so many. A rule is a description; it holds no state:
+    comes first, as in a layer: a neuron that an input makes spike at once pairs with it, at a difference of 0. Each of
+    the two changes is summed over the batch, and spikes of another size than 1 count as so many. A rule is a
+    description; it holds no state:
 
         state = rule.run(pre, post, layer)          # [T, B, ...]: changes the layer's weight, in place
         state = rule.run(pre, post, layer, state)   # and goes on

@@ -121,31 +121,16 @@ def _update(
                 if factor != 0:
                     for k in range(begins[t * entries + n], begins[t * entries + n + 1]):
                         down[columns[k]] += factor * losses[k]
+            for k in range(begins[t * entries], begins[(t + 1) * entries]):
+                i = columns[k]
+                fall = down[i] if mu_minus == 0 else _bounded(w[i] - low, mu_minus) * down[i]
+                w[i] = min(max(w[i] - fall, low), high)
+                down[i] = 0
             if rises:
-                _settle(w, up, down, low, high, mu_plus, mu_minus)
-            else:
-                for k in range(begins[t * entries], begins[(t + 1) * entries]):
-                    i = columns[k]
-                    fall = down[i] if mu_minus == 0 else _bounded(w[i] - low, mu_minus) * down[i]
-                    w[i] = min(max(w[i] - fall, low), high)
-                    down[i] = 0
-
-
-@numba.njit(nogil=True, cache=True, error_model="numpy")
-def _settle(
-    w: np.ndarray, up: np.ndarray, down: np.ndarray, low: float, high: float, mu_plus: float, mu_minus: float
-) -> None:
-    """Add a step's change to a row, and begin the next one."""
-    if mu_plus == 0 and mu_minus == 0:
-        for i in range(w.size):
-            w[i] = min(max(w[i] + (up[i] - down[i]), low), high)
-    else:
-        for i in range(w.size):
-            rise = up[i] if mu_plus == 0 else _bounded(high - w[i], mu_plus) * up[i]
-            fall = down[i] if mu_minus == 0 else _bounded(w[i] - low, mu_minus) * down[i]
-            w[i] = min(max(w[i] + (rise - fall), low), high)
-    up[:] = 0
-    down[:] = 0
+                for i in range(w.size):
+                    rise = up[i] if mu_plus == 0 else _bounded(high - w[i], mu_plus) * up[i]
+                    w[i] = min(max(w[i] + rise, low), high)
+                up[:] = 0
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
