@@ -30,8 +30,8 @@ def update(
     """See `ops.update`."""
     for t in range(len(gain)):
         if eligibility is None or modulator is None:
-            fall = bounded(weight - change.low, change.mu_minus) * (y[t].T @ loss[t])
-            weight.copy_((weight - fall).clamp(change.low, change.high))
+            down = bounded(weight - change.low, change.mu_minus) * (y[t].T @ loss[t])
+            weight.copy_((weight - down).clamp(change.low, change.high))
             step = bounded(change.high - weight, change.mu_plus) * (gain[t].T @ x[t])
         else:
             rise, fall = bounded(change.high - weight, change.mu_plus), bounded(weight - change.low, change.mu_minus)

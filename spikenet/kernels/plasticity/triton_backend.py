@@ -97,7 +97,7 @@ def _bounded(room, mu, KIND: tl.constexpr):  # type: ignore[no-untyped-def]
     elif KIND == 1:
         factor = room
     else:
-        factor = tl.where(room > 0, tl.exp2(tl.log2(tl.maximum(room, 1e-38)) * mu), 0.0)
+        factor = tl.where(room > 0, tl.exp2(tl.log2(tl.maximum(room, 1e-30)) * mu), 0.0)
     return factor
 
 
