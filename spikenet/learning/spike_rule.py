@@ -77,7 +77,9 @@ class SpikeRule(ABC):
         state = rule.run(pre, post, layer, state)   # and goes on
         state = rule.step(pre_t, post_t, layer, state)
 
-    Parts of a sequence, or single steps, give what the whole gives, to the last bit.
+    Parts of a sequence, or single steps, give what the whole gives, to the last bit. As all pairs of one step count as
+    potentiation, steps should be short beside the time constants where a balance of the two is fine: independent
+    trains meet `tau + dt / 2` of the one and `tau - dt / 2` of the other.
 
     Args:
         w_min, w_max: bounds; either may be infinite where its exponent is 0. Weights outside are brought in.
