@@ -171,7 +171,7 @@ class SpikeRule(ABC):
             slow, slow_pre = self._trace(pre, slow_pre, p.tau_pre_slow, p.nearest)
             loss = pre * (p.minus + p.triplet_minus * slow)
         x = torch.where(pre != 0, pre, x) if p.nearest else x + pre  # what comes in comes first
-        made = Factors(between.rows(gain), between.columns(x - p.target), between.rows(y), between.columns(loss))
+        made = Factors(between.rows(gain), between.columns(x) - p.target, between.rows(y), between.columns(loss))
         return made, TraceState(x_last, y_last, slow_pre, slow_post)
 
     def _trace(self, spikes: Tensor, start: Tensor | None, tau: float, nearest: bool) -> tuple[Tensor, Tensor]:

@@ -195,7 +195,9 @@ def test_a_batch_adds_up() -> None:
     torch.testing.assert_close(together, alone, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("rule", [STDP(**FREE), DiehlCookSTDP(**FREE)], ids=["pair", "diehl_cook"])
+@pytest.mark.parametrize(
+    "rule", [STDP(**FREE), DiehlCookSTDP(**FREE), TargetSTDP(mu=0.0, **FREE)], ids=["pair", "diehl_cook", "target"]
+)
 @pytest.mark.parametrize(
     ("layer", "size"),
     [
@@ -228,7 +230,8 @@ def test_a_convolution_is_every_place_with_its_patch(rule: SpikeRule, layer: nn.
         )
         expected -= product(pre_t * p.minus, y)
         x = taken(x, pre_t)
-        expected += product(x, post_t * (p.plus + p.triplet_plus * y_slow))
+        gain = post_t * (p.plus + p.triplet_plus * y_slow)
+        expected += product(x, gain) - p.target * gain.transpose(0, 1).flatten(1).sum(1).view(-1, *[1] * (x.ndim - 1))
         y, y_slow = taken(y, post_t), taken(y_slow, post_t)
     rule.run(pre, post, layer)
     torch.testing.assert_close(layer.weight.detach() - before, expected, rtol=1e-10, atol=1e-12)
