@@ -3,6 +3,7 @@
 from spikenet.models.conv import SpikingConvNet
 from spikenet.models.delays import DelayNet
 from spikenet.models.hd_snn import HDSNN
+from spikenet.models.liquid import LiquidStateMachine
 from spikenet.models.max_resnet import MaxResNet
 from spikenet.models.maxformer import MaxFormer
 from spikenet.models.mlp import SpikingMLP
@@ -16,6 +17,7 @@ from spikenet.models.spikmamba import SpikMamba
 __all__ = [
     "HDSNN",
     "DelayNet",
+    "LiquidStateMachine",
     "MaskedPretraining",
     "MaxFormer",
     "MaxResNet",

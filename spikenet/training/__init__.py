@@ -1,6 +1,7 @@
 """Training runs with Lightning: run folders, checkpoints that resume bit for bit, evaluation and the report."""
 
 from spikenet.training.checkpoint import SafetensorsIO, load_tree, load_weights, save_tree, save_weights
+from spikenet.training.contrastive import info_nce
 from spikenet.training.early_exit import EarlyExit, Exits, Tradeoff, fit_early_exit, oracle_exit, tradeoff
 from spikenet.training.evaluate import Evaluation, evaluate
 from spikenet.training.fit import TrainerOptions, fit
@@ -26,6 +27,7 @@ __all__ = [
     "evaluate",
     "fit",
     "fit_early_exit",
+    "info_nce",
     "load_tree",
     "load_weights",
     "oracle_exit",
