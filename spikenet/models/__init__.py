@@ -2,6 +2,7 @@
 
 from spikenet.models.conv import SpikingConvNet
 from spikenet.models.delays import DelayNet
+from spikenet.models.diehl_cook import DiehlCook, assign_neurons, class_scores
 from spikenet.models.hd_snn import HDSNN
 from spikenet.models.liquid import LiquidStateMachine
 from spikenet.models.max_resnet import MaxResNet
@@ -17,6 +18,7 @@ from spikenet.models.spikmamba import SpikMamba
 __all__ = [
     "HDSNN",
     "DelayNet",
+    "DiehlCook",
     "LiquidStateMachine",
     "MaskedPretraining",
     "MaxFormer",
@@ -29,5 +31,7 @@ __all__ = [
     "SpikformerV2",
     "SpikingConvNet",
     "SpikingMLP",
+    "assign_neurons",
+    "class_scores",
     "generate",
 ]
