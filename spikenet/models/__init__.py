@@ -8,6 +8,7 @@ from spikenet.models.liquid import LiquidStateMachine
 from spikenet.models.max_resnet import MaxResNet
 from spikenet.models.maxformer import MaxFormer
 from spikenet.models.mlp import SpikingMLP
+from spikenet.models.place_modules import PlaceModules, patch_normalize, recall_at
 from spikenet.models.qkformer import QKFormer
 from spikenet.models.spike_driven import SpikeDrivenTransformer
 from spikenet.models.spikegpt import SpikeGPT, generate
@@ -23,6 +24,7 @@ __all__ = [
     "MaskedPretraining",
     "MaxFormer",
     "MaxResNet",
+    "PlaceModules",
     "QKFormer",
     "SpikMamba",
     "SpikeDrivenTransformer",
@@ -34,4 +36,6 @@ __all__ = [
     "assign_neurons",
     "class_scores",
     "generate",
+    "patch_normalize",
+    "recall_at",
 ]
