@@ -110,11 +110,12 @@ class EProp(nn.Module):
         self.kappa = math.exp(-dt / tau_out)
         self.connected = recurrent
         self.recurrent.weight.requires_grad_(recurrent)
-        drawn = None if broadcast == "symmetric" else torch.empty(out_features, features)
+        drawn = torch.empty(out_features, features)
+        self.broadcast_weight: Tensor | None
         if broadcast == "adaptive":
-            self.broadcast_weight: Tensor | None = nn.Parameter(drawn)
+            self.broadcast_weight = nn.Parameter(drawn)
         else:
-            self.register_buffer("broadcast_weight", drawn)
+            self.register_buffer("broadcast_weight", drawn if broadcast == "random" else None)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

@@ -69,15 +69,17 @@ class SpikeRule(ABC):
         F+(w) = (w_max - w)^mu_plus,  F-(w) = (w - w_min)^mu_minus,  and w stays within w_min to w_max
 
     A trace takes a spike by adding it (all-to-all) or by becoming it (nearest neighbour). Within a step what comes in
-    comes first, as in a layer: a neuron that an input makes spike at once pairs with it, at a difference of 0. Both
-    changes are made of the step's first `w`, over the batch they are summed, and spikes of another size than 1 count
-    as so many. A rule is a description; it holds no state:
+    comes first, as in a layer: a neuron that an input makes spike at once pairs with it, at a difference of 0. Each of
+    the two changes is summed over the batch, and spikes of another size than 1 count as so many. A rule is a
+    description; it holds no state:
 
         state = rule.run(pre, post, layer)          # [T, B, ...]: changes the layer's weight, in place
         state = rule.run(pre, post, layer, state)   # and goes on
         state = rule.step(pre_t, post_t, layer, state)
 
-    Parts of a sequence, or single steps, give what the whole gives, to the last bit.
+    Parts of a sequence, or single steps, give what the whole gives, to the last bit. As all pairs of one step count as
+    potentiation, steps should be short beside the time constants where a balance of the two is fine: independent
+    trains meet `tau + dt / 2` of the one and `tau - dt / 2` of the other.
 
     Args:
         w_min, w_max: bounds; either may be infinite where its exponent is 0. Weights outside are brought in.
@@ -169,7 +171,7 @@ class SpikeRule(ABC):
             slow, slow_pre = self._trace(pre, slow_pre, p.tau_pre_slow, p.nearest)
             loss = pre * (p.minus + p.triplet_minus * slow)
         x = torch.where(pre != 0, pre, x) if p.nearest else x + pre  # what comes in comes first
-        made = Factors(between.rows(gain), between.columns(x - p.target), between.rows(y), between.columns(loss))
+        made = Factors(between.rows(gain), between.columns(x) - p.target, between.rows(y), between.columns(loss))
         return made, TraceState(x_last, y_last, slow_pre, slow_post)
 
     def _trace(self, spikes: Tensor, start: Tensor | None, tau: float, nearest: bool) -> tuple[Tensor, Tensor]:

@@ -116,7 +116,7 @@ class ThreeFactor:
         for some in parts(pre, post, between):
             factors, traces = self.rule.factors(pre[some], post[some], between, traces)
             now, m = self._modulator(given[some], m)
-            third = (now * (self.lr * self.rule.dt)).reshape(*now.shape[:2], -1)
+            third = (now if now.ndim == 3 else now[..., None]) * (self.lr * self.rule.dt)
             third = third.expand(-1, -1, len(between.weight))
             update(between.weight, *factors, change, eligibility, third)
         return EligibilityState(traces, eligibility, m)

@@ -11,6 +11,7 @@ from spikenet.errors import ArgumentError
 from spikenet.kernels.dynamics.ops import registered
 from spikenet.kernels.simulate.plan import Classes, Drive, Group, Plan, most_threads
 from spikenet.simulate.drive import ConstantInput, Input, PoissonInput
+from spikenet.simulate.plasticity import learning
 from spikenet.simulate.population import Cells, Population, Source, neuron_arrays
 from spikenet.simulate.projection import Projection
 from spikenet.simulate.values import values
@@ -62,13 +63,15 @@ def assemble(
     groups = [_group(layout, g, members, cells, seed, real) for g, members in enumerate(layout.members)]
     classes, kinds = _classes(projections, real)
     quantised = weight_bits != 32 and not classes.weight.size
+    if quantised and any(p.plasticity is not None for p in projections):
+        raise ArgumentError(f"weights of {weight_bits} bits cannot learn; take weight_bits=32")
     if quantised:
         _scale(groups, layout, projections, LARGEST[weight_bits])
     populations = np.zeros(layout.rows, np.uint16)
     for number, each in enumerate(cells):
         populations[layout.row[each] : layout.row[each] + each.n] = number
     sources = [each for each in cells if isinstance(each, Source)]
-    return Plan(
+    plan = Plan(
         real=real,
         groups=groups,
         drives=_drives(layout, inputs, seed, dt),
@@ -77,6 +80,8 @@ def assemble(
         sources=[(source.n, source.n * source.most_in_step(dt)) for source in sources],
         populations=populations,
     )
+    plan.learning = learning(plan, layout, projections, kinds, [seed, PROJECTIONS], dt)
+    return plan
 
 
 def _group(

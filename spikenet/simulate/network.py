@@ -13,6 +13,8 @@ from torch import Tensor
 from spikenet.errors import ArgumentError, DtypeError
 from spikenet.kernels.simulate.engine import ENGINE
 from spikenet.kernels.simulate.plan import Recorded, Sources
+from spikenet.kernels.simulate.plastic import Learning
+from spikenet.learning import ThreeFactor
 from spikenet.simulate import assemble
 from spikenet.simulate.drive import ConstantInput, NoiseInput, PoissonInput
 from spikenet.simulate.monitor import Monitor
@@ -170,6 +172,41 @@ class Network:
         columns = [np.concatenate([np.broadcast_to(b[k], b.pre.shape) for b in parts]) for k in range(4)]
         pre, post, delay, weight = (torch.from_numpy(c) for c in columns)
         return SynapseTable(pre.long(), post.long(), weight.double(), delay.double() * self.dt)
+
+    def weights(self, projection: Projection) -> Tensor:
+        """The weights of a plastic projection as they are now, `[E]`, in the order of `synapses`."""
+        learning, site = self._site(projection)
+        return torch.from_numpy(learning.weights(site))
+
+    def eligibility(self, projection: Projection) -> Tensor:
+        """What waits for the third factor of a `ThreeFactor` rule, `[E]`, in the order of `synapses`.
+
+        Raises:
+            ArgumentError: for a projection with another rule, or without one.
+        """
+        learning, site = self._third(projection)
+        return torch.from_numpy(learning.eligibility(site))
+
+    def modulate(self, projection: Projection, amount: float) -> None:
+        """Give the next step of a projection with a `ThreeFactor` rule its third factor: a reward, an error.
+
+        Raises:
+            ArgumentError: for a projection with another rule, or without one.
+        """
+        learning, site = self._third(projection)
+        learning.modulate(site, float(amount))
+
+    def _site(self, projection: Projection) -> tuple[Learning, int]:
+        plastic = [p for p in self.projections if p.plasticity is not None]
+        learning = self._engine.plan.learning
+        if learning is None or projection not in plastic:
+            raise ArgumentError(f"{projection.name} is no projection of this network whose weights change")
+        return learning, plastic.index(projection)
+
+    def _third(self, projection: Projection) -> tuple[Learning, int]:
+        if not isinstance(projection.plasticity, ThreeFactor):
+            raise ArgumentError(f"{projection.name} has no ThreeFactor rule")
+        return self._site(projection)
 
     def number(self, cells: Cells) -> int:
         """The place of a population or source in the network: populations first."""

@@ -9,12 +9,13 @@ A *trace* remembers the spikes of a lane. Every step it decays, then takes the s
 An *update* changes weights by products of a factor of the neuron that hears (rows, `o`) and one of the neuron that is
 heard (columns, `i`), summed over the batch entries `b`:
 
-    h[b,o,i] = F+(w) gain[t,b,o] x[t,b,i] - F-(w) y[t,b,o] loss[t,b,i]
-    F+(w) = (high - w)^mu_plus        F-(w) = (w - low)^mu_minus
+    w <- w - F-(w) sum_b y[t,b,o] loss[t,b,i]                F-(w) = (w - low)^mu_minus
+    w <- w + F+(w) sum_b gain[t,b,o] x[t,b,i]                F+(w) = (high - w)^mu_plus
 
-    without eligibility     w <- min(max(w + sum_b h[b,o,i], low), high)
-    with eligibility        e[b,o,i] <- decay e[b,o,i] + sum over the entries of b of h
-                            w <- min(max(w + sum_b modulator[t,b,o] e[b,o,i], low), high)
+each brought back within low to high. With an eligibility the same products wait there instead:
+
+    e[b,o,i] <- decay e[b,o,i] + F+(w) gain[t,b,o] x[t,b,i] - F-(w) y[t,b,o] loss[t,b,i]
+    w <- w + sum_b modulator[t,b,o] e[b,o,i]
 
 `gain` and `loss` are mostly 0: they hold spikes. An *e-prop* step follows how a neuron's spike depends on its weights,
 through its potential and its adaptation, and sums the gradient:

@@ -29,11 +29,12 @@ def update(
 ) -> None:
     """See `ops.update`."""
     for t in range(len(gain)):
-        rise, fall = bounded(change.high - weight, change.mu_plus), bounded(weight - change.low, change.mu_minus)
         if eligibility is None or modulator is None:
-            up, down = gain[t].T @ x[t], y[t].T @ loss[t]
-            step = rise * up - fall * down
+            down = bounded(weight - change.low, change.mu_minus) * (y[t].T @ loss[t])
+            weight.copy_((weight - down).clamp(change.low, change.high))
+            step = bounded(change.high - weight, change.mu_plus) * (gain[t].T @ x[t])
         else:
+            rise, fall = bounded(change.high - weight, change.mu_plus), bounded(weight - change.low, change.mu_minus)
             parts = [v[t].view(len(eligibility), -1, v.shape[2]) for v in (gain, x, y, loss)]
             up, down = parts[0].mT @ parts[1], parts[2].mT @ parts[3]
             eligibility.copy_(change.decay * eligibility + (rise * up - fall * down))

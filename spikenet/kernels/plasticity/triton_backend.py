@@ -97,7 +97,7 @@ def _bounded(room, mu, KIND: tl.constexpr):  # type: ignore[no-untyped-def]
     elif KIND == 1:
         factor = room
     else:
-        factor = tl.where(room > 0, tl.exp2(tl.log2(tl.maximum(room, 1e-38)) * mu), 0.0)
+        factor = tl.where(room > 0, tl.exp2(tl.log2(tl.maximum(room, 1e-30)) * mu), 0.0)
     return factor
 
 
@@ -145,7 +145,6 @@ def _update(  # type: ignore[no-untyped-def]
         e = tl.load(eligibility + tile, mask=inside, other=0.0)
     row_at, column_at, third_at = o, i, o
     for _ in range(steps):
-        rise, fall = _bounded(high - w, mu_plus, KIND_PLUS), _bounded(w - low, mu_minus, KIND_MINUS)
         change = tl.zeros((ROWS, COLUMNS), tl.float32)
         held_at = tile
         for _b in range(batch):
@@ -160,16 +159,17 @@ def _update(  # type: ignore[no-untyped-def]
                 down += _product(y, loss, row_at, column_at, rows, columns)
                 row_at += outs
                 column_at += ins
-            change_b = rise * up - fall * down
             if HELD:
-                e += change_b
+                rise, fall = _bounded(high - w, mu_plus, KIND_PLUS), _bounded(w - low, mu_minus, KIND_MINUS)
+                e += rise * up - fall * down
                 if not ONE:
                     tl.store(eligibility + held_at, e, mask=inside)
                     held_at += outs * ins
                 change += tl.load(modulator + third_at, mask=rows, other=0.0)[:, None] * e
                 third_at += outs
-            else:
-                change += change_b
+            else:  # one entry of the batch, which holds them all
+                w = tl.minimum(tl.maximum(w - _bounded(w - low, mu_minus, KIND_MINUS) * down, low), high)
+                change = _bounded(high - w, mu_plus, KIND_PLUS) * up
         w = tl.minimum(tl.maximum(w + change, low), high)
     tl.store(weight + tile, w, mask=inside)
     if HELD and ONE:

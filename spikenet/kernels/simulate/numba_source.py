@@ -22,7 +22,9 @@ COMMON_ARGUMENTS = "sums, all_drives, strengths, guides, tables, words, fired, e
 GROUP_ARGUMENTS = "tiles{g}, low{g}, high{g}, lanes{g}, first{g}, key{g}, scales{g}, columns{g}, drives{g}, params{g}"
 
 
-def network_source(programs: Sequence[Program], shared: Sequence[tuple[bool, ...]], scaled: bool, real: str) -> str:
+def network_source(
+    programs: Sequence[Program], shared: Sequence[tuple[bool, ...]], scaled: bool, plastic: bool, real: str
+) -> str:
     """The source of a module with `run(...)`, which advances a network by `steps`, and `ROWS`, for each group the names
     of a tile's rows.
 
@@ -33,10 +35,11 @@ def network_source(programs: Sequence[Program], shared: Sequence[tuple[bool, ...
     lines = ["import math", "", "import numpy as np", "from numba import njit", ""]
     lines += ["from spikenet.kernels.simulate.numba_loop import add_drives, deliver, forget, halted, note"]
     lines += ["from spikenet.kernels.simulate.numba_threads import barrier", ""]
+    lines += ["from spikenet.kernels.simulate.numba_plastic import learn", ""] if plastic else []
     lines += PHILOX.format(real=real).splitlines() if any(p.draws for p in programs) else []
     for group in groups:
         lines += ["", "", *group.source().splitlines()]
-    lines += ["", "", f"ROWS = {[group.rows for group in groups]!r}", "", "", *_run(len(groups))]
+    lines += ["", "", f"ROWS = {[group.rows for group in groups]!r}", "", "", *_run(len(groups), plastic)]
     return "\n".join(lines) + "\n"
 
 
@@ -108,11 +111,11 @@ class StepSource(ForwardSource):
                 self.line("fired_rows[at] = first + n0 + i", "at += 1")
 
 
-def _run(groups: int) -> list[str]:
+def _run(groups: int, plastic: bool) -> list[str]:
     per_group = [GROUP_ARGUMENTS.format(g=g) for g in range(groups)]
     lines = [
         "@njit(cache=True, nogil=True, error_model='numpy')",
-        f"def run({', '.join([SHARED_ARGUMENTS, *per_group])}):",
+        f"def run({', '.join([SHARED_ARGUMENTS, *per_group, *(['plastic'] if plastic else [])])}):",
         f"    fired, words = np.empty({BLOCK}, np.uint8), np.empty({BLOCK}, np.uint32)",
         "    eights = fired.view(np.uint64)",
         "    slots, turn, done, number = counts.shape[0], 0, 0, 0",
@@ -145,6 +148,11 @@ def _run(groups: int) -> list[str]:
         "                    for j in range(n):",
         "                        ids[slot, begins[each] + j] = source_rows[first + j]",
         "                    counts[slot, each] = n",
+    ]
+    if plastic:
+        synapses = "delay, offsets, targets, weights, ids, counts, begins"
+        lines += [f"            learn(t, stretch, shard, shards, {synapses}, plastic)"]
+    lines += [
         "        done = stop",
         "        if recorded.shape[1] - number < room:",
         "            halt[shard * 8] = turn",

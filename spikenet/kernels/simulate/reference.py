@@ -53,6 +53,8 @@ class Engine:
                 for a, b in zip(sources.indptr[:, s], sources.indptr[:, s + 1], strict=True)
             ]
             self._fired[self.step] = np.concatenate([own, *given])
+            if self.plan.learning is not None:
+                self.plan.learning.step(self.step, self._fired)
             self._fired.pop(self.step - self.plan.horizon, None)
             self.step += 1
         return Recorded.joined(steps, [np.concatenate([*found, np.empty((2, 0))], 1)], counts)
