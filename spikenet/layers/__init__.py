@@ -32,6 +32,7 @@ from spikenet.layers.fold import (
 from spikenet.layers.levy_baxter import LevyBaxter, ProbabilisticSynapses
 from spikenet.layers.linear_attention import SpikingLinearAttention
 from spikenet.layers.mixing import DepthwiseMixing, FeedForward
+from spikenet.layers.pulse_synapses import PulseSynapses
 from spikenet.layers.readout import LastReadout, MaxReadout, MeanReadout, SoftmaxSumReadout
 from spikenet.layers.recurrent import Recurrent, RecurrentState
 from spikenet.layers.rwkv import WKV, TokenShift
@@ -81,6 +82,7 @@ __all__ = [
     "MeanReadout",
     "PatchMerging",
     "ProbabilisticSynapses",
+    "PulseSynapses",
     "QKAttention",
     "Recurrent",
     "RecurrentState",
