@@ -47,8 +47,8 @@ def frames(loader: object) -> tuple[Tensor, Tensor]:
 
 def cnn(activation: Callable[[], nn.Module]) -> nn.Sequential:
     parts: list[nn.Module] = []
-    for inputs, outputs, stride in ((6, 16, 1), (16, 32, 2), (32, 32, 2)):
-        conv = layers.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
+    for inputs, outputs in ((6, 16), (16, 32)):
+        conv = layers.Conv2d(inputs, outputs, 3, 2, padding=1, bias=False)
         parts += [conv, layers.BatchNorm2d(outputs), activation()]
     return nn.Sequential(*parts, nn.Flatten(2), nn.Linear(32 * 6 * 6, 10), layers.MeanReadout())
 
@@ -120,11 +120,12 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--bits", type=int, default=4)
     options = parser.parse_args()
-    seeds, epochs, more = (options.seeds[:1], 3, 1) if options.quick else (options.seeds, 30, 5)
+    seeds, epochs, more = (options.seeds[:1], 2, 1) if options.quick else (options.seeds, 20, 3)
     print(machine())
     module = DigitsDVS(dt_us=100_000, steps=3, batch_size=120)
     module.setup()
     data = [frames(module.train_dataloader()), frames(module.test_dataloader())]
+    print(f"{len(data[0][1])} training and {len(data[1][1])} test recordings", flush=True)
     results = []
     for seed in seeds:
         start = time.perf_counter()

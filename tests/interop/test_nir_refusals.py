@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-from spikenet import layers, models
+from spikenet import layers, models, neurons
 from spikenet.errors import ArgumentError, PackageError, UnknownNameError
 from spikenet.interop import Graph, from_nir, to_nir
-from spikenet.neurons import ALIF, IF, LIF, NO_RESET, RefractoryLIF
+from spikenet.neurons import ALIF, IF, LIF, NO_RESET, Neuron, RefractoryLIF
 
 nir = pytest.importorskip("nir")
 pytestmark = pytest.mark.peers
@@ -45,6 +45,23 @@ def test_options_without_a_place_in_nir(module, shape, reason):
 def test_modules_without_a_node(module):
     with pytest.raises(UnknownNameError, match=f"0: '{type(module).__name__}'.*LIF"):
         to_nir(nn.Sequential(module), (2, 4, 4), dt=1e-3)
+
+
+NEURONS = [kind for kind in map(neurons.__dict__.get, neurons.__all__) if isinstance(kind, type)]
+SIMPLE = [kind for kind in NEURONS if issubclass(kind, Neuron) and kind not in (Neuron, neurons.MetaNeuron)]
+
+
+@pytest.mark.parametrize("kind", SIMPLE, ids=lambda kind: kind.__name__)
+def test_every_neuron_has_a_node_or_is_refused_by_name(kind):
+    neuron = kind(3) if kind is neurons.IntrinsicLIF else kind()
+    if kind in (IF, LIF, neurons.CubaLIF, neurons.LeakyReadout):
+        graph = to_nir(neuron, (3,), dt=1e-3)
+        assert type(from_nir(graph)[0]).__name__ == {"LeakyReadout": "LeakyIntegrator"}.get(
+            kind.__name__, kind.__name__
+        )
+    else:
+        with pytest.raises(UnknownNameError, match=kind.__name__):
+            to_nir(neuron, (3,), dt=1e-3)
 
 
 def test_models_with_a_forward_of_their_own():
