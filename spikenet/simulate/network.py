@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spikenet.errors import ArgumentError, DtypeError
+from spikenet.errors import ArgumentError, BackendError, DtypeError
 from spikenet.kernels.simulate.engine import ENGINE
 from spikenet.kernels.simulate.plan import Recorded, Sources
 from spikenet.simulate import assemble
@@ -80,7 +80,7 @@ class Network:
             *(layout, self._cells, self.projections, self._inputs, self.seed, _REAL[dtype], weight_bits, threads),
             self.dt,
         )
-        self._engine = ENGINE(plan)
+        self._engine = ENGINE(plan, torch.device("cpu"))
         self._watched = np.zeros(layout.rows, np.uint8)
         for monitor in self.monitors:
             monitor.prepare(self)
@@ -127,6 +127,11 @@ class Network:
     def dt(self) -> float:
         """Length of a step, ms."""
         return self.populations[0].dt
+
+    @property
+    def device(self) -> torch.device:
+        """Where it runs."""
+        return self._engine.device
 
     @property
     def step(self) -> int:
@@ -185,6 +190,26 @@ class Network:
         self._watched[row : row + cells.n] = 1
 
     # Running.
+
+    def to(self, device: str | torch.device) -> Network:
+        """Move the network to a device, at any time; it goes on where it stands. Returns the network.
+
+        On a GPU sums are integers: weights that are not are rounded to multiples of what 31 bits allow, some 1e-9 of
+        the most that can arrive at a neuron in a step. A run gives the same spikes each time; they are those of the CPU
+        wherever no sum had to be rounded, and normal noise aside.
+
+        Raises:
+            BackendError: for a device without an engine, or a network that the device's engine cannot run (float64).
+        """
+        before, wanted = self._engine, torch.device(device)
+        if wanted.type == "cuda" and not torch.cuda.is_available():
+            raise BackendError("the network cannot go to a CUDA device: torch finds none here")
+        engine = ENGINE(before.plan, wanted)
+        engine.load_state(before.state())
+        engine.resume(before.step, *before.in_flight())
+        engine.tally = before.tally.copy()
+        self._engine = engine
+        return self
 
     def prepare(self) -> None:
         """Compile what a run needs; otherwise the first run does."""

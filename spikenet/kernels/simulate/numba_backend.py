@@ -32,8 +32,8 @@ _HERE = ("numba_source.py", "numba_loop.py", "numba_threads.py", "plan.py")
 class Engine:
     """A network that can be advanced; see `engine.Engine`."""
 
-    def __init__(self, plan: Plan) -> None:
-        self.plan, self.step = plan, 0
+    def __init__(self, plan: Plan, device: torch.device) -> None:
+        self.plan, self.device, self.step = plan, device, 0
         lanes, inputs = [g.lanes for g in plan.groups], [len(g.program.inputs) for g in plan.groups]
         self._threads = len(plan.shards)
         self._shares = shares(lanes, self._threads)
