@@ -6,8 +6,6 @@ into a ring of sums as soon as it comes: integers, so that the order in which th
 
 from __future__ import annotations
 
-from typing import Any
-
 import triton
 import triton.language as tl
 
@@ -19,7 +17,7 @@ QUADS = tl.constexpr(_BLOCK // 4)
 
 
 @triton.jit
-def arrive(sync: Any) -> None:
+def arrive(sync):  # type: ignore[no-untyped-def]
     """Say that this program is here; what it wrote is seen by all who wait for it."""
     tl.debug_barrier()
     tl.atomic_add(sync, 1, sem="release")
@@ -28,41 +26,41 @@ def arrive(sync: Any) -> None:
 if interpreted():  # one program, and no assembler
 
     @triton.jit
-    def _arrived(sync: Any) -> Any:
+    def _arrived(sync):  # type: ignore[no-untyped-def]
         return tl.load(sync)
 
 else:
 
     @triton.jit
-    def _arrived(sync: Any) -> Any:
+    def _arrived(sync):  # type: ignore[no-untyped-def]
         return tl.inline_asm_elementwise(
             "ld.acquire.gpu.global.b32 $0, [$1];", "=r,l", [sync], dtype=tl.int32, is_pure=False, pack=1
         )
 
 
 @triton.jit
-def wait(sync: Any, arrivals: Any) -> None:
+def wait(sync, arrivals):  # type: ignore[no-untyped-def]
     """Wait until there were so many arrivals in all."""
     while _arrived(sync) < arrivals:
         pass
 
 
 @triton.jit
-def deliver(
-    ring: Any,  # int32 [slots * columns]
-    slot: Any,  # of this step
-    slots: Any,
-    columns: Any,
-    rows: Any,  # that fired: `first` to `last - 1`
-    first: Any,
-    last: Any,
-    begins: Any,  # where each row's synapses begin, int64 [rows + 1]
-    words: Any,  # delay * columns + column, int32
-    weights: Any,
-    parts: Any,  # of the longest row
+def deliver(  # type: ignore[no-untyped-def]
+    ring,  # int32 [slots * columns]
+    slot,  # of this step
+    slots,
+    columns,
+    rows,  # that fired: `first` to `last - 1`
+    first,
+    last,
+    begins,  # where each row's synapses begin, int64 [rows + 1]
+    words,  # delay * columns + column, int32
+    weights,
+    parts,  # of the longest row
     PROGRAMS: tl.constexpr,
     PART: tl.constexpr,
-) -> None:
+):
     """Add the weights of all synapses of these rows where and when they arrive; programs share the rows' parts out."""
     for item in range(tl.program_id(0), (last - first) * parts, PROGRAMS):
         row = tl.load(rows + first + item // parts, cache_modifier=".cg")
@@ -75,13 +73,13 @@ def deliver(
 
 
 @triton.jit
-def quad(lane: Any) -> Any:
+def quad(lane):  # type: ignore[no-untyped-def]
     """The counter whose four words a lane shares with three others, see `numba_loop.block_words`."""
     return lane // LANES * QUADS + lane % QUADS
 
 
 @triton.jit
-def own_word(lane: Any, w0: Any, w1: Any, w2: Any, w3: Any) -> Any:
+def own_word(lane, w0, w1, w2, w3):  # type: ignore[no-untyped-def]
     """Which of them is the lane's, int64."""
     which = lane % LANES // QUADS
     word = tl.where(which < 2, tl.where(which == 0, w0, w1), tl.where(which == 2, w2, w3))
@@ -89,7 +87,7 @@ def own_word(lane: Any, w0: Any, w1: Any, w2: Any, w3: Any) -> Any:
 
 
 @triton.jit
-def number(table: Any, word: Any, HALVINGS: tl.constexpr) -> Any:
+def number(table, word, HALVINGS: tl.constexpr):  # type: ignore[no-untyped-def]
     """How many entries of a table of `2^HALVINGS`, ascending, are at most `word`; the last one never is."""
     found = tl.zeros_like(word)
     for k in tl.static_range(HALVINGS):
