@@ -156,6 +156,7 @@ class Engine:
             *(p, self._threads, self.step, steps, plan.stretch, *plan.classes, *plan.shards[p], self._sums[p]),
             *(self._ids, self._counts, self._begins, sync, halt, segments, *self._drives, plan.populations, watched),
             *(tally, counted, self._buffers[p], self._rooms[p], sources.indptr, sources.rows),
+            *(np.zeros(self._rooms[p] // plan.stretch, np.uint8), np.zeros(BLOCK, np.uint32)),
         )
 
     def _of_groups(self, p: int) -> list[Any]:
