@@ -19,6 +19,13 @@ def test_a_network_runs_stops_and_goes_on(tmp_path, capsys) -> None:
     assert "goes on at 60 ms" in capsys.readouterr().out
 
 
+def test_a_run_too_short_for_statistics_leaves_its_raster(tmp_path, capsys) -> None:
+    raster = tmp_path / "raster.png"
+    assert main(["simulate", "izhikevich", "--duration", "3", "--raster", str(raster)]) == 1
+    assert "no bin of 3" in capsys.readouterr().err
+    assert raster.read_bytes().startswith(b"\x89PNG")
+
+
 @pytest.mark.parametrize(
     ("words", "code", "reason"),
     [

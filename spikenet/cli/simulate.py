@@ -82,10 +82,10 @@ def _run(network: Any, options: Any) -> None:
     wall = time.perf_counter() - start
     factor = f"real-time factor {1000 * wall / options.duration:.3g}"
     say(f"{options.duration:g} ms in {wall:.2f} s, {network.threads} thread(s): {factor}")
+    if options.raster:  # first: a run may be too short for statistics
+        draw_raster(network, options.raster)
+        say(f"written: {options.raster}")
     found = activity(network, since=first + _SETTLING * options.duration)
     rows = [(name, f"{a.rate:.3f}", f"{a.cv:.2f}", f"{a.synchrony:.2f}") for name, a in found.items()]
     say(f"from {first + _SETTLING * options.duration:g} ms on:")
     show_table(("population", "rate (Hz)", "CV of intervals", "synchrony"), rows, numbers=range(1, 4))
-    if options.raster:
-        draw_raster(network, options.raster)
-        say(f"written: {options.raster}")

@@ -110,7 +110,7 @@ def _drives(layout: Layout, inputs: Sequence[Input], seed: int, dt: float) -> li
         first = layout.lane[target]
         where = layout.group[target], target.input_index(each.input), first, first + target.n
         if isinstance(each, PoissonInput):
-            what = "poisson", each.weight, each.n * each.rate * dt / 1000.0
+            what = "poisson", each.weight, each.mean
         else:
             what = ("constant", each.value, 0.0) if isinstance(each, ConstantInput) else ("normal", each.sd, 0.0)
         found.append(Drive(*where, *what, key=key(seed, DRIVES, number)))
@@ -126,7 +126,7 @@ def _classes(projections: Sequence[Projection], real: Any) -> tuple[Classes, lis
         known[each] = number
     tables = []
     for p in projections:
-        table = np.zeros(int(p.delays()[-1]) + 1, np.int32)
+        table = np.zeros(int(p.delays().max(initial=0)) + 1, np.int32)
         for d in p.delays():
             table[d] = known[int(d), float(p.weight) if constant else 0.0]  # type: ignore[arg-type]
         tables.append(table)

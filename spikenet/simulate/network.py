@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -165,7 +166,13 @@ class Network:
         return torch.from_numpy(self._engine.tally[row : row + cells.n].copy())
 
     def rate(self, cells: Cells) -> float:
-        """Mean rate of a population since the network was made, Hz."""
+        """Mean rate of a population since the network was made, Hz.
+
+        Raises:
+            ArgumentError: before the first run.
+        """
+        if self.step == 0:
+            raise ArgumentError("a rate needs time: nothing was run yet")
         return float(self.spike_counts(cells).double().mean()) / (self.time / 1000.0)
 
     def synapses(self, projection: Projection) -> SynapseTable:
@@ -233,10 +240,10 @@ class Network:
             snapshot_every: ms.
 
         Raises:
-            ArgumentError: for a duration that is negative or no whole number of steps.
+            ArgumentError: for a duration that is negative, not finite, or no whole number of steps.
         """
-        steps = round(duration / self.dt)
-        if duration < 0 or abs(duration / self.dt - steps) > 1e-3:
+        steps = round(duration / self.dt) if math.isfinite(duration) else -1
+        if steps < 0 or duration < 0 or abs(duration / self.dt - steps) > 1e-3:
             raise ArgumentError(f"a duration must be a whole number of steps of {self.dt} ms, got {duration} ms")
         every = steps + 1 if snapshot is None else max(1, round(snapshot_every / self.dt))
         saved = None
