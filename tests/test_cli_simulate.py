@@ -33,6 +33,7 @@ def test_a_run_too_short_for_statistics_leaves_its_raster(tmp_path, capsys) -> N
         (["brunel", "--regime", "IA"], 2, "unknown regime"),
         (["microcircuit", "--scale", "2"], 1, "above 0 and at most 1, got 2"),
         (["izhikevich", "--resume", "nowhere.safetensors"], 1, "cannot be read"),
+        (["izhikevich", "--device", "meta"], 1, "the network is on meta"),
     ],
 )
 def test_what_cannot_run_says_why(words: list[str], code: int, reason: str, capsys) -> None:

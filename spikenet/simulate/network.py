@@ -206,9 +206,13 @@ class Network:
         wherever no sum had to be rounded, and normal noise aside.
 
         Raises:
+            ArgumentError: for what is no device.
             BackendError: for a device without an engine, or a network that the device's engine cannot run (float64).
         """
-        before, wanted = self._engine, torch.device(device)
+        try:
+            before, wanted = self._engine, torch.device(device)
+        except RuntimeError as error:
+            raise ArgumentError(f"{device!r} is no device; take 'cpu' or 'cuda'") from error
         if wanted.type == "cuda" and not torch.cuda.is_available():
             raise BackendError("the network cannot go to a CUDA device: torch finds none here")
         engine = ENGINE(before.plan, wanted)

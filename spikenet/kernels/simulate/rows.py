@@ -50,8 +50,7 @@ def rows(plan: Plan, device: torch.device) -> Rows:
     lanes, inputs = [g.lanes for g in plan.groups], [len(g.program.inputs) for g in plan.groups]
     at, width = columns(lanes, inputs, shares(lanes, 1)[0])
     tables = [_columns(plan, p, at) for p in range(len(plan.shards))]
-    n_classes = len(plan.classes.delay)
-    each = [_ends(shard, n_classes).diff() for shard in plan.shards]
+    each = [_ends(shard, plan.rows).diff() for shard in plan.shards]
     begins = torch.zeros(plan.rows + 1, dtype=torch.int64)
     begins[1:] = torch.stack(each).sum(0).cumsum(0)
     quanta = _quanta(plan, tables, at, width, device)
@@ -61,8 +60,8 @@ def rows(plan: Plan, device: torch.device) -> Rows:
     delay = torch.from_numpy(plan.classes.delay).to(device) * width
     free = begins[:-1].to(device, copy=True)
     for shard, table, n in zip(plan.shards, tables, each, strict=True):
-        moved = free - _ends(shard, n_classes)[:-1].to(device)
-        for some in _pieces(shard, table, n_classes, device):
+        moved = free - _ends(shard, plan.rows)[:-1].to(device)
+        for some in _pieces(shard, table, plan.rows, device):
             places = torch.arange(some.first, some.last, device=device) + moved[some.row]
             words[places] = (delay[some.kind] + some.column).int()
             given = _weights(plan, shard, some, device)
@@ -76,9 +75,10 @@ def rows(plan: Plan, device: torch.device) -> Rows:
     return Rows(begins.to(device), words, weights, width, at, scales)
 
 
-def _ends(shard: Shard, classes: int) -> Tensor:
+def _ends(shard: Shard, n_rows: int) -> Tensor:
     """Where each row of a shard begins, int64 [rows + 1]."""
-    return torch.from_numpy(shard.offsets[::classes].astype(np.int64))
+    classes = (len(shard.offsets) - 1) // n_rows
+    return torch.from_numpy(shard.offsets[np.arange(n_rows + 1) * classes].astype(np.int64))
 
 
 def _columns(plan: Plan, p: int, at: np.ndarray) -> Tensor:
@@ -94,9 +94,9 @@ def _columns(plan: Plan, p: int, at: np.ndarray) -> Tensor:
     return torch.from_numpy(table)
 
 
-def _pieces(shard: Shard, table: Tensor, classes: int, device: torch.device) -> Iterator[_Piece]:
+def _pieces(shard: Shard, table: Tensor, n_rows: int, device: torch.device) -> Iterator[_Piece]:
     """A shard's synapses, whole rows at a time."""
-    n_rows, table = (len(shard.offsets) - 1) // classes, table.to(device)
+    classes, table = max((len(shard.offsets) - 1) // n_rows, 1), table.to(device)
     signed = shard.targets.view(np.dtype(f"i{shard.targets.itemsize}"))  # torch reads these
     mask = (1 << 8 * shard.targets.itemsize) - 1
     step = max(1, n_rows * PIECE // max(len(shard.targets), 1))
@@ -120,7 +120,7 @@ def _quanta(plan: Plan, tables: list[Tensor], at: np.ndarray, width: int, device
     most = torch.zeros(width, dtype=torch.float64, device=device)
     heard = torch.zeros(width, dtype=torch.int64, device=device)
     for shard, table in zip(plan.shards, tables, strict=True):
-        for some in _pieces(shard, table, len(plan.classes.delay), device):
+        for some in _pieces(shard, table, plan.rows, device):
             most.index_add_(0, some.column, _weights(plan, shard, some, device).double().abs())
             heard += torch.bincount(some.column, minlength=width)
     at_once = max([most_in_step // n for n, most_in_step in plan.sources], default=1)
@@ -131,5 +131,5 @@ def _quanta(plan: Plan, tables: list[Tensor], at: np.ndarray, width: int, device
             largest, synapses = float(most[own].max()) * at_once, int(heard[own].max()) * at_once
             if largest > 0.0:  # each synapse is rounded by half a quantum at most
                 bits = math.floor(math.log2((LARGEST_SUM - synapses) / largest))
-                quanta[own] = 2.0 ** -min(bits, 100)
+                quanta[own] = 2.0 ** -min(bits, 126)
     return quanta.to(device)
