@@ -159,15 +159,18 @@ def _sorted(
 
     own = not classes.weight.size  # each synapse has its own weight
 
+    def made(number: int, p: Projection, table: np.ndarray, weights: bool) -> Iterator[build.Batch]:
+        g, first, lane = layout.group[p.post], np.int32(layout.row[p.pre]), np.int32(layout.lane[p.post])
+        scale = groups[g].scales[p.input] if quantised else 1.0
+        for some in p.synapses([seed, PROJECTIONS, number], weights and own):
+            if not np.isfinite(some.weight).all():
+                raise ArgumentError(f"{p.name}: weights must be finite")
+            given = np.rint(some.weight / scale) if quantised else some.weight
+            yield build.Batch(some.pre + first, some.post + lane, table[some.delay], given, g, p.input)
+
     def batches(weights: bool) -> Iterator[build.Batch]:
-        for number, (p, table) in enumerate(zip(projections, kinds, strict=True)):
-            g, first, lane = layout.group[p.post], np.int32(layout.row[p.pre]), np.int32(layout.lane[p.post])
-            scale = groups[g].scales[p.input] if quantised else 1.0
-            for some in p.synapses([seed, PROJECTIONS, number], weights and own):
-                if not np.isfinite(some.weight).all():
-                    raise ArgumentError(f"{p.name}: weights must be finite")
-                given = np.rint(some.weight / scale) if quantised else some.weight
-                yield build.Batch(some.pre + first, some.post + lane, table[some.delay], given, g, p.input)
+        each = [made(k, p, table, weights) for k, (p, table) in enumerate(zip(projections, kinds, strict=True))]
+        return build.ahead(each, threads)
 
     lanes, inputs = [g.lanes for g in groups], [len(g.program.inputs) for g in groups]
     dtype = np.dtype(np.int16 if quantised else real) if own else None
