@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as nn
 
 from spikenet.kernels.simulate.plan import Drive, Plan, Recorded, Sources
 from spikenet.kernels.simulate.poisson import thresholds
@@ -24,8 +25,8 @@ from spikenet.kernels.sources import load
 from spikenet.kernels.triton_device import interpreted
 
 CAPACITY = 1 << 22  # spikes of one launch
-PART = 1024  # synapses that are delivered together
-PROGRAMS, WARPS = 2, 4  # of a multiprocessor, of a program
+AT_ONCE, PART = 4, 256  # parts of rows that a program delivers at the same time, synapses of one
+PROGRAMS, WARPS = 1, 8  # of a multiprocessor, of a program
 _DYNAMICS = ("trace.py", "printer.py", "triton_source.py", "triton_text.py")
 
 
@@ -54,11 +55,14 @@ class Engine:
         self._layers = [_layers(plan, g, device) for g in range(len(plan.groups))]
         self._populations = torch.from_numpy(plan.populations.astype(np.int64)).to(device)
         self._neurons = sum(g.lanes for g in plan.groups)
-        self._found = torch.zeros(CAPACITY + self._neurons, dtype=torch.int32, device=device)
         nothing = torch.empty(0, dtype=torch.int64, device=device)
         self._flying = nothing, nothing  # steps and rows of the last `horizon` steps' spikes
         self.tally = np.zeros(plan.rows, np.int64)
         self._programs, self._sizes = _grid(plan, device)
+        room = CAPACITY + self._neurons + self._programs * AT_ONCE
+        self._found = torch.zeros(room, dtype=torch.int32, device=device)
+        self._starts = torch.zeros(room, dtype=torch.int64, device=device)
+        self._lengths = torch.zeros(room, dtype=torch.int32, device=device)
         self._kernel = _compiled(self._form())
         self.load_state([g.state for g in plan.groups])
 
@@ -130,14 +134,18 @@ class Engine:
         listed = np.concatenate(
             [sources.rows[i[0] : i[-1]] for i in sources.indptr] or [np.empty(0, np.uint32)]
         )
-        found = listed[order].astype(np.int32)
+        found = listed[order].astype(np.int64)
         return torch.from_numpy(indptr).to(self.device), torch.from_numpy(found).to(self.device)
 
     def _launch(self, steps: int, indptr: Tensor, given: Tensor, ends: Tensor, marks: Tensor) -> None:
         known, plan = self._rows, self.plan
-        tensors = [self._ring, self._found, ends, marks, marks[32:], known.begins, known.words, known.weights]
-        tensors += [indptr, given] if plan.sources else []
-        constants: dict[str, Any] = {"PROGRAMS": self._programs, "PART": PART}
+        tensors = [self._ring, self._found, self._starts, self._lengths, ends, marks, marks[32:]]
+        tensors += [known.begins, known.words, known.weights]
+        if plan.sources:
+            starts = known.begins[given]
+            lengths = (known.begins[given + 1] - starts).int()
+            tensors += [indptr, *(nn.pad(v, (0, self._programs * AT_ONCE)) for v in (starts, lengths))]
+        constants: dict[str, Any] = {"PROGRAMS": self._programs, "AT_ONCE": AT_ONCE, "PART": PART}
         for g, layers in enumerate(self._layers):
             tensors += [self._scales[g], *self._states[g], *self._params[g]]
             constants[f"BLOCK{g}"] = self._sizes[g]
@@ -145,8 +153,8 @@ class Engine:
                 tensors += [layer.weight, *([layer.key] if layer.kind != "constant" else [])]
                 tensors += [layer.table, layer.entries] if layer.kind == "poisson" else []
                 constants |= {f"HALVINGS{g}_{d}": layer.halvings} if layer.kind == "poisson" else {}
-        parts = -(-known.longest // PART)
-        numbers = [self._slots, known.columns, parts, self.step, steps, len(self._found) - self._neurons]
+        parts = max(-(-known.longest // PART), 1)
+        numbers = [self._slots, known.columns, parts, self.step, steps, CAPACITY]
         numbers += [n for group in plan.groups for n in (group.lanes, group.first_row, group.key)]
         numbers += [int(known.at[g, k]) for g, group in enumerate(plan.groups) for k in range(len(group.program.inputs))]
         options = {} if interpreted() else _OPTIONS
@@ -155,7 +163,7 @@ class Engine:
 
     def _remember(self, done: int, when: Tensor, found: Tensor, indptr: Tensor, given: Tensor) -> None:
         """Keep the spikes that are still in flight after these steps."""
-        given = given[: int(indptr[done])].long() if len(given) else given.long()
+        given = given[: int(indptr[done])]
         given_when = torch.repeat_interleave(torch.arange(done, device=self.device), indptr[: done + 1].diff())
         steps = torch.cat([self._flying[0], when + self.step, given_when + self.step])
         lasting = steps >= self.step + done - self.plan.horizon

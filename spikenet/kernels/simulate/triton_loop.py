@@ -23,26 +23,46 @@ def arrive(sync):  # type: ignore[no-untyped-def]
     tl.atomic_add(sync, 1, sem="release")
 
 
-if interpreted():  # one program, and no assembler
+if interpreted():  # one program, which never has to wait
 
     @triton.jit
-    def _arrived(sync):  # type: ignore[no-untyped-def]
-        return tl.load(sync)
+    def _until(sync, arrivals):  # type: ignore[no-untyped-def]
+        pass
 
 else:
 
     @triton.jit
-    def _arrived(sync):  # type: ignore[no-untyped-def]
-        return tl.inline_asm_elementwise(
-            "ld.acquire.gpu.global.b32 $0, [$1];", "=r,l", [sync], dtype=tl.int32, is_pure=False, pack=1
+    def _until(sync, arrivals):  # type: ignore[no-untyped-def]
+        """One thread looks; the others wait at the barrier that follows."""
+        tl.inline_asm_elementwise(
+            """
+            {
+                .reg .pred %p<2>;
+                .reg .b32 %r<2>;
+                mov.u32 %r0, %tid.x;
+                setp.ne.u32 %p0, %r0, 0;
+                @%p0 bra done;
+            again:
+                ld.acquire.gpu.global.b32 %r1, [$1];
+                setp.lt.s32 %p1, %r1, $2;
+                @%p1 bra again;
+            done:
+                mov.b32 $0, 0;
+            }
+            """,
+            "=r,l,r",
+            [sync, arrivals],
+            dtype=tl.int32,
+            is_pure=False,
+            pack=1,
         )
 
 
 @triton.jit
 def wait(sync, arrivals):  # type: ignore[no-untyped-def]
     """Wait until there were so many arrivals in all."""
-    while _arrived(sync) < arrivals:
-        pass
+    _until(sync, arrivals)
+    tl.debug_barrier()
 
 
 @triton.jit
@@ -51,25 +71,55 @@ def deliver(  # type: ignore[no-untyped-def]
     slot,  # of this step
     slots,
     columns,
-    rows,  # that fired: `first` to `last - 1`
+    starts,  # where the synapses of each row that fired begin, int64; those of this step are `first` to `last - 1`
+    lengths,  # how many there are, int32
     first,
     last,
-    begins,  # where each row's synapses begin, int64 [rows + 1]
     words,  # delay * columns + column, int32
     weights,
     parts,  # of the longest row
     PROGRAMS: tl.constexpr,
+    AT_ONCE: tl.constexpr,
     PART: tl.constexpr,
 ):
-    """Add the weights of all synapses of these rows where and when they arrive; programs share the rows' parts out."""
-    for item in range(tl.program_id(0), (last - first) * parts, PROGRAMS):
-        row = tl.load(rows + first + item // parts, cache_modifier=".cg")
-        at = tl.load(begins + row) + (item % parts) * PART + tl.arange(0, PART)
-        inside = at < tl.load(begins + row + 1)
-        place = slot * columns + tl.load(words + at, mask=inside, other=0)
-        place = tl.where(place >= slots * columns, place - slots * columns, place)
-        weight = tl.load(weights + at, mask=inside, other=0).to(tl.int32)
-        tl.atomic_add(ring + place, weight, mask=inside, sem="relaxed")
+    """Add the weights of all synapses of these rows where and when they arrive; programs share the rows' parts out.
+
+    The first round reads on past the last row, so as not to wait for its number.
+    """
+    items, size, now = (last - first) * parts, slots * columns, slot * columns
+    _some(ring, now, size, starts + first, lengths + first, 0, items, words, weights, parts, PROGRAMS, AT_ONCE, PART)
+    for k in range(PROGRAMS * AT_ONCE, items, PROGRAMS * AT_ONCE):
+        _some(
+            ring, now, size, starts + first, lengths + first, k, items, words, weights, parts, PROGRAMS, AT_ONCE, PART
+        )
+
+
+@triton.jit
+def _some(  # type: ignore[no-untyped-def]
+    ring,
+    now,
+    size,
+    starts,
+    lengths,
+    begin,
+    items,
+    words,
+    weights,
+    parts,
+    PROGRAMS: tl.constexpr,
+    AT_ONCE: tl.constexpr,
+    PART: tl.constexpr,
+):
+    item = begin + tl.program_id(0) + PROGRAMS * tl.arange(0, AT_ONCE)
+    start = tl.load(starts + item // parts, cache_modifier=".cg")
+    length = tl.load(lengths + item // parts, cache_modifier=".cg")
+    e = (item % parts * PART)[:, None] + tl.arange(0, PART)[None, :]
+    inside = (item < items)[:, None] & (e < length[:, None])
+    at = start[:, None] + e
+    place = now + tl.load(words + at, mask=inside, other=0)
+    place = tl.where(place >= size, place - size, place)
+    weight = tl.load(weights + at, mask=inside, other=0).to(tl.int32)
+    tl.atomic_add(ring + place, weight, mask=inside, sem="relaxed")
 
 
 @triton.jit

@@ -94,8 +94,8 @@ class _Run(Printer):
         self.form = form
 
     def arguments(self) -> list[str]:
-        given = ["given_begins", "given_rows"] if self.form.given else []
-        found = ["ring", "rows", "ends", "counter", "sync", "begins", "words", "weights", *given]
+        given = ["given_ends", "given_starts", "given_lengths"] if self.form.given else []
+        found = ["ring", "rows", "starts", "lengths", "ends", "counter", "sync", "begins", "words", "weights", *given]
         for g, group in enumerate(self.form.groups):
             p = group.program
             found += [f"scales{g}", *(f"s{g}_{n}" for n in p.state), *(f"p{g}_{n}" for n in p.params)]
@@ -110,7 +110,7 @@ class _Run(Printer):
         return [*_NUMBERS, *each, *places]
 
     def constants(self) -> list[str]:
-        found = ["PROGRAMS", "PART"]
+        found = ["PROGRAMS", "AT_ONCE", "PART"]
         for g, group in enumerate(self.form.groups):
             found += [f"BLOCK{g}", *(f"HALVINGS{g}_{d}" for d, (_, kind) in enumerate(group.drives) if kind == "poisson")]
         return found
@@ -142,10 +142,10 @@ class _Run(Printer):
             self.line("last = tl.load(counter, volatile=True)")
             with self.block("if program == 0:"):
                 self.line("tl.store(ends + s, last)")
-            self.deliver("rows", "before", "last")
+            self.deliver("", "before", "last")
             if self.form.given:
-                self.line("given, given_end = tl.load(given_begins + s), tl.load(given_begins + s + 1)")
-                self.deliver("given_rows", "given", "given_end")
+                self.line("given, given_end = tl.load(given_ends + s), tl.load(given_ends + s + 1)")
+                self.deliver("given_", "given", "given_end")
             self.line("arrive(sync)", "wait(sync, (2 * s + 2) * PROGRAMS)")
             self.line("slot = tl.where(slot + 1 == slots, 0, slot + 1)", "s += 1")
         for g, group in enumerate(self.form.groups):
@@ -161,15 +161,17 @@ class _Run(Printer):
             self.draw(g, group, "first_step + s + 1")
         self.line(f"wait(sync, ({turn}) * PROGRAMS)")
 
-    def deliver(self, rows: str, first: str, last: str) -> None:
-        self.line(
-            f"deliver(ring, slot, slots, columns, {rows}, {first}, {last}, begins, words, weights, parts, PROGRAMS, PART)"
-        )
+    def deliver(self, which: str, first: str, last: str) -> None:
+        fired = f"{which}starts, {which}lengths, {first}, {last}"
+        constants = "PROGRAMS, AT_ONCE, PART"
+        self.line(f"deliver(ring, slot, slots, columns, {fired}, words, weights, parts, {constants})")
 
     def begin(self, g: int, group: GroupForm) -> None:
         """What stays in registers."""
         p = group.program
         self.line(f"lane{g} = program * BLOCK{g} + tl.arange(0, BLOCK{g})", f"inside{g} = lane{g} < lanes{g}")
+        self.line(f"start{g} = tl.load(begins + first{g} + lane{g}, inside{g}, other=0)")
+        self.line(f"length{g} = (tl.load(begins + first{g} + lane{g} + 1, inside{g}, other=0) - start{g}).to(tl.int32)")
         self.line(*(f"scale{g}_{k} = tl.load(scales{g} + {k})" for k in range(len(p.inputs))))
         self.line(*(f"state{g}_{n} = tl.load(s{g}_{n} + lane{g}, inside{g}, other=0.0)" for n in p.state))
         for n, spread in zip(p.params, group.spread, strict=True):
@@ -211,3 +213,4 @@ class _Run(Printer):
         self.line(f"fired = fired & inside{g}")
         self.line("at = tl.atomic_add(counter + tl.zeros_like(fired.to(tl.int32)), 1, mask=fired, sem='relaxed')")
         self.line(f"tl.store(rows + at, first{g} + lane{g}, fired)")
+        self.line(f"tl.store(starts + at, start{g}, fired)", f"tl.store(lengths + at, length{g}, fired)")
