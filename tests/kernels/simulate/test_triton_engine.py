@@ -181,7 +181,9 @@ def test_statistics_are_those_of_the_cpu() -> None:
         cpu, device = make(), make().to("cuda")
         for network in (cpu, device):
             network.run(1000.0)
-        for ours, theirs in zip(activity(device, since=since).values(), activity(cpu, since=since).values(), strict=True):
+        for ours, theirs in zip(
+            activity(device, since=since).values(), activity(cpu, since=since).values(), strict=True
+        ):
             assert ours.rate == pytest.approx(theirs.rate, rel=0.05)
             assert ours.cv == pytest.approx(theirs.cv, abs=0.03)
 
