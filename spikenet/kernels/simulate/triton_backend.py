@@ -25,7 +25,7 @@ from spikenet.kernels.sources import load
 from spikenet.kernels.triton_device import interpreted
 
 CAPACITY = 1 << 22  # spikes of one launch
-AT_ONCE, PART = 4, 256  # parts of rows that a program delivers at the same time, synapses of one
+AT_ONCE, PART = 2, 512  # parts of rows that a program delivers at the same time, synapses of one
 PROGRAMS, WARPS = 1, 8  # of a multiprocessor, of a program
 _DYNAMICS = ("trace.py", "printer.py", "triton_source.py", "triton_text.py")
 
