@@ -69,6 +69,8 @@ def exact(threads: int = 1, bits: int = 32, grid: float = 0.125) -> Network:
         PoissonInput(c, 8.0, 0.25, 500),
         PoissonInput(a, 20.0, 0.5, 10, input="excitatory"),
         PoissonInput(b, 60.0, 0.25, 10, input="excitatory"),
+        ConstantInput(a, 0.125, input="excitatory"),
+        PoissonInput(a, 5.0, 0.75, 1, input="excitatory"),
         ConstantInput(d, 0.5),
         *(SpikeMonitor(p) for p in (a, b, c, d, s)),
         seed=5,
