@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from spikenet.errors import BackendError
 from spikenet.kernels.simulate.plan import BLOCK, Plan, Shard, columns, shares
 
 PIECE = 1 << 25  # synapses that are worked on together
@@ -46,7 +47,11 @@ class _Piece(NamedTuple):
 
 def rows(plan: Plan, device: torch.device) -> Rows:
     """Lay the synapses of all shards out on a device. Weights that are no integers are rounded to multiples of the
-    smallest power of two with which no sum of a step can pass 31 bits."""
+    smallest power of two with which no sum of a step can pass 31 bits.
+
+    Raises:
+        BackendError: for integer weights whose sums may pass them.
+    """
     lanes, inputs = [g.lanes for g in plan.groups], [len(g.program.inputs) for g in plan.groups]
     at, width = columns(lanes, inputs, shares(lanes, 1)[0])
     tables = [_columns(plan, p, at) for p in range(len(plan.shards))]
@@ -129,6 +134,11 @@ def _quanta(plan: Plan, tables: list[Tensor], at: np.ndarray, width: int, device
         for k in range(len(group.program.inputs)):
             own = slice(int(at[g, k]), int(at[g, k]) + group.lanes)
             largest, synapses = float(most[own].max()) * at_once, int(heard[own].max()) * at_once
+            if plan.scaled and largest > LARGEST_SUM:
+                raise BackendError(
+                    f"{synapses:,} spikes can arrive at a neuron in a step, too many for sums of weights of 16 bits on "
+                    "a GPU; take weight_bits=32"
+                )
             if largest > 0.0:  # each synapse is rounded by half a quantum at most
                 bits = math.floor(math.log2((LARGEST_SUM - synapses) / largest))
                 quanta[own] = 2.0 ** -min(bits, 126)

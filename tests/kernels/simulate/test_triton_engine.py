@@ -15,6 +15,7 @@ from spikenet.kernels.simulate import triton_backend
 from spikenet.kernels.simulate.rows import rows
 from spikenet.neurons import IF, CurrentLIF, RefractoryLIF, StochasticLIF
 from spikenet.simulate import (
+    AllToAll,
     ConstantInput,
     FixedInDegree,
     FixedProbability,
@@ -172,6 +173,11 @@ def test_what_a_device_cannot_do_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
         Network(cells).to("cuda")
     with pytest.raises(BackendError, match=r"numba: it runs on the CPU, and the network is on meta"):
         Network(cells).to("meta")
+    many = PoissonSource(70_000, 0.0)
+    synapses = Projection(many, cells, AllToAll(), weight=Uniform(0.9, 1.0), delay=1.0)
+    network = Network(cells, many, synapses, weight_bits=16)
+    with use_backend("triton"), pytest.raises(BackendError, match="70,000 spikes can arrive"):
+        network.to("cpu")
     with use_backend("triton"), pytest.raises(BackendError, match="runs in float32, and the network in float64"):
         Network(cells, dtype=torch.float64)
 
