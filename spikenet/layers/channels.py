@@ -12,7 +12,7 @@ from typing import Literal, get_args
 
 from torch import Tensor, nn
 
-from spikenet.errors import UnknownNameError
+from spikenet.errors import ArgumentError, UnknownNameError
 from spikenet.layers.fold import BatchNorm2d, Conv2d, MaxPool2d
 from spikenet.neurons import LIF, Neuron
 from spikenet.neurons.surrogate import sigmoid
@@ -82,6 +82,9 @@ class ConvNorm(nn.Sequential):
         groups: of the channels.
         bias: of the convolution.
         pool: follow with a maximum over 3x3 at a stride of 2.
+
+    Raises:
+        ArgumentError: for an even kernel.
     """
 
     def __init__(
@@ -94,6 +97,8 @@ class ConvNorm(nn.Sequential):
         bias: bool = False,
         pool: bool = False,
     ) -> None:
+        if kernel < 1 or kernel % 2 == 0:
+            raise ArgumentError(f"{type(self).__name__} pads an odd kernel by half, got one of {kernel} x {kernel}.")
         conv = Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, groups=groups, bias=bias)
         layers = OrderedDict(conv=conv, norm=BatchNorm2d(outputs))
         if pool:
