@@ -109,8 +109,8 @@ class MaskedPretraining(nn.Module):
         self.grid = height // network.patch, side // network.patch
         if self.grid == (1, 1) or width < 4 or width % 4 or heads < 1 or width % heads:
             raise ArgumentError(
-                f"MaskedPretraining wants two patches or more and a width that is a multiple of 4 and of the heads, got "
-                f"{self.grid[0]} x {self.grid[1]} patches, {width=} and {heads=}."
+                f"MaskedPretraining wants two patches or more and a width that is a multiple of 4 and of the heads, "
+                f"got {self.grid[0]} x {self.grid[1]} patches, {width=} and {heads=}."
             )
         self.widen = nn.Sequential(nn.LayerNorm(network.dim), nn.Linear(network.dim, width))
         layer = nn.TransformerEncoderLayer(width, heads, 4 * width, 0.0, "gelu", batch_first=True, norm_first=True)

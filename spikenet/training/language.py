@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from spikenet.errors import ShapeError
+from spikenet.errors import DtypeError, ShapeError
+from spikenet.events import EventTensor
 from spikenet.training.module import Classifier, check_labels
 
 __all__ = ["NextToken", "bits_per_token"]
@@ -20,6 +21,8 @@ class NextToken(Classifier):
     """
 
     def _scored(self, x: EventTensor | Tensor, labels: Tensor, place: str) -> tuple[Tensor, Tensor]:
+        if isinstance(x, EventTensor):
+            raise DtypeError(f"{place} holds an EventTensor; a language model takes tokens [T, B] in int64.")
         check_labels(x, self.classes, place, "tokens")
         check_labels(labels, self.classes, place)
         return self(x).flatten(0, -2), labels.flatten()

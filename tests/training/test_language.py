@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from spikenet.errors import DataError, DtypeError, ShapeError
+from spikenet.events import EventTensor
 from spikenet.training import NextToken, Optimiser, bits_per_token
 
 
@@ -62,5 +63,7 @@ def test_tokens_outside_the_classes_are_refused() -> None:
     for batch, name in (((bad, good), "tokens"), ((good, bad), "labels")):
         with pytest.raises(DataError, match=f"train batch 3 of epoch 1 holds {name} 7 to 7; the 6 classes"):
             module._step("train", batch, 3, module.train_accuracy, 0.0)
+    with pytest.raises(DtypeError, match=r"EventTensor"):
+        module._step("train", (EventTensor.from_dense(torch.ones(4, 2, 3)), good), 3, module.train_accuracy, 0.0)
     with pytest.raises(DtypeError, match=r"tokens of torch.float32"):
         module._step("train", (good.float(), good), 3, module.train_accuracy, 0.0)
