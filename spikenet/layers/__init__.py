@@ -2,6 +2,7 @@
 
 from spikenet.layers.attention import QKAttention, SpikeDrivenSelfAttention, SpikingSelfAttention
 from spikenet.layers.channels import (
+    Chain,
     ChannelNorm,
     ChannelsLast,
     ConvNorm,
@@ -56,6 +57,7 @@ __all__ = [
     "BatchNorm1d",
     "BatchNorm2d",
     "BidirectionalMamba",
+    "Chain",
     "ChannelNorm",
     "ChannelsLast",
     "Conv2d",

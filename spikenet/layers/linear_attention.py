@@ -56,7 +56,7 @@ class SpikingLinearAttention(nn.Module):
         height, width = x.shape[2:4]
         if height % self.window or width % self.window:
             raise ShapeError(f"windows of {self.window} do not divide a map of {height} x {width}")
-        q, k = self.lif(self.project(x)).chunk(2, -1)
+        q, k = self.project.then(self.lif, x).chunk(2, -1)
         y = windowed_attention(self._split(q), self._split(k), self._split(x), self.window**2, rotate=self._rotate)
         return self._join(y, height, width) + self.local(x.movedim(-1, 2)).movedim(2, -1)
 

@@ -11,6 +11,7 @@ from torch import nn
 
 from spikenet.errors import ArgumentError, UnknownNameError
 from spikenet.layers import (
+    Chain,
     ChannelsLast,
     ConvNorm,
     DepthwiseMixing,
@@ -125,23 +126,23 @@ def _block(mixer: Mixer, width: int, heads: int, ratio: float, neuron: MakeNeuro
     return block(mixing=DepthwiseMixing(width, mixer, neuron=neuron), mlp=mlp)
 
 
-def _same(channels: int, width: int, neuron: MakeNeuron) -> nn.Sequential:
+def _same(channels: int, width: int, neuron: MakeNeuron) -> Chain:
     half = width // 2
     both = Sum(ConvNorm(half, width), ConvNorm(half, width, 1))
-    return nn.Sequential(ConvNorm(channels, half), neuron(1.0), both)
+    return Chain(ConvNorm(channels, half), neuron(1.0), both)
 
 
-def _quarter(channels: int, width: int, neuron: MakeNeuron) -> nn.Sequential:
+def _quarter(channels: int, width: int, neuron: MakeNeuron) -> Chain:
     half = width // 2
-    main = nn.Sequential(ConvNorm(half, width, stride=2), neuron(1.0), ConvNorm(width, width))
-    return nn.Sequential(ConvNorm(channels, half, stride=2), neuron(1.0), Sum(main, ConvNorm(half, width, 1, 2)))
+    main = Chain(ConvNorm(half, width, stride=2), neuron(1.0), ConvNorm(width, width))
+    return Chain(ConvNorm(channels, half, stride=2), neuron(1.0), Sum(main, ConvNorm(half, width, 1, 2)))
 
 
-def _eighth(channels: int, width: int, neuron: MakeNeuron) -> nn.Sequential:
+def _eighth(channels: int, width: int, neuron: MakeNeuron) -> Chain:
     first, second, third = width // 8, width // 4, width // 2
     start = [ConvNorm(channels, first), neuron(1.0), ConvNorm(first, second, pool=True), neuron(1.0)]
-    main = nn.Sequential(ConvNorm(second, third, pool=True), neuron(1.0), ConvNorm(third, width, pool=True))
-    return nn.Sequential(*start, Sum(main, ConvNorm(second, width, 1, 4)))
+    main = Chain(ConvNorm(second, third, pool=True), neuron(1.0), ConvNorm(third, width, pool=True))
+    return Chain(*start, Sum(main, ConvNorm(second, width, 1, 4)))
 
 
 _EMBEDDINGS = {"same": _same, "quarter": _quarter, "eighth": _eighth}
