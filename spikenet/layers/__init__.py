@@ -1,6 +1,7 @@
 """Connections and containers: folding layers, delays, recurrence, attention, readouts, and the stream."""
 
 from spikenet.layers.attention import QKAttention, SpikeDrivenSelfAttention, SpikingSelfAttention
+from spikenet.layers.aware_attention import MagnitudeAwareAttention, NormAwareAttention, SigmoidAttention
 from spikenet.layers.channels import (
     Chain,
     ChannelNorm,
@@ -77,10 +78,12 @@ __all__ = [
     "LastReadout",
     "LevyBaxter",
     "LinearNorm",
+    "MagnitudeAwareAttention",
     "MaxPool2d",
     "MaxReadout",
     "MeanOverSpace",
     "MeanReadout",
+    "NormAwareAttention",
     "PatchMerging",
     "ProbabilisticSynapses",
     "QKAttention",
@@ -91,6 +94,7 @@ __all__ = [
     "SelectiveScan",
     "SequenceDropout",
     "SigmaSchedule",
+    "SigmoidAttention",
     "SoftmaxSumReadout",
     "SpikeCodedLinear",
     "SpikeCounts",
