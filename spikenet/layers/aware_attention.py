@@ -41,7 +41,7 @@ class _MapAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         q, k, v, *gate = self.project(self.lif(x)).chunk(self.parts, -1)
-        y = self.attend(*(self._split(u) for u in (q, k, v)), x.shape[2:-1])
+        y = self.attend(self._split(q), self._split(k), self._split(v), x.shape[2:-1])
         y = y.transpose(2, 3).flatten(3).view(x.shape)
         if self.local is not None:
             y = y + self.local(v.movedim(-1, 2)).movedim(2, -1)
@@ -91,7 +91,7 @@ class MagnitudeAwareAttention(_MapAttention):
         scale = q.shape[-1] ** -0.5
         q, k = functional.elu(q) + 1, functional.elu(k) + 1
         z = scale * (q * k.mean(-2, keepdim=True)).sum(-1, keepdim=True)
-        place = turns(*space, q.shape[-1]).to(q.device)
+        place = turns(space[0], space[1], q.shape[-1]).to(q.device)
         summed = rotate(q, place) @ (rotate(k, place).mT @ (v * (scale / v.shape[-2])))
         return (1 + 1 / (z + EPS)) * summed - z * v.mean(-2, keepdim=True)
 
@@ -121,7 +121,8 @@ class NormAwareAttention(_MapAttention):
     Raises:
         ArgumentError: if the heads do not fit the width.
 
-    Source: Meng et al., "NaLaFormer: norm-aware linear attention for Transformer models", arXiv 2506.21137, as in its code.
+    Source: Meng et al., "NaLaFormer: norm-aware linear attention for Transformer models", arXiv 2506.21137, as in its
+    code.
     """
 
     def __init__(self, dim: int, heads: int = 8, neuron: MakeNeuron = transformer_lif) -> None:
@@ -131,7 +132,7 @@ class NormAwareAttention(_MapAttention):
     def attend(self, q: Tensor, k: Tensor, v: Tensor, space: torch.Size) -> Tensor:
         norm = q.square().sum(-1, keepdim=True).clamp(min=EPS**2).sqrt()
         power = 3 * (0.5 + norm.tanh())
-        k, place = k * k * k, turns(*space, q.shape[-1]).to(q.device)
+        k, place = k * k * k, turns(space[0], space[1], q.shape[-1]).to(q.device)
         halves = [(functional.relu(sign * q / norm) ** power, functional.relu(sign * k)) for sign in (1, -1)]
         weight = sum((a * b.mean(-2, keepdim=True)).sum(-1, keepdim=True) for a, b in halves)
         q, k = (torch.cat([rotate(u, place) for u in us], -1) for us in zip(*halves, strict=True))
