@@ -20,7 +20,7 @@ from spikenet.kernels.dynamics import scan
 from spikenet.kernels.dynamics.ops import registered
 from spikenet.kernels.triton_device import why_not_on
 
-LONGEST = 8  # time steps whose states a program holds in registers
+LONGEST = 16  # time steps whose states a program holds in registers
 
 _library = torch.library.Library("spikenet", "FRAGMENT")
 _library.define(

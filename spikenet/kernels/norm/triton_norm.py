@@ -20,13 +20,14 @@ import triton.language as tl
 from torch import Tensor
 
 from spikenet.kernels.attention.launch import launch
+from spikenet.kernels.attention.segments import power_of_two
 from spikenet.kernels.dynamics.trace import Program
 from spikenet.kernels.sources import load
 from spikenet.kernels.triton_device import interpreted
 
 CHANNELS = 64  # of a tile
 PROGRAMS = 1056  # wanted: eight for each multiprocessor of an H100
-OPTIONS = {"moments": (64, 4), "forward": (32, 4), "backward": (16, 4), "gradient": (32, 4)}  # rows of a tile, warps
+ROWS = {"moments": 64, "forward": 32, "backward": 16, "gradient": 32}  # of a tile; fewer for more than 4 steps
 _HERE = Path(__file__).parent
 _PRINTERS = ("trace.py", "derive.py", "printer.py", "triton_source.py", "triton_text.py")
 
@@ -51,7 +52,7 @@ def forward(
     launch(_statistics, (-(-channels // 16),), given, (32, 16), num_warps=4)
     z = torch.empty_like(y)
     kernel = _kernel(program, "forward", steps)
-    _tiled("forward", kernel, (y, moments, *state, *params, z), rows // steps, channels)
+    _tiled("forward", kernel, (y, moments, *state, *params, z), rows // steps, channels, steps)
     return z, moments
 
 
@@ -68,7 +69,7 @@ def backward(
     y, gz, steps, channels = y.contiguous(), gz.contiguous(), len(y), len(weight)
     rows, gradient = y.numel() // channels, torch.empty_like(y)
     kernel = _kernel(program, "backward", steps)
-    sums = _summed("backward", kernel, (y, moments, *state, *params, gz, gradient), rows // steps, channels)
+    sums = _summed("backward", kernel, (y, moments, *state, *params, gz, gradient), rows // steps, channels, steps)
     of_weights, means = weight.new_empty((2, channels)), weight.new_empty((2, channels))
     given = sums, moments, of_weights, means, rows, len(sums), channels
     launch(_gradient_means, (-(-channels // 16),), given, (32, 16), num_warps=4)
@@ -76,21 +77,30 @@ def backward(
     return gradient, of_weights[0], of_weights[1]
 
 
-def _summed(name: str, kernel: Any, tensors: tuple[Tensor, ...], rows: int, channels: int) -> Tensor:
+def _summed(
+    name: str, kernel: Any, tensors: tuple[Tensor, ...], rows: int, channels: int, steps: int = 1
+) -> Tensor:
     """Launch `kernel` on all rows and channels, in about `PROGRAMS` programs; returns the two sums of each."""
-    down, across = -(-rows // OPTIONS[name][0]), -(-channels // CHANNELS)
+    down, across = -(-rows // _height(name, steps)), -(-channels // CHANNELS)
     tiles = max(down * across // PROGRAMS, 1)
     sums = tensors[0].new_empty((-(-down // tiles), 2, channels), dtype=torch.float32)
-    _tiled(name, kernel, (*tensors, sums), rows, channels, tiles)
+    _tiled(name, kernel, (*tensors, sums), rows, channels, steps, tiles)
     return sums
 
 
-def _tiled(name: str, kernel: Any, tensors: tuple[Tensor, ...], rows: int, channels: int, tiles: int = 1) -> None:
+def _tiled(
+    name: str, kernel: Any, tensors: tuple[Tensor, ...], rows: int, channels: int, steps: int = 1, tiles: int = 1
+) -> None:
     """Launch `kernel` on all rows and channels, with so many tiles for each program."""
-    height, warps = OPTIONS[name]
+    height = _height(name, steps)
     grid = -(-rows // (height * tiles)), -(-channels // CHANNELS)
     given, constants = (*tensors, rows, channels, tiles), (height, CHANNELS)
-    launch(kernel, grid, given, constants, num_warps=warps, enable_fp_fusion=False)
+    launch(kernel, grid, given, constants, num_warps=4, enable_fp_fusion=False)
+
+
+def _height(name: str, steps: int) -> int:
+    """Rows of a tile whose states of all steps fit into the registers."""
+    return ROWS[name] * 4 // power_of_two(max(steps, 4))
 
 
 @functools.cache

@@ -90,7 +90,7 @@ def test_kernels_in_half_precision(dtype: torch.dtype) -> None:
 
 @pytest.mark.parametrize("backend", [None, "numba", "reference"])
 def test_elsewhere_it_is_the_two_in_turn(backend: str | None) -> None:
-    neuron, (y, norm, gz) = NEURONS[0](), case((10, 2, 9, 5))
+    neuron, (y, norm, gz) = NEURONS[0](), case((18, 2, 9, 5))
     same = nn.BatchNorm1d(5, momentum=0.3)
     same.load_state_dict(norm.state_dict())
     with use_backend(backend):
@@ -113,7 +113,7 @@ def test_what_the_kernels_refuse() -> None:
     neuron, (y, norm, _) = NEURONS[0](), case((2, 3, 5))
     refused = [
         (neuron, y.double(), {}, "float64"),
-        (neuron, y.repeat(5, 1, 1), {}, "up to 8 steps, got 10"),
+        (neuron, y.repeat(9, 1, 1), {}, "up to 16 steps, got 18"),
         (neuron, y, {"final": True}, "keep no states"),
         (LIF(torch.linspace(2, 3, 5)), y, {}, "one value"),
     ]
@@ -128,6 +128,6 @@ def test_what_the_kernels_refuse() -> None:
 
 @gpu
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
-@pytest.mark.parametrize("sizes", [*SIZES, (4, 8, 14, 14, 384), (8, 16, 300, 48), (4, 128, 32, 32, 48)])
+@pytest.mark.parametrize("sizes", [*SIZES, (4, 8, 14, 14, 384), (8, 16, 300, 48), (10, 8, 300, 64), (16, 3, 31, 40), (4, 128, 32, 32, 48)])
 def test_on_the_gpu(sizes: tuple[int, ...], dtype: torch.dtype) -> None:
     compare(NEURONS[0](), case(sizes, dtype), "cuda")
