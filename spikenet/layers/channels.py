@@ -16,7 +16,8 @@ from torch.nn.modules.module import _has_any_global_hook
 
 from spikenet.errors import ArgumentError, UnknownNameError
 from spikenet.kernels.norm import Norm, norm_scan
-from spikenet.layers.fold import BatchNorm2d, Conv2d, MaxPool2d
+from spikenet.kernels.pool import max_pool
+from spikenet.layers.fold import BatchNorm2d, Conv2d
 from spikenet.neurons import LIF, Neuron
 from spikenet.neurons.carry import carrier
 from spikenet.neurons.surrogate import sigmoid
@@ -159,24 +160,23 @@ class ConvNorm(_Normed):
         conv = Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, groups=groups, bias=bias)
         layers = OrderedDict(conv=conv, norm=BatchNorm2d(outputs))
         if pool:
-            layers["pool"] = MaxPool2d(3, 2, 1)
+            layers["pool"] = SpikePool()
         super().__init__(layers)
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x.movedim(-1, 2)).movedim(2, -1)
+        conv, norm, *pool = self
+        maps = norm(conv(x.movedim(-1, 2))).movedim(2, -1)
+        return pool[0](maps) if pool else maps
 
     def connect(self, x: Tensor) -> Tensor:
         return self[0](x.movedim(-1, 2)).movedim(2, -1)
 
 
-class SpikePool(MaxPool2d):
+class SpikePool(nn.Module):
     """A maximum over 3x3 at a stride of 2, of spikes the OR: `[T, B, H, W, C]` -> `[T, B, H', W', C]`."""
 
-    def __init__(self) -> None:
-        super().__init__(3, 2, 1)
-
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x.movedim(-1, 2)).movedim(2, -1)
+        return max_pool(x.flatten(0, 1)).unflatten(0, x.shape[:2])
 
 
 class ChannelsLast(nn.Module):

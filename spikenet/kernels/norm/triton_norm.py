@@ -77,9 +77,7 @@ def backward(
     return gradient, of_weights[0], of_weights[1]
 
 
-def _summed(
-    name: str, kernel: Any, tensors: tuple[Tensor, ...], rows: int, channels: int, steps: int = 1
-) -> Tensor:
+def _summed(name: str, kernel: Any, tensors: tuple[Tensor, ...], rows: int, channels: int, steps: int = 1) -> Tensor:
     """Launch `kernel` on all rows and channels, in about `PROGRAMS` programs; returns the two sums of each."""
     down, across = -(-rows // _height(name, steps)), -(-channels // CHANNELS)
     tiles = max(down * across // PROGRAMS, 1)

@@ -16,6 +16,7 @@ from spikenet.kernels.norm.fused import FUSED, Norm
 from spikenet.neurons import IF, LIF, Neuron
 
 SIZES = [(4, 2, 35, 70), (3, 5, 1), (1, 3, 7, 3, 5), (2, 4, 16)]  # T, B, *space, C
+LARGE = [(4, 8, 14, 14, 384), (8, 16, 300, 48), (10, 8, 300, 64), (16, 3, 31, 40), (4, 128, 32, 32, 48)]
 NEURONS = [
     lambda: LIF(2.0, 1.0, detach_reset=True, surrogate="sigmoid"),
     lambda: LIF(3.0, 0.7, None, decay_input=False),
@@ -128,6 +129,6 @@ def test_what_the_kernels_refuse() -> None:
 
 @gpu
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
-@pytest.mark.parametrize("sizes", [*SIZES, (4, 8, 14, 14, 384), (8, 16, 300, 48), (10, 8, 300, 64), (16, 3, 31, 40), (4, 128, 32, 32, 48)])
+@pytest.mark.parametrize("sizes", [*SIZES, *LARGE])
 def test_on_the_gpu(sizes: tuple[int, ...], dtype: torch.dtype) -> None:
     compare(NEURONS[0](), case(sizes, dtype), "cuda")
