@@ -74,3 +74,18 @@ def test_in_the_kernel_too() -> None:
         found = results(chain, x)
     for a, b in zip(found, results(plain, x.double()), strict=True):
         torch.testing.assert_close(a.double(), b.double(), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="Triton does not interpret here")
+def test_a_compiled_chain_moves_its_running_statistics_too() -> None:
+    chain, x = Chain(LinearNorm(4, 6), LIF(2.0, 0.4, detach_reset=True)), torch.randn(3, 5, 4)
+    same = copy.deepcopy(chain)
+    with use_backend("triton"):
+        compiled = torch.compile(chain, backend="aot_eager", fullgraph=True)
+        for net in (compiled, same):
+            net(x).sum().backward()
+    for a, b in zip([*chain.buffers()], [*same.buffers()], strict=True):
+        assert torch.equal(a, b)
+    assert not torch.equal(same[0].norm.running_mean, torch.zeros(6))
+    for p, q in zip(chain.parameters(), same.parameters(), strict=True):
+        assert torch.equal(p.grad, q.grad)
