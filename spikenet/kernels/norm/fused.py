@@ -17,7 +17,7 @@ from torch.nn import functional
 from spikenet.errors import BackendError, ShapeError
 from spikenet.kernels.backends import Implementation, Operation, anywhere, lazily
 from spikenet.kernels.dynamics import scan
-from spikenet.kernels.dynamics.ops import registered
+from spikenet.kernels.dynamics.ops import _plain, refuse_forward_mode, registered
 from spikenet.kernels.triton_device import why_not_on
 
 LONGEST = 16  # time steps whose states a program holds in registers
@@ -81,7 +81,8 @@ def _run(norm: Norm, program: str, inputs: Sequence[Tensor], *values: Any) -> An
     (y,), (state, params, *_) = inputs, values
     first = [s.as_strided((1,), (1,)) for s in state]
     *tensors, momentum, eps = norm
-    return torch.ops.spikenet.norm_neuron(y, *tensors, program, first, params, momentum, eps)[0], [], []
+    call = _autograd if _plain(y) else torch.ops.spikenet.norm_neuron
+    return call(y, *tensors, program, first, params, momentum, eps)[0], [], []
 
 
 def _apart(norm: Norm, program: str, inputs: Sequence[Tensor], *values: Any) -> Any:
@@ -102,8 +103,7 @@ FUSED = Operation(
 class _NormNeuron(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, y: Tensor, weight: Tensor, *values: Any) -> Any:
-        with torch._C._AutoDispatchBelowAutograd():
-            z, moments = torch.ops.spikenet.norm_neuron(y, weight, *values)
+        z, moments = _below_autograd(y, weight, *values)
         ctx.save_for_backward(y, weight, moments)
         ctx.values = values[3:6]
         ctx.set_materialize_grads(False)
@@ -117,17 +117,25 @@ class _NormNeuron(torch.autograd.Function):
         if gz is None:
             return (None,) * 10
         y, weight, moments = ctx.saved_tensors
-        gradients = torch.ops.spikenet.norm_neuron_backward(y, weight, *ctx.values, moments, gz)
+        run = _backward if _plain(gz) else torch.ops.spikenet.norm_neuron_backward
+        gradients = run(y, weight, *ctx.values, moments, gz)
         return *gradients, *(None,) * 7
 
 
+def _below_autograd(y: Tensor, *values: Any) -> Any:
+    if _plain(y):
+        return _forward(y, *values)
+    with torch._C._AutoDispatchBelowAutograd():
+        return torch.ops.spikenet.norm_neuron(y, *values)
+
+
 def _autograd(y: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, var: Tensor, *values: Any) -> Any:
+    refuse_forward_mode("norm_scan", (y, weight, bias))
     torch.autograd.graph.increment_version((mean, var))
     given = y, weight, bias, mean, var, *values
     if torch.is_grad_enabled() and (y.requires_grad or weight.requires_grad or bias.requires_grad):
         return _NormNeuron.apply(*given)
-    with torch._C._AutoDispatchBelowAutograd():
-        return torch.ops.spikenet.norm_neuron(*given)
+    return _below_autograd(*given)
 
 
 def _forward(

@@ -19,15 +19,14 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from spikenet.kernels.attention.launch import launch
-from spikenet.kernels.attention.segments import power_of_two
 from spikenet.kernels.dynamics.trace import Program
 from spikenet.kernels.sources import load
 from spikenet.kernels.triton_device import interpreted
 
 CHANNELS = 64  # of a tile
-PROGRAMS = 1056  # wanted: eight for each multiprocessor of an H100
 ROWS = {"moments": 64, "forward": 32, "backward": 16, "gradient": 32}  # of a tile; fewer for more than 4 steps
+PROGRAMS = 1056  # wanted: eight for each multiprocessor of an H100
+KEPT = 1024  # plans; with ever new shapes they would fill the memory
 _HERE = Path(__file__).parent
 _PRINTERS = ("trace.py", "derive.py", "printer.py", "triton_source.py", "triton_text.py")
 
@@ -45,14 +44,12 @@ def forward(
     eps: float,
 ) -> tuple[Tensor, Tensor]:
     """The output, and the moments `[4, C]`: mean, 1 / standard deviation, scale and shift of the norm."""
-    y, steps, channels = y.contiguous(), len(y), len(weight)
-    rows = y.numel() // channels
-    sums, moments = _summed("moments", _moments, (y,), rows, channels), weight.new_empty((4, channels))
-    given = y, sums, weight, bias, mean, var, moments, rows, len(sums), channels, momentum, eps
-    launch(_statistics, (-(-channels // 16),), given, (32, 16), num_warps=4)
-    z = torch.empty_like(y)
-    kernel = _kernel(program, "forward", steps)
-    _tiled("forward", kernel, (y, moments, *state, *params, z), rows // steps, channels, steps)
+    y, plan = y.contiguous(), _plan(program, y)
+    z, sums = torch.empty_like(y), plan.sums(y, plan.moments)
+    moments = weight.new_empty((4, y.shape[-1]))
+    plan.moments(y, sums)
+    plan.statistics(y, sums, weight, bias, mean, var, moments, numbers=(momentum, eps))
+    plan.forward(y, moments, *state, *params, z)
     return z, moments
 
 
@@ -66,39 +63,98 @@ def backward(
     gz: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The gradients of y, weight and bias."""
-    y, gz, steps, channels = y.contiguous(), gz.contiguous(), len(y), len(weight)
-    rows, gradient = y.numel() // channels, torch.empty_like(y)
-    kernel = _kernel(program, "backward", steps)
-    sums = _summed("backward", kernel, (y, moments, *state, *params, gz, gradient), rows // steps, channels, steps)
-    of_weights, means = weight.new_empty((2, channels)), weight.new_empty((2, channels))
-    given = sums, moments, of_weights, means, rows, len(sums), channels
-    launch(_gradient_means, (-(-channels // 16),), given, (32, 16), num_warps=4)
-    _tiled("gradient", _gradient, (y, moments, means, gradient), rows, channels)
-    return gradient, of_weights[0], of_weights[1]
+    y, gz, plan = y.contiguous(), gz.contiguous(), _plan(program, y)
+    gradient, sums = torch.empty_like(y), plan.sums(y, plan.backward)
+    means, of_weight, of_bias = weight.new_empty((2, len(weight))), torch.empty_like(weight), torch.empty_like(weight)
+    plan.backward(y, moments, *state, *params, gz, gradient, sums)
+    plan.means(sums, moments, of_weight, of_bias, means)
+    plan.gradient(y, moments, means, gradient)
+    return gradient, of_weight, of_bias
 
 
-def _summed(name: str, kernel: Any, tensors: tuple[Tensor, ...], rows: int, channels: int, steps: int = 1) -> Tensor:
-    """Launch `kernel` on all rows and channels, in about `PROGRAMS` programs; returns the two sums of each."""
-    down, across = -(-rows // _height(name, steps)), -(-channels // CHANNELS)
-    tiles = max(down * across // PROGRAMS, 1)
-    sums = tensors[0].new_empty((-(-down // tiles), 2, channels), dtype=torch.float32)
-    _tiled(name, kernel, (*tensors, sums), rows, channels, steps, tiles)
-    return sums
+class _Kernel:
+    """A kernel with its grid and numbers, told of the tensors, which come first. After the first call it is launched
+    past Triton's own way, which takes longer than most of them run."""
+
+    def __init__(
+        self, kernel: Any, grid: tuple[int, int], numbers: tuple[int, ...], constants: tuple[int, int], device: Any
+    ) -> None:
+        self.kernel, self.grid, self.numbers, self.constants, self.device = kernel, grid, numbers, constants, device
+        self.compiled: Any = None
+
+    def __call__(self, *tensors: Tensor, numbers: tuple[float, ...] = ()) -> None:
+        if interpreted():
+            self.kernel[self.grid](*tensors, *self.numbers, *numbers, *self.constants)
+        elif self.device.index == torch._C._cuda_getDevice():
+            self._launch(tensors, numbers)
+        else:
+            with torch.cuda.device(self.device):
+                self._launch(tensors, numbers)
+
+    def _launch(self, tensors: tuple[Tensor, ...], numbers: tuple[float, ...]) -> None:
+        addresses = [t.data_ptr() for t in tensors]
+        aligned = not any(a % 16 for a in addresses)  # what is compiled relies on it
+        if self.compiled is None or not aligned:
+            given = (*tensors, *self.numbers, *numbers, *self.constants)
+            compiled = self.kernel[self.grid](*given, num_warps=4, enable_fp_fusion=False)
+            self.compiled = compiled if aligned else self.compiled
+            return
+        compiled = self.compiled
+        stream = torch._C._cuda_getCurrentRawStream(self.device.index)
+        handles = (compiled.function, compiled.packed_metadata, None, None, None)  # no launch hooks
+        compiled.run(*self.grid, 1, stream, *handles, *addresses, *self.numbers, *numbers, *self.constants)
 
 
-def _tiled(
-    name: str, kernel: Any, tensors: tuple[Tensor, ...], rows: int, channels: int, steps: int = 1, tiles: int = 1
-) -> None:
-    """Launch `kernel` on all rows and channels, with so many tiles for each program."""
-    height = _height(name, steps)
-    grid = -(-rows // (height * tiles)), -(-channels // CHANNELS)
-    given, constants = (*tensors, rows, channels, tiles), (height, CHANNELS)
-    launch(kernel, grid, given, constants, num_warps=4, enable_fp_fusion=False)
+class _Plan:
+    """All kernels for inputs of one shape, dtype and device."""
+
+    def __init__(self, program: Program, y: Tensor) -> None:
+        steps, self.channels, self.device = len(y), y.shape[-1], y.device
+        rows = y.numel() // self.channels
+        scans = (_kernel(program, direction, steps) for direction in ("forward", "backward"))
+        self.moments = self._summing(_moments, "moments", rows, 1)
+        self.forward = self._tiled(next(scans), "forward", rows // steps, steps, 1)
+        self.backward = self._summing(next(scans), "backward", rows // steps, steps)
+        self.gradient = self._tiled(_gradient, "gradient", rows, 1, 1)
+        self.statistics = self._each_channel(_statistics, rows, self.moments)
+        self.means = self._each_channel(_gradient_means, rows, self.backward)
+
+    def _tiled(self, kernel: Any, name: str, rows: int, steps: int, tiles: int) -> _Kernel:
+        """On all rows and channels, with so many tiles for each program."""
+        height = _height(name, steps)
+        grid = -(-rows // (height * tiles)), -(-self.channels // CHANNELS)
+        return _Kernel(kernel, grid, (rows, self.channels, tiles), (height, CHANNELS), self.device)
+
+    def _summing(self, kernel: Any, name: str, rows: int, steps: int) -> _Kernel:
+        """The same in about `PROGRAMS` programs, each of which leaves two sums a channel."""
+        tiles = -(-rows // _height(name, steps)) * -(-self.channels // CHANNELS) // PROGRAMS
+        return self._tiled(kernel, name, rows, steps, max(tiles, 1))
+
+    def _each_channel(self, kernel: Any, rows: int, summing: _Kernel) -> _Kernel:
+        grid, numbers = (-(-self.channels // 16), 1), (rows, summing.grid[0], self.channels)
+        return _Kernel(kernel, grid, numbers, (32, 16), self.device)
+
+    def sums(self, y: Tensor, summing: _Kernel) -> Tensor:
+        """Room for what `summing` leaves."""
+        return y.new_empty((summing.grid[0], 2, self.channels), dtype=torch.float32)
+
+
+_plans: dict[tuple[Any, ...], _Plan] = {}
+
+
+def _plan(program: Program, y: Tensor) -> _Plan:
+    key = program.key, y.shape, y.dtype, y.device
+    plan = _plans.get(key)
+    if plan is None:
+        if len(_plans) >= KEPT:
+            _plans.clear()
+        plan = _plans[key] = _Plan(program, y)
+    return plan
 
 
 def _height(name: str, steps: int) -> int:
     """Rows of a tile whose states of all steps fit into the registers."""
-    return ROWS[name] * 4 // power_of_two(max(steps, 4))
+    return ROWS[name] * 4 // (1 << max(steps - 1, 3).bit_length())
 
 
 @functools.cache
@@ -173,15 +229,15 @@ def _statistics(  # type: ignore[no-untyped-def]
 
 @triton.jit
 def _gradient_means(  # type: ignore[no-untyped-def]
-    sums, moments, of_weights, means, rows, programs, C, P: tl.constexpr, N: tl.constexpr
+    sums, moments, of_weight, of_bias, means, rows, programs, C, P: tl.constexpr, N: tl.constexpr
 ):
     """Gradients of weight and bias, and what the input's gradient loses: its mean, and its share along the input."""
     channel = tl.program_id(0) * N + tl.arange(0, N)
     within = channel < C
     first, second = _total(sums, programs, C, channel, within, P, N)
     rstd = tl.load(moments + C + channel, mask=within, other=0.0)
-    tl.store(of_weights + channel, second * rstd, mask=within)
-    tl.store(of_weights + C + channel, first, mask=within)
+    tl.store(of_weight + channel, second * rstd, mask=within)
+    tl.store(of_bias + channel, first, mask=within)
     count = rows.to(tl.float32)
     tl.store(means + channel, first / count, mask=within)
     tl.store(means + C + channel, second * rstd * rstd / count, mask=within)
