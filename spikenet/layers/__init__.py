@@ -1,7 +1,9 @@
 """Connections and containers: folding layers, delays, recurrence, attention, readouts, and the stream."""
 
 from spikenet.layers.attention import QKAttention, SpikeDrivenSelfAttention, SpikingSelfAttention
+from spikenet.layers.aware_attention import MagnitudeAwareAttention, NormAwareAttention, SigmoidAttention
 from spikenet.layers.channels import (
+    Chain,
     ChannelNorm,
     ChannelsLast,
     ConvNorm,
@@ -58,6 +60,7 @@ __all__ = [
     "BatchNorm1d",
     "BatchNorm2d",
     "BidirectionalMamba",
+    "Chain",
     "ChannelNorm",
     "ChannelsLast",
     "Conv1d",
@@ -78,10 +81,12 @@ __all__ = [
     "LastReadout",
     "LevyBaxter",
     "LinearNorm",
+    "MagnitudeAwareAttention",
     "MaxPool2d",
     "MaxReadout",
     "MeanOverSpace",
     "MeanReadout",
+    "NormAwareAttention",
     "PatchMerging",
     "ProbabilisticSynapses",
     "PulseSynapses",
@@ -93,6 +98,7 @@ __all__ = [
     "SelectiveScan",
     "SequenceDropout",
     "SigmaSchedule",
+    "SigmoidAttention",
     "SoftmaxSumReadout",
     "SpikeCodedLinear",
     "SpikeCounts",
