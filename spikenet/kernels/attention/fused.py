@@ -15,10 +15,10 @@ from torch import Tensor
 
 from spikenet.errors import BackendError, ShapeError
 from spikenet.kernels.attention.kernels import WIDEST
-from spikenet.kernels.attention.segments import kept_as
+from spikenet.kernels.attention.segments import kept_as, like
 from spikenet.kernels.attention.tokens import check_heads, spiking_attention
 from spikenet.kernels.backends import Implementation, Operation, anywhere, lazily
-from spikenet.kernels.dynamics import scan
+from spikenet.kernels.dynamics import may_be_bound, scan
 from spikenet.kernels.dynamics.ops import registered
 from spikenet.kernels.triton_device import why_not_on
 
@@ -66,6 +66,8 @@ def _why_not(
 
 def _run(q: Tensor, k: Tensor, scale: float, program: str, inputs: Sequence[Tensor], *values: Any) -> Any:
     (v,), (state, params, *_) = inputs, values
+    if may_be_bound((q, k, v)):  # past torch's dispatcher, which takes longer than a kernel
+        return _autograd(q, k, v, program, state, params, scale)[0], [], []
     first = [s.as_strided((1,), (1,)) for s in state]
     return torch.ops.spikenet.attention_neuron(q, k, v, program, first, params, scale)[0], [], []
 
@@ -86,8 +88,7 @@ FUSED = Operation(
 class _Attention(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, *values: Any) -> Any:
-        with torch._C._AutoDispatchBelowAutograd():
-            z, kv = torch.ops.spikenet.attention_neuron(q, k, v, *values)
+        z, kv = _below_autograd(q, k, v, *values)
         ctx.save_for_backward(q, k, v, kv)
         ctx.values = values
         ctx.set_materialize_grads(False)
@@ -104,13 +105,20 @@ class _Attention(torch.autograd.Function):
             return (None,) * 7
         q, k, v, kv = ctx.saved_tensors
         *values, scale = ctx.values
-        gradients = torch.ops.spikenet.attention_neuron_backward(q, k, v, *values, kv, gz, scale)
+        run = _backward if may_be_bound((gz,)) else torch.ops.spikenet.attention_neuron_backward
+        gradients = run(q, k, v, *values, kv, gz, scale)
         return *gradients, None, None, None, None
 
 
 def _autograd(q: Tensor, k: Tensor, v: Tensor, *values: Any) -> Any:
     if torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad):
         return _Attention.apply(q, k, v, *values)
+    return _below_autograd(q, k, v, *values)
+
+
+def _below_autograd(q: Tensor, k: Tensor, v: Tensor, *values: Any) -> Any:
+    if may_be_bound((q, k, v)):
+        return _forward(q, k, v, *values)
     with torch._C._AutoDispatchBelowAutograd():
         return torch.ops.spikenet.attention_neuron(q, k, v, *values)
 
@@ -125,11 +133,11 @@ def _backward(q: Tensor, k: Tensor, v: Tensor, program: str, *values: Any) -> An
 
 def _fake(q: Tensor, k: Tensor, v: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
     shape, dtype = (*q.shape[:3], q.shape[-1], v.shape[-1]), kept_as(q.dtype, q.shape[3])
-    return torch.empty_like(v), q.new_empty(shape, dtype=dtype)
+    return like(v), q.new_empty(shape, dtype=dtype)
 
 
 def _fake_backward(q: Tensor, k: Tensor, v: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
-    return torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
+    return like(q), like(k), like(v)
 
 
 _library.impl("attention_neuron", _forward, "CompositeExplicitAutograd")

@@ -14,6 +14,7 @@ from torch import Tensor
 from spikenet.errors import BackendError
 from spikenet.kernels.attention.segments import segments
 from spikenet.kernels.backends import lazily, on_processor
+from spikenet.kernels.dynamics import may_be_bound
 from spikenet.kernels.triton_device import why_not_on
 
 WIDEST = 128  # entries of a head in the Triton kernels
@@ -60,13 +61,14 @@ class Kernels:
             f"{name}_backward(Tensor q, Tensor k, Tensor v, Tensor? log_decay, Tensor states, Tensor go, "
             "Tensor? g_last, float scale) -> (Tensor, Tensor, Tensor, Tensor, Tensor)"
         )
-        _library.impl(name, lazily(module, "forward"), "CompositeExplicitAutograd")
-        _library.impl(f"{name}_backward", lazily(module, "backward"), "CompositeExplicitAutograd")
+        self._forward, self._backward = lazily(module, "forward"), lazily(module, "backward")
+        _library.impl(name, self._forward, "CompositeExplicitAutograd")
+        _library.impl(f"{name}_backward", self._backward, "CompositeExplicitAutograd")
         _library.impl(name, self._autograd, "Autograd")
         torch.library.register_fake(f"spikenet::{name}", self._fake, lib=_library)
         torch.library.register_fake(f"spikenet::{name}_backward", self._fake_backward, lib=_library)
-        self.forward = getattr(torch.ops.spikenet, name)
-        self.backward = getattr(torch.ops.spikenet, f"{name}_backward")
+        self._operator = getattr(torch.ops.spikenet, name)
+        self._operator_backward = getattr(torch.ops.spikenet, f"{name}_backward")
 
     def __call__(
         self, q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor | None, beta: None, state: Tensor | None, scale: float
@@ -74,14 +76,27 @@ class Kernels:
         """See `causal.causal_attention`; `log_decay` is `[T, B, H, 1 or D]`."""
         g = None if log_decay is None else log_decay.contiguous()
         start = None if state is None else state.contiguous()
-        out, last, _ = self.forward(q, k, v, g, start, scale)
+        # the dispatcher takes longer than a kernel
+        run = self._autograd if may_be_bound((q, k, v)) else self._operator
+        out, last, _ = run(q, k, v, g, start, scale)
         return out, last
+
+    def forward(self, q: Tensor, *rest: Any) -> Any:
+        """The forward operator below autograd."""
+        if may_be_bound((q,)):
+            return self._forward(q, *rest)
+        with torch._C._AutoDispatchBelowAutograd():
+            return self._operator(q, *rest)
+
+    def backward(self, q: Tensor, k: Tensor, v: Tensor, g: Any, states: Tensor, go: Tensor, *rest: Any) -> Any:
+        """The backward operator."""
+        run = self._backward if may_be_bound((go,)) else self._operator_backward
+        return run(q, k, v, g, states, go, *rest)
 
     def _autograd(self, q: Tensor, k: Tensor, v: Tensor, g: Tensor | None, state: Tensor | None, scale: float) -> Any:
         if torch.is_grad_enabled() and any(u is not None and u.requires_grad for u in (q, k, v, g, state)):
             return _Causal.apply(self, q, k, v, g, state, scale)
-        with torch._C._AutoDispatchBelowAutograd():
-            return self.forward(q, k, v, g, state, scale)
+        return self.forward(q, k, v, g, state, scale)
 
     def _fake(self, q: Tensor, k: Tensor, v: Tensor, g: Tensor | None, state: Tensor | None, scale: float) -> Any:
         shape, real = (*q.shape[1:], v.shape[-1]), torch.float64 if v.dtype == torch.float64 else torch.float32
@@ -108,8 +123,7 @@ class _Causal(torch.autograd.Function):
         state: Tensor | None,
         scale: float,
     ) -> Any:
-        with torch._C._AutoDispatchBelowAutograd():
-            out, last, states = kernels.forward(q, k, v, g, state, scale)
+        out, last, states = kernels.forward(q, k, v, g, state, scale)
         ctx.save_for_backward(q, k, v, g, states)
         ctx.kernels, ctx.scale = kernels, scale
         ctx.set_materialize_grads(False)

@@ -19,15 +19,15 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from spikenet.kernels.attention.launch import launch
-from spikenet.kernels.attention.segments import CHUNK, blocks, kept_as
+from spikenet.kernels.attention.launch import Launch, Plans, layout, on_its_device
+from spikenet.kernels.attention.segments import CHUNK, blocks, kept_as, like, row_strides, tiled
 from spikenet.kernels.attention.triton_causal import _dot, _rows, _sums
 from spikenet.kernels.dynamics.trace import Program
 from spikenet.kernels.sources import load
 from spikenet.kernels.triton_device import interpreted
 
 # Tokens of a tile, warps, stages; float32 products take more registers.
-OPTIONS = {"sums": (CHUNK, 4, 4), "forward": (128, 8, 1), "backward": (64, 4, 1), "grad_kv": (64, 4, 2)}
+OPTIONS = {"sums": (CHUNK, 4, 4), "forward": (64, 8, 1), "backward": (32, 8, 1), "grad_kv": (64, 4, 2)}
 WIDE_OPTIONS = {"sums": (CHUNK, 4, 2), "forward": (32, 4, 1), "backward": (32, 4, 1), "grad_kv": (32, 4, 1)}
 _HERE = Path(__file__).parent
 _PRINTERS = ("trace.py", "derive.py", "printer.py", "triton_source.py", "triton_text.py")
@@ -37,17 +37,10 @@ def forward(
     program: Program, q: Tensor, k: Tensor, v: Tensor, state: Sequence[Tensor], params: Sequence[Tensor], scale: float
 ) -> tuple[Tensor, Tensor]:
     """The output, laid out as `v`, and `k^T v` `[T, B, H, D, E]`."""
-    q, k, v = map(_tiled, (q, k, v))
-    steps, batch, heads, tokens, width = q.shape
-    values = v.shape[-1]
-    kv = q.new_empty((steps, batch, heads, width, values), dtype=kept_as(q.dtype, tokens))
-    sizes = batch, heads, width, values
-    rows = tokens, steps * batch, heads, width, values, -(-tokens // CHUNK), *_strides(k), *_strides(v)
-    _run("sums", _sums, (1, steps * batch * heads), (k, v, None, kv, None, 1.0, *rows), width, values, False)
-    z = torch.empty_like(v)
-    given = q, kv, *state, *params, z, scale, tokens, *sizes, *_strides(q), *_strides(z)
-    _run("forward", _kernel(program, "forward", steps), (batch * heads, tokens), given, width, values)
-    return z, kv
+    q, k, v = map(tiled, (q, k, v))
+    key = program, scale, q.device, layout(q), layout(k), layout(v)
+    run = _forwards.at(key, lambda: _Forward(program, q, k, v, scale))
+    return on_its_device(run, q, q, k, v, state, params)
 
 
 def backward(
@@ -62,40 +55,75 @@ def backward(
     scale: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The gradients of q, k and v."""
-    gq, gk, gv = (_tiled(torch.empty_like(u)) for u in (q, k, v))
-    q, k, v, gz = map(_tiled, (q, k, v, gz))
-    steps, batch, heads, tokens, width = q.shape
-    values = v.shape[-1]
-    # what reaches the neuron's input lies in `gv` in between
-    given = q, kv, *state, *params, gz, gq, gv, scale, tokens, batch, heads, width, values
-    strides = *_strides(q), *_strides(gz), *_strides(gq), *_strides(gv)
-    kernel = _kernel(program, "backward", steps)
-    _run("backward", kernel, (batch * heads, tokens), (*given, *strides), width, values)
-    given = q, k, v, gk, gv, tokens, heads, width, values
-    rows = (n for u in (q, k, v, gk, gv) for n in _strides(u))
-    _run("grad_kv", _grad_kv, (steps * batch * heads,), (*given, *rows), width, values)
-    return gq, gk, gv
+    gz = tiled(gz)
+    key = program, scale, q.device, layout(q), layout(k), layout(v), layout(gz)
+    run = _backwards.at(key, lambda: _Backward(program, q, k, v, gz, scale))
+    return on_its_device(run, q, q, k, v, state, params, kv, gz)
 
 
-def _run(
-    name: str, kernel: Any, grid: tuple[int, ...], arguments: tuple[Any, ...], width: int, values: int, *rest: bool
-) -> None:
-    """Launch `kernel`; a second number of `grid` counts tokens."""
-    tile, warps, stages = (WIDE_OPTIONS if arguments[0].dtype == torch.float32 else OPTIONS)[name]
+class _Forward:
+    """Both kernels of the forward direction."""
+
+    def __init__(self, program: Program, q: Tensor, k: Tensor, v: Tensor, scale: float) -> None:
+        steps, batch, heads, tokens, width = q.shape
+        values, n = v.shape[-1], steps * batch * heads
+        self.shape, self.dtype = (steps, batch, heads, width, values), kept_as(q.dtype, tokens)
+        rows = tokens, steps * batch, heads, width, values, -(-tokens // CHUNK), *row_strides(k), *row_strides(v)
+        self.sums = _launch("sums", _sums, (1, n), (1.0, *rows), q, v, False)
+        numbers = scale, tokens, batch, heads, width, values, *row_strides(q), *row_strides(like(v))
+        self.neuron = _launch("forward", _kernel(program, "forward", steps), (batch * heads, tokens), numbers, q, v)
+
+    def __call__(
+        self, q: Tensor, k: Tensor, v: Tensor, state: Sequence[Tensor], params: Sequence[Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        kv = torch.empty(self.shape, dtype=self.dtype, device=q.device)
+        self.sums(k, v, None, kv, None)
+        z = like(v)
+        self.neuron(q, kv, *state, *params, z)
+        return z, kv
+
+
+class _Backward:
+    """Both kernels of the backward direction; what reaches the neuron's input lies in `gv` in between."""
+
+    def __init__(self, program: Program, q: Tensor, k: Tensor, v: Tensor, gz: Tensor, scale: float) -> None:
+        steps, batch, heads, tokens, width = q.shape
+        gq, gk, gv = map(row_strides, map(like, (q, k, v)))
+        q_, k_, v_ = map(row_strides, map(tiled, (q, k, v)))
+        numbers = scale, tokens, batch, heads, width, v.shape[-1], *q_, *row_strides(gz), *gq, *gv
+        self.neuron = _launch("backward", _kernel(program, "backward", steps), (batch * heads, tokens), numbers, q, v)
+        numbers = tokens, heads, width, v.shape[-1], *q_, *k_, *v_, *gk, *gv
+        self.rest = _launch("grad_kv", _grad_kv, (steps * batch * heads,), numbers, q, v)
+
+    def __call__(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        state: Sequence[Tensor],
+        params: Sequence[Tensor],
+        kv: Tensor,
+        gz: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        gq, gk, gv = map(like, (q, k, v))
+        q, k, v = map(tiled, (q, k, v))
+        self.neuron(q, kv, *state, *params, gz, gq, gv)
+        self.rest(q, k, v, gk, gv)
+        return gq, gk, gv
+
+
+_forwards: Plans[_Forward] = Plans()
+_backwards: Plans[_Backward] = Plans()
+
+
+def _launch(
+    name: str, kernel: Any, grid: tuple[int, ...], numbers: tuple[Any, ...], q: Tensor, v: Tensor, *rest: bool
+) -> Launch:
+    """A second number of `grid` counts tokens."""
+    tile, warps, stages = (WIDE_OPTIONS if q.dtype == torch.float32 else OPTIONS)[name]
     grid = (grid[0], -(-grid[1] // tile)) if len(grid) > 1 and name != "sums" else grid
-    constants = tile, *blocks(width, values), *rest
-    launch(kernel, grid, arguments, constants, num_warps=warps, num_stages=stages, enable_fp_fusion=False)
-
-
-def _tiled(x: Tensor) -> Tensor:
-    """`x` `[T, B, H, N, D]` if its rows are whole and steps follow each other like batch entries; else a copy."""
-    whole = x.stride(-1) == 1 and x.stride(0) == x.shape[1] * x.stride(1)
-    return x if whole else x.contiguous()
-
-
-def _strides(x: Tensor) -> tuple[int, int, int]:
-    """Between tokens, batch entries and heads."""
-    return x.stride(3), x.stride(1), x.stride(2)
+    constants = tile, *blocks(q.shape[-1], v.shape[-1]), *rest
+    return Launch(kernel, grid, numbers, constants, num_warps=warps, num_stages=stages, enable_fp_fusion=False)
 
 
 @functools.cache

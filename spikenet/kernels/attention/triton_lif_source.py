@@ -1,17 +1,20 @@
 """Print Triton kernels in which a neuron's step follows the attention product, written out over the time steps.
 
 A program works on one tile of tokens of one head. `kv[t] = k[t]^T v[t]` is known; the neuron's input
-`x[t] = scale q[t] kv[t]` and its state stay in registers. The neuron's part is printed from its equations, as in
-`dynamics.triton_source`, for tiles in the place of lanes.
+`x[t] = scale q[t] kv[t]` and its state stay in registers. Loads run a few steps ahead of their use. The neuron's part
+is printed from its equations, as in `dynamics.triton_source`, for tiles in the place of lanes.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
 
 from spikenet.kernels.dynamics.derive import derive
 from spikenet.kernels.dynamics.trace import Phase, Program
 from spikenet.kernels.dynamics.triton_source import GRADIENT_WORDS, Source
 from spikenet.kernels.dynamics.triton_text import PRELUDE, PRELUDE_INTERPRETED, Variant
 
+AHEAD = 4  # steps
 _SHARED = "from spikenet.kernels.attention.triton_causal import _dot as dot, _product as product"
 
 
@@ -77,11 +80,27 @@ class _Fused(Source):
         """Where `kv` of step k lies, and its like."""
         return f"{k} * batch.to(tl.int64) * heads * D * E + products"
 
-    def step(self, k: int) -> dict[str, str]:
-        self.line(f"query = tl.load({self.place('q', k, 'd')}, mask=inside & (d < D)[None, :], other=0.0)")
-        self.line(f"seen = tl.load(kv + {self.product(k)}, mask=row & column, other=0.0)")
-        self.line(f"x0_{k} = product(query, seen) * scale")
-        return self.forward_step(k)
+    def load(self, x: str, k: int, columns: str) -> str:
+        """The rows of sequence `x` at step k."""
+        inside = f"inside & {'column' if columns == 'e' else '(d < D)[None, :]'}"
+        return f"{x}_{k} = tl.load({self.place(x, k, columns)}, mask={inside}, other=0.0)"
+
+    def load_product(self, k: int) -> str:
+        return f"seen_{k} = tl.load(kv + {self.product(k)}, mask=row & column, other=0.0)"
+
+    def steps_ahead(self, order: Sequence[int], loads: Callable[[int], list[str]]) -> Iterator[int]:
+        """Go through the steps in `order`, each one's loads printed `AHEAD` steps before it."""
+        for index, k in enumerate(order):
+            for later in order[:AHEAD] if index == 0 else order[index + AHEAD - 1 : index + AHEAD]:
+                self.line(*loads(later))
+            self.line("tl.debug_barrier()")  # else the assembler moves each load down to its use, and waits there
+            yield k
+
+    def all_steps(self) -> Iterator[tuple[int, dict[str, str]]]:
+        """The neuron's steps from the first."""
+        for k in self.steps_ahead(range(self.steps), lambda k: [self.load("q", k, "d"), self.load_product(k)]):
+            self.line(f"x0_{k} = product(q_{k}, seen_{k}) * scale")
+            yield k, self.forward_step(k)
 
 
 class _Forward(_Fused):
@@ -96,8 +115,7 @@ class _Forward(_Fused):
     def body(self) -> None:
         self.begin()
         self.tile("tl.program_id(1)")
-        for k in range(self.steps):
-            self.step(k)
+        for k, _ in self.all_steps():
             self.line(f"tl.store({self.place('z_all', k, 'e')}, z, mask=inside & column)")
 
 
@@ -119,9 +137,10 @@ class _Backward(_Fused):
     def body(self) -> None:
         self.begin()
         self.tile("tl.program_id(1)")
-        names = [self.step(k) for k in range(self.steps)]
+        names = [names for _, names in self.all_steps()]
         self.line(*(f"lam_{n} = zero" for n in self.program.state))
-        for k in reversed(range(self.steps)):
+        order = range(self.steps - 1, -1, -1)
+        for k in self.steps_ahead(order, lambda k: [self.load("gz_all", k, "e"), self.load_product(k)]):
             self.back_step(k, names[k])
 
     def back_step(self, k: int, names: dict[str, str]) -> None:
@@ -130,13 +149,12 @@ class _Backward(_Fused):
         self.work(p.slope, names, words=GRADIENT_WORDS)
         if "gate" in p.fire.results:
             self.line("sg = tl.where(gate, sg, zero)")
-        place = self.place("gz_all", k, "e")
-        self.line(f"gz = tl.load({place}, mask=inside & column, other=0.0).to(tl.float32)")
+        self.line(f"gz = gz_all_{k}.to(tl.float32)")
         self.work(Phase(p.reset.operations, {}), names)
         self.work(Phase(self.derived.operations, {}), names, words=GRADIENT_WORDS)
-        self.line(f"gx = ({self.value(self.derived.inputs[p.inputs[0]], names)} * scale).to(query.dtype)")
+        self.line(f"gx = ({self.value(self.derived.inputs[p.inputs[0]], names)} * scale).to(gz_all_{k}.dtype)")
         self.line(f"tl.store({self.place('gx_all', k, 'e')}, gx, mask=inside & column)")
-        self.line(f"seen = tl.load(kv + {self.product(k)}, mask=row & column, other=0.0).to(query.dtype)")
+        self.line(f"seen = seen_{k}.to(gx.dtype)")
         self.line(f"tl.store({self.place('gq', k, 'd')}, dot(gx, tl.trans(seen)), mask=inside & (d < D)[None, :])")
         self.line(*(f"new_{n} = {self.value(g, names)}" for n, g in self.derived.state.items()))
         self.line(*(f"lam_{n} = new_{n}" for n in self.derived.state))
