@@ -15,7 +15,7 @@ from torch import Tensor
 
 from spikenet.errors import BackendError, ShapeError
 from spikenet.kernels.attention.kernels import WIDEST
-from spikenet.kernels.attention.segments import kept_as, like
+from spikenet.kernels.attention.segments import kept_as, kept_shapes, like
 from spikenet.kernels.attention.tokens import check_heads, spiking_attention
 from spikenet.kernels.backends import Implementation, Operation, anywhere, lazily
 from spikenet.kernels.dynamics import may_be_bound, scan
@@ -27,11 +27,11 @@ LONGEST = 16  # time steps whose states a program holds in registers
 _library = torch.library.Library("spikenet", "FRAGMENT")
 _library.define(
     "attention_neuron(Tensor q, Tensor k, Tensor v, str program, Tensor[] state, Tensor[] params, float scale) "
-    "-> (Tensor, Tensor)"
+    "-> (Tensor, Tensor, Tensor)"
 )
 _library.define(
     "attention_neuron_backward(Tensor q, Tensor k, Tensor v, str program, Tensor[] state, Tensor[] params, Tensor kv, "
-    "Tensor gz, float scale) -> (Tensor, Tensor, Tensor)"
+    "Tensor bits, Tensor gz, float scale) -> (Tensor, Tensor, Tensor)"
 )
 _triton_forward = lazily("spikenet.kernels.attention.triton_lif", "forward")
 _triton_backward = lazily("spikenet.kernels.attention.triton_lif", "backward")
@@ -88,25 +88,25 @@ FUSED = Operation(
 class _Attention(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, *values: Any) -> Any:
-        z, kv = _below_autograd(q, k, v, *values)
-        ctx.save_for_backward(q, k, v, kv)
+        z, kv, bits = _below_autograd(q, k, v, *values)
+        ctx.save_for_backward(q, k, v, kv, bits)
         ctx.values = values
         ctx.set_materialize_grads(False)
-        ctx.mark_non_differentiable(kv)
-        return z, kv
+        ctx.mark_non_differentiable(kv, bits)
+        return z, kv, bits
 
     @staticmethod
-    def backward(ctx: Any, gz: Tensor | None, _: Any) -> Any:
+    def backward(ctx: Any, gz: Tensor | None, *_: Any) -> Any:
         if torch.is_grad_enabled():
             raise BackendError(
                 "spiking_attention_lif has no second derivative: call grad or backward without create_graph=True"
             )
         if gz is None:
             return (None,) * 7
-        q, k, v, kv = ctx.saved_tensors
+        q, k, v, kv, bits = ctx.saved_tensors
         *values, scale = ctx.values
         run = _backward if may_be_bound((gz,)) else torch.ops.spikenet.attention_neuron_backward
-        gradients = run(q, k, v, *values, kv, gz, scale)
+        gradients = run(q, k, v, *values, kv, bits, gz, scale)
         return *gradients, None, None, None, None
 
 
@@ -131,9 +131,9 @@ def _backward(q: Tensor, k: Tensor, v: Tensor, program: str, *values: Any) -> An
     return _triton_backward(registered(program), q, k, v, *values)
 
 
-def _fake(q: Tensor, k: Tensor, v: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
-    shape, dtype = (*q.shape[:3], q.shape[-1], v.shape[-1]), kept_as(q.dtype, q.shape[3])
-    return like(v), q.new_empty(shape, dtype=dtype)
+def _fake(q: Tensor, k: Tensor, v: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
+    kv, bits = kept_shapes(q, v)
+    return like(v), q.new_empty(kv, dtype=kept_as(q.dtype, q.shape[3])), q.new_empty(bits, dtype=torch.uint8)
 
 
 def _fake_backward(q: Tensor, k: Tensor, v: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:

@@ -53,6 +53,13 @@ def kept_as(dtype: torch.dtype, tokens: int) -> torch.dtype:
     return dtype if tokens <= exact.get(dtype, 0) else torch.float32
 
 
+def kept_shapes(q: Tensor, v: Tensor) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Of `k^T v`, and of the bits of a head's queries, keys and values, with 16 bytes that say whether they are all."""
+    steps, batch, heads, tokens, width = q.shape
+    d, e = blocks(width, v.shape[-1])
+    return (steps, batch, heads, width, v.shape[-1]), (steps, batch, heads, tokens * (2 * d + e) // 8 + 16)
+
+
 def tiled(x: Tensor) -> Tensor:
     """`x` `[T, B, H, N, D]` if its rows are whole and steps follow each other like batch entries; else a copy."""
     return x if _is_tiled(x) else x.contiguous()

@@ -22,10 +22,9 @@ from torch import Tensor
 
 from spikenet.kernels.attention.launch import Launch, Plans, layout, on_its_device
 from spikenet.kernels.attention.segments import CHUNK, Segments, blocks, power_of_two, segments
-from spikenet.kernels.triton_device import interpreted
+from spikenet.kernels.attention.triton_bits import _dot, _product
 
 SEGMENTS, TILE = 32, 4096  # of the scan: segments at most, and entries of the states in all
-WIDE = tl.constexpr(interpreted())  # the interpreter multiplies no bfloat16
 
 
 def forward(
@@ -151,25 +150,6 @@ def _launch(kernel: Any, s: Segments, dtype: torch.dtype, numbers: tuple[Any, ..
 
 def _in_rows(x: Tensor) -> Tensor:
     return x if x.stride(-1) == 1 else x.contiguous()
-
-
-@triton.jit
-def _dot(a, b):  # type: ignore[no-untyped-def]
-    if WIDE:
-        a, b = a.to(tl.float32), b.to(tl.float32)
-    if a.dtype == tl.float32:
-        return tl.dot(a, b, input_precision="tf32x3")
-    return tl.dot(a, b)
-
-
-@triton.jit
-def _product(a, s):  # type: ignore[no-untyped-def]
-    """`a s` for an `s` of the type of `a`, or of float32 with more digits than that holds."""
-    if a.dtype == s.dtype:
-        return _dot(a, s)
-    high = s.to(a.dtype)
-    low = (s - high.to(tl.float32)).to(a.dtype)
-    return _dot(a, high) + _dot(a, low)
 
 
 @triton.jit

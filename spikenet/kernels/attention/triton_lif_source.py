@@ -14,8 +14,11 @@ from spikenet.kernels.dynamics.trace import Phase, Program
 from spikenet.kernels.dynamics.triton_source import GRADIENT_WORDS, Source
 from spikenet.kernels.dynamics.triton_text import PRELUDE, PRELUDE_INTERPRETED, Variant
 
-AHEAD = 4  # steps
-_SHARED = "from spikenet.kernels.attention.triton_causal import _dot as dot, _product as product"
+AHEAD, SOON = 4, 2  # steps: of rows, and of what the second-level cache holds
+_SHARED = (
+    "from spikenet.kernels.attention.triton_bits import "
+    "_by_counts as by_counts, _bytes_at as bytes_at, _dot as dot, _product as product, _spikes as spikes"
+)
 
 
 def source(program: Program, direction: str, steps: int, interpreted: bool) -> str:
@@ -39,7 +42,8 @@ class _Fused(Source):
         p = self.program
         values = [*self.numbered("s", p.state), *self.numbered("p", p.params)]
         strides = [f"{x}_{axis}" for x in self.sequences() for axis in "nbh"]
-        return ["q", "kv", *values, *self.tensors(), "scale", "tokens", "batch", "heads", "D", "E", *strides]
+        sizes = ["tokens", "batch", "heads", "D", "E", "room"]
+        return ["bits", "q", "kv", *values, *self.tensors(), "scale", *sizes, *strides]
 
     def tensors(self) -> list[str]:
         """What comes after the neuron's values."""
@@ -47,12 +51,13 @@ class _Fused(Source):
 
     def source(self) -> str:
         """The whole module: prelude, signature, constants, then the body."""
+        self.begin()
         self.body()
         head = (PRELUDE_INTERPRETED if self.variant.interpreted else PRELUDE).splitlines()
         head.insert(head.index("import triton"), _SHARED)
         setup = [f"{k} = tl.full([M, EP], float('{v}'), tl.float32)" for v, k in self._constants.items()]
         setup += ["zero = tl.full([M, EP], 0.0, tl.float32)", "minus_one = tl.full([M, EP], -1.0, tl.float32)"]
-        sizes = "M: tl.constexpr, DP: tl.constexpr, EP: tl.constexpr"
+        sizes = "M: tl.constexpr, DP: tl.constexpr, EP: tl.constexpr, SPIKES: tl.constexpr, FEW: tl.constexpr"
         signature = ["", "", "@triton.jit", f"def {self.name}({', '.join(self.arguments())}, {sizes}):"]
         return "\n".join([*head, *signature, *("    " + line for line in setup), *self._lines]) + "\n"
 
@@ -62,13 +67,22 @@ class _Fused(Source):
         self.line("row, column = (d < D)[:, None], (e < E)[None, :]")
         for x in self.sequences():
             self.line(f"{x} += (head // heads).to(tl.int64) * {x}_b + (head % heads) * {x}_h")
-        self.line("products = head * D * E + d[:, None] * E + e[None, :]")
+        self.line("entries = d[:, None] * E + e[None, :]")
         for m, name in enumerate(self.program.params):
             self.line(f"p_{name} = tl.broadcast_to(tl.load(p{m}), [M, EP])")
 
-    def tile(self, index: str) -> None:
-        """The tokens of a tile, and the neurons' first state."""
-        self.line(f"token = {index} * M + tl.arange(0, M)", "inside = (token < tokens)[:, None]")
+        self.line("token = tl.program_id(1) * M + tl.arange(0, M)", "inside = (token < tokens)[:, None]")
+        self.line("place, known = bytes_at(bits + head.to(tl.int64) * room, token, tokens, DP)")
+        self.line("odd = 0")
+        for k in range(self.steps):
+            self.line(f"odd |= tl.load(bits + {self.ahead(k)} * room + room - 16).to(tl.int32)")
+        self.line("if (odd == 0) != SPIKES:", "    return")
+
+    def ahead(self, k: int) -> str:
+        """Heads from the first step's first to step k's own."""
+        return f"({k} * batch.to(tl.int64) * heads + head)"
+
+    def first_state(self) -> None:
         for j, name in enumerate(self.program.state):
             self.line(f"s_{name} = tl.broadcast_to(tl.load(s{j}), [M, EP])")
 
@@ -78,29 +92,45 @@ class _Fused(Source):
 
     def product(self, k: int) -> str:
         """Where `kv` of step k lies, and its like."""
-        return f"{k} * batch.to(tl.int64) * heads * D * E + products"
+        return f"{self.ahead(k)} * D * E + entries"
 
     def load(self, x: str, k: int, columns: str) -> str:
         """The rows of sequence `x` at step k."""
         inside = f"inside & {'column' if columns == 'e' else '(d < D)[None, :]'}"
         return f"{x}_{k} = tl.load({self.place(x, k, columns)}, mask={inside}, other=0.0)"
 
+    def load_query(self, k: int) -> list[str]:
+        spikes = f"q_{k} = tl.load(place + {k} * batch.to(tl.int64) * heads * room, mask=known, other=0)"
+        return ["if SPIKES:", f"    {spikes}", "else:", f"    {self.load('q', k, 'd')}"]
+
     def load_product(self, k: int) -> str:
         return f"seen_{k} = tl.load(kv + {self.product(k)}, mask=row & column, other=0.0)"
 
+    def counts(self, k: int) -> str:
+        """`kv` of step k, in bfloat16 where it holds them all."""
+        return f"(seen_{k}.to(tl.bfloat16) if SPIKES and FEW else seen_{k})"
+
     def steps_ahead(self, order: Sequence[int], loads: Callable[[int], list[str]]) -> Iterator[int]:
-        """Go through the steps in `order`, each one's loads printed `AHEAD` steps before it."""
+        """Go through the steps in `order`, with `loads` printed `AHEAD` steps before, and the products `SOON` steps."""
         for index, k in enumerate(order):
-            for later in order[:AHEAD] if index == 0 else order[index + AHEAD - 1 : index + AHEAD]:
+            for later in _due(order, index, AHEAD):
                 self.line(*loads(later))
+            for later in _due(order, index, SOON):
+                self.line(self.load_product(later))
             self.line("tl.debug_barrier()")  # else the assembler moves each load down to its use, and waits there
             yield k
 
     def all_steps(self) -> Iterator[tuple[int, dict[str, str]]]:
         """The neuron's steps from the first."""
-        for k in self.steps_ahead(range(self.steps), lambda k: [self.load("q", k, "d"), self.load_product(k)]):
-            self.line(f"x0_{k} = product(q_{k}, seen_{k}) * scale")
+        for k in self.steps_ahead(range(self.steps), self.load_query):
+            self.line("if SPIKES:", f"    q_{k} = spikes(q_{k}, q, M, DP)")
+            self.line(f"x0_{k} = product(q_{k}, {self.counts(k)}) * scale")
             yield k, self.forward_step(k)
+
+
+def _due(order: Sequence[int], index: int, ahead: int) -> Sequence[int]:
+    """The steps whose loads begin at the one with that index."""
+    return order[:ahead] if index == 0 else order[index + ahead - 1 : index + ahead]
 
 
 class _Forward(_Fused):
@@ -113,8 +143,7 @@ class _Forward(_Fused):
         return ["z_all"]
 
     def body(self) -> None:
-        self.begin()
-        self.tile("tl.program_id(1)")
+        self.first_state()
         for k, _ in self.all_steps():
             self.line(f"tl.store({self.place('z_all', k, 'e')}, z, mask=inside & column)")
 
@@ -135,12 +164,11 @@ class _Backward(_Fused):
         return ["gz_all", "gq", "gx_all"]
 
     def body(self) -> None:
-        self.begin()
-        self.tile("tl.program_id(1)")
+        self.first_state()
         names = [names for _, names in self.all_steps()]
         self.line(*(f"lam_{n} = zero" for n in self.program.state))
         order = range(self.steps - 1, -1, -1)
-        for k in self.steps_ahead(order, lambda k: [self.load("gz_all", k, "e"), self.load_product(k)]):
+        for k in self.steps_ahead(order, lambda k: [self.load("gz_all", k, "e")]):
             self.back_step(k, names[k])
 
     def back_step(self, k: int, names: dict[str, str]) -> None:
@@ -154,7 +182,8 @@ class _Backward(_Fused):
         self.work(Phase(self.derived.operations, {}), names, words=GRADIENT_WORDS)
         self.line(f"gx = ({self.value(self.derived.inputs[p.inputs[0]], names)} * scale).to(gz_all_{k}.dtype)")
         self.line(f"tl.store({self.place('gx_all', k, 'e')}, gx, mask=inside & column)")
-        self.line(f"seen = seen_{k}.to(gx.dtype)")
-        self.line(f"tl.store({self.place('gq', k, 'd')}, dot(gx, tl.trans(seen)), mask=inside & (d < D)[None, :])")
+        self.line("if SPIKES:", f"    g_query = by_counts(gx, tl.trans({self.counts(k)}))")
+        self.line("else:", f"    g_query = dot(gx, tl.trans(seen_{k}.to(gx.dtype)))")
+        self.line(f"tl.store({self.place('gq', k, 'd')}, g_query, mask=inside & (d < D)[None, :])")
         self.line(*(f"new_{n} = {self.value(g, names)}" for n, g in self.derived.state.items()))
         self.line(*(f"lam_{n} = new_{n}" for n in self.derived.state))
