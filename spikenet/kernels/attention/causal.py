@@ -43,6 +43,15 @@ def _in_torch(*arguments: Any) -> tuple[Tensor, Tensor]:
     return _in_real(recurrent if forced() == "reference" else chunkwise, *arguments)
 
 
+def _by_triton(
+    q: Tensor, k: Tensor, v: Tensor, g: Tensor | None, beta: Tensor | None, state: Tensor | None, scale: float
+) -> tuple[Tensor, Tensor]:
+    """The kernels of the additive rule, or the chunkwise form with its kernel from chunk to chunk."""
+    if beta is None and (g is None or g.shape[-1] == 1):
+        return kernels.by_triton(q, k, v, g, beta, state, scale)
+    return _in_real(chunkwise, q, k, v, g, beta, state, scale)
+
+
 def _in_real(
     form: Callable[..., tuple[Tensor, Tensor]],
     q: Tensor,
@@ -63,7 +72,7 @@ def _in_real(
 
 CAUSAL = Operation(
     "causal_attention",
-    Implementation("triton", kernels.triton_why_not, kernels.by_triton),
+    Implementation("triton", kernels.triton_why_not, _by_triton),
     Implementation("numba", kernels.numba_why_not, kernels.by_numba),
     Implementation("reference", anywhere, _in_torch),
 )

@@ -22,12 +22,8 @@ WIDEST = 128  # entries of a head in the Triton kernels
 _library = torch.library.Library("spikenet", "FRAGMENT")
 
 
-def triton_why_not(q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor | None, beta: Any, *_: Any) -> str | None:
+def triton_why_not(q: Tensor, k: Tensor, v: Tensor, *_: Any) -> str | None:
     """Why the Triton kernels cannot run, or None."""
-    if beta is not None:
-        return "the delta rule has no Triton kernel: it goes chunk by chunk in torch"
-    if log_decay is not None and log_decay.shape[-1] != 1:
-        return "a decay of its own for every channel has no Triton kernel: it goes chunk by chunk in torch"
     if v.dtype == torch.float64:
         return "the Triton kernels compute in float32, and the input is torch.float64"
     if max(q.shape[-1], v.shape[-1]) > WIDEST:

@@ -58,11 +58,13 @@ class _Fused(Source):
         setup = [f"{k} = tl.full([M, EP], float('{v}'), tl.float32)" for v, k in self._constants.items()]
         setup += ["zero = tl.full([M, EP], 0.0, tl.float32)", "minus_one = tl.full([M, EP], -1.0, tl.float32)"]
         sizes = "M: tl.constexpr, DP: tl.constexpr, EP: tl.constexpr, SPIKES: tl.constexpr, FEW: tl.constexpr"
-        signature = ["", "", "@triton.jit", f"def {self.name}({', '.join(self.arguments())}, {sizes}):"]
+        anywhere = [*self.numbered("s", self.program.state), *self.numbered("p", self.program.params)]
+        decorator = f"@triton.jit(do_not_specialize_on_alignment={anywhere})"
+        signature = ["", "", decorator, f"def {self.name}({', '.join(self.arguments())}, {sizes}):"]
         return "\n".join([*head, *signature, *("    " + line for line in setup), *self._lines]) + "\n"
 
     def begin(self) -> None:
-        """Places and parameters."""
+        """Places, parameters, and whether it is this kernel's turn."""
         self.line("head = tl.program_id(0)", "d, e = tl.arange(0, DP), tl.arange(0, EP)")
         self.line("row, column = (d < D)[:, None], (e < E)[None, :]")
         for x in self.sequences():
@@ -70,7 +72,6 @@ class _Fused(Source):
         self.line("entries = d[:, None] * E + e[None, :]")
         for m, name in enumerate(self.program.params):
             self.line(f"p_{name} = tl.broadcast_to(tl.load(p{m}), [M, EP])")
-
         self.line("token = tl.program_id(1) * M + tl.arange(0, M)", "inside = (token < tokens)[:, None]")
         self.line("place, known = bytes_at(bits + head.to(tl.int64) * room, token, tokens, DP)")
         self.line("odd = 0")
@@ -83,6 +84,7 @@ class _Fused(Source):
         return f"({k} * batch.to(tl.int64) * heads + head)"
 
     def first_state(self) -> None:
+        """The neurons' first state."""
         for j, name in enumerate(self.program.state):
             self.line(f"s_{name} = tl.broadcast_to(tl.load(s{j}), [M, EP])")
 
