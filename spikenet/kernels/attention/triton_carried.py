@@ -55,7 +55,7 @@ def _plan(
 ) -> Launch:
     chunks, batch, heads, size, width = early.shape
     values, n = own.shape[-1], batch * heads
-    columns = max(16, min(COLUMNS, power_of_two(values)))
+    columns = max(16, min(COLUMNS if width <= 64 else 16, power_of_two(values)))
     numbers = chunks, n, width, values, 1 if decay is None else decay.shape[-2]
     constants = size, max(16, power_of_two(width)), columns
     return Launch(kernel, (n, -(-values // columns)), numbers, constants, num_warps=4, num_stages=1)

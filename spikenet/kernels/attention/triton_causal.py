@@ -141,11 +141,9 @@ _backwards: Plans[_Backward] = Plans()
 
 
 def _launch(kernel: Any, s: Segments, dtype: torch.dtype, numbers: tuple[Any, ...], stages: int) -> Launch:
-    wide = dtype == torch.float32
-    constants = CHUNK, *blocks(s.width, s.values)
-    return Launch(
-        kernel, s.grid, numbers, constants, num_warps=8 if wide else 4, num_stages=1 if wide else stages
-    )
+    wide, sizes = dtype == torch.float32, blocks(s.width, s.values)
+    warps = 8 if wide and min(sizes) >= 64 else 4
+    return Launch(kernel, s.grid, numbers, (CHUNK, *sizes), num_warps=warps, num_stages=1 if wide else stages)
 
 
 def _in_rows(x: Tensor) -> Tensor:

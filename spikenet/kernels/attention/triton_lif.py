@@ -147,7 +147,9 @@ def _launch(
     tile, warps, stages, registers = (WIDE_OPTIONS if q.dtype == torch.float32 else OPTIONS)[name]
     grid = (grid[0], -(-grid[1] // tile)) if len(grid) > 1 else grid
     few = (q.dtype != torch.float16 and q.shape[3] <= 256,) if name in ("forward", "backward") else ()
-    constants = tile, *blocks(q.shape[-1], v.shape[-1]), *spikes, *few
+    sizes = blocks(q.shape[-1], v.shape[-1])
+    warps = warps if min(sizes) >= 64 else min(warps, 4)
+    constants = tile, *sizes, *spikes, *few
     options = {"num_warps": warps, "num_stages": stages, "maxnreg": registers, "enable_fp_fusion": False}
     return Launch(kernel, grid, numbers, constants, **options)
 

@@ -60,7 +60,8 @@ class _Fused(Source):
         sizes = "M: tl.constexpr, DP: tl.constexpr, EP: tl.constexpr, SPIKES: tl.constexpr, FEW: tl.constexpr"
         anywhere = [*self.numbered("s", self.program.state), *self.numbered("p", self.program.params)]
         decorator = f"@triton.jit(do_not_specialize_on_alignment={anywhere})"
-        signature = ["", "", decorator, f"def {self.name}({', '.join(self.arguments())}, {sizes}):"]
+        listed = ", ".join('batch: "i64"' if a == "batch" else a for a in self.arguments())  # 1 would be no number
+        signature = ["", "", decorator, f"def {self.name}({listed}, {sizes}):"]
         return "\n".join([*head, *signature, *("    " + line for line in setup), *self._lines]) + "\n"
 
     def begin(self) -> None:
@@ -81,7 +82,7 @@ class _Fused(Source):
 
     def ahead(self, k: int) -> str:
         """Heads from the first step's first to step k's own."""
-        return f"({k} * batch.to(tl.int64) * heads + head)"
+        return f"({k} * batch * heads + head)"
 
     def first_state(self) -> None:
         """The neurons' first state."""
@@ -90,7 +91,7 @@ class _Fused(Source):
 
     def place(self, x: str, k: int, columns: str) -> str:
         """Where the rows of sequence `x` lie at step k."""
-        return f"{x} + {k} * batch.to(tl.int64) * {x}_b + token[:, None] * {x}_n + {columns}[None, :]"
+        return f"{x} + {k} * batch * {x}_b + token[:, None] * {x}_n + {columns}[None, :]"
 
     def product(self, k: int) -> str:
         """Where `kv` of step k lies, and its like."""
@@ -102,7 +103,7 @@ class _Fused(Source):
         return f"{x}_{k} = tl.load({self.place(x, k, columns)}, mask={inside}, other=0.0)"
 
     def load_query(self, k: int) -> list[str]:
-        spikes = f"q_{k} = tl.load(place + {k} * batch.to(tl.int64) * heads * room, mask=known, other=0)"
+        spikes = f"q_{k} = tl.load(place + {k} * batch * heads * room, mask=known, other=0)"
         return ["if SPIKES:", f"    {spikes}", "else:", f"    {self.load('q', k, 'd')}"]
 
     def load_product(self, k: int) -> str:
