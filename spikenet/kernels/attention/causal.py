@@ -86,6 +86,7 @@ def causal_attention(
     beta: Tensor | None = None,
     state: Tensor | None = None,
     scale: float = 1.0,
+    lengths: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Causal linear attention over time, with gradients for every tensor; see this module for the equations.
 
@@ -102,6 +103,8 @@ def causal_attention(
         beta: write strength `[T, B, H]`, which turns on the delta rule.
         state: what was seen before, `[B, H, D, E]`; None for nothing.
         scale: factor of the output.
+        lengths: tokens of each sequence of the batch `[B]`; what lies beyond is padding, whose output is 0 and which
+            leaves the state as it is. None if all are whole.
 
     Returns:
         The output `[T, B, H, E]` in the dtype of `v`, and the state after the last step `[B, H, D, E]` in float32
@@ -120,6 +123,8 @@ def causal_attention(
     real = torch.float64 if v.dtype == torch.float64 else torch.float32
     g, strength = _decay(log_decay, q, real), _fitting("beta", beta, q.shape[:3], real)
     start = _fitting("state", state, (*q.shape[1:], v.shape[-1]), real)
+    if lengths is not None:
+        q, k, v, g, strength = _cut_off(lengths, q, k, v, g, strength)
     if len(q) <= 1 or v.numel() == 0 or q.numel() == 0:
         return _step_by_step(q, k, v, g, strength, start, scale)
     return CAUSAL(q, k, v, g, strength, start, scale)
@@ -162,6 +167,14 @@ def _decay(g: Tensor | None, q: Tensor, real: torch.dtype) -> Tensor | None:
         f"causal_attention: a log-decay of shape {tuple(g.shape)} is neither [H], [T, B, H] nor [T, B, H, D] "
         f"for q of shape {tuple(q.shape)}"
     )
+
+
+def _cut_off(lengths: Tensor, q: Tensor, *rest: Tensor | None) -> Any:
+    """Zeros beyond a sequence's length: no query, no key, no value, no decay."""
+    if lengths.shape != q.shape[1:2]:
+        raise ShapeError(f"causal_attention takes lengths of shape ({q.shape[1]},), got {tuple(lengths.shape)}")
+    beyond = torch.arange(len(q), device=q.device).unsqueeze(-1) >= lengths.to(q.device)
+    return [u if u is None else u.masked_fill(beyond[(...,) + (None,) * (u.ndim - 2)], 0.0) for u in (q, *rest)]
 
 
 def _fitting(name: str, value: Tensor | None, shape: tuple[int, ...], real: torch.dtype) -> Tensor | None:

@@ -147,6 +147,52 @@ def test_chunks_of_a_sequence_give_the_whole(member: str) -> None:
     torch.testing.assert_close(state, last, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("member", MEMBERS)
+def test_padding_beyond_the_lengths_is_not_seen(member: str) -> None:
+    q, k, v, g, beta, state = case(member, 70)
+    lengths, padded = torch.tensor([70, 33]), [u for u in (q, k, v, g, beta, state) if u is not None]
+    for u in (q, k, v, g, beta):
+        if u is not None and u.ndim > 1:
+            u[33:, 1] = torch.nan
+    leaves = [u if u is None else u.requires_grad_() for u in (q, k, v, g, beta, state)]
+    out, last = causal_attention(*leaves, lengths=lengths)  # type: ignore[arg-type]
+    grads = torch.autograd.grad(out.sum() + last.square().sum(), padded)
+    rows, lasts = [], []
+    for b, n in enumerate(lengths):
+        gates = [u if u is None or u.ndim == 1 else u[:n, b : b + 1] for u in (g, beta)]
+        own = [u[:n, b : b + 1] for u in (q, k, v)]  # type: ignore[index]
+        row, end = causal_attention(*own, *gates, state[b : b + 1])  # type: ignore[index]
+        rows.append(torch.nn.functional.pad(row, (0, 0, 0, 0, 0, 0, 0, 70 - int(n))))
+        lasts.append(end)
+    apart = torch.cat(rows, 1), torch.cat(lasts)
+    torch.testing.assert_close((out, last), apart, rtol=1e-12, atol=1e-12)
+    truth = torch.autograd.grad(apart[0].sum() + apart[1].square().sum(), padded)
+    torch.testing.assert_close(grads, truth, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("backend", ["reference", "numba", pytest.param("triton", marks=interpreted)])
+@pytest.mark.parametrize("member", ["additive none", "delta step"])
+def test_the_output_s_gradient_may_have_any_strides(member: str, backend: str) -> None:
+    if (backend, member) == ("numba", "delta step"):
+        pytest.skip("the delta rule has no Numba kernel")
+    values = [None if u is None else u.float() for u in case(member, 5, 2, 3, 4, 4)]
+    weight = torch.linspace(-1, 1, 4)
+    for loss in (
+        lambda out: out.sum(),
+        lambda out: (out.sum(2) * weight.to(out)).sum(),
+        lambda out: (out.transpose(0, 3) * weight.to(out)[:, None, None, None]).sum(),
+        lambda out: (out[1:, :, ::2, 1::2].flip(0) * weight.to(out)[:, None, None, None]).sum(),
+    ):
+        grads = []
+        for form, leaves in ((products, [u if u is None else u.double() for u in values]), (causal_attention, values)):
+            wanted = [u.requires_grad_() for u in leaves if u is not None]
+            with use_backend(backend if form is causal_attention else None):
+                out = form(*leaves, 0.7)[0]  # type: ignore[operator]
+                grads.append(torch.autograd.grad(loss(out), wanted))
+        for found, truth in zip(grads[1], grads[0], strict=True):
+            assert error(found, truth) < 1e-5
+
+
 def counts(q: Tensor, k: Tensor, v: Tensor) -> np.ndarray:
     """`sum_{s <= t} (q_t . k_s) v_s` in 64-bit integers."""
     a, b, c = (u.double().numpy().astype(np.int64) for u in (q, k, v))
@@ -292,6 +338,8 @@ def test_what_is_refused() -> None:
         causal_attention(q, k, v, g[:, :1])
     with pytest.raises(ShapeError, match=r"takes beta of shape \(4, 2, 3\), got \(4, 2\)"):
         causal_attention(q, k, v, beta=beta[..., 0])
+    with pytest.raises(ShapeError, match=r"takes lengths of shape \(2,\), got \(3,\)"):
+        causal_attention(q, k, v, lengths=torch.ones(3))
     with pytest.raises(ShapeError, match=r"takes state of shape"):
         causal_attention(q, k, v, state=state[:1])
     for values, reason in (
