@@ -64,4 +64,3 @@ def _solved(k: Tensor, v: Tensor, b: Tensor | None, beta: Tensor) -> tuple[Tenso
     return torch.linalg.solve_triangular(system, right, upper=False, unitriangular=True).split(
         (v.shape[-1], k.shape[-1]), -1
     )
-

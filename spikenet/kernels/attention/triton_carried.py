@@ -3,7 +3,6 @@ module imports triton."""
 
 from __future__ import annotations
 
-import torch
 import triton
 import triton.language as tl
 from torch import Tensor
@@ -51,7 +50,13 @@ def _run(kernel: triton.JITFunction, given: tuple[Tensor | None, ...], results: 
 
 
 def _plan(
-    kernel: triton.JITFunction, early: Tensor, late: Tensor, score: Tensor, decay: Tensor | None, own: Tensor, *_: Tensor
+    kernel: triton.JITFunction,
+    early: Tensor,
+    late: Tensor,
+    score: Tensor,
+    decay: Tensor | None,
+    own: Tensor,
+    *_: Tensor,
 ) -> Launch:
     chunks, batch, heads, size, width = early.shape
     values, n = own.shape[-1], batch * heads

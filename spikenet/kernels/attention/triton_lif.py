@@ -1,6 +1,6 @@
 """Attention among tokens with the neuron that follows, in Triton. Importing this module imports triton.
 
-    forward     `k^T v` of every step and head, and the bits of q, k and v;  `q` times it, and the neuron, over all steps
+    forward     `k^T v` of every step and head, and all bits;  `q` times it, and the neuron, over all steps
     backward    the neuron once more and back: gradients of q and of the neuron's input;  those of k and v
 
 `k^T v` is kept between the two, `D E` numbers a head, in float32 or in the input's own type where that holds every
@@ -83,8 +83,8 @@ class _Forward:
         values, strides = v.shape[-1], [row_strides(u) for u in (q, k, v, like(v))]
         self.shapes, self.dtype = kept_shapes(q, v), kept_as(q.dtype, tokens)
         room = self.shapes[1][-1]
-        numbers = tokens, heads, width, values, room, *(n for s in strides[:3] for n in s)
-        self.pack = _launch("pack", _pack, (steps * batch * heads,), numbers, q, v)
+        rows = tokens, heads, width, values, room, *(n for s in strides[:3] for n in s)
+        self.pack = _launch("pack", _pack, (steps * batch * heads,), rows, q, v)
         numbers = scale, tokens, batch, heads, width, values, room, *strides[0], *strides[3]
         kernel, grid = _kernel(program, "forward", steps), (batch * heads, tokens)
         self.neuron = [_launch("forward", kernel, grid, numbers, q, v, spikes) for spikes in (True, False)]
@@ -112,9 +112,9 @@ class _Backward:
         numbers = scale, tokens, batch, heads, width, v.shape[-1], room, *q_, *row_strides(gz), *gq, *gv
         kernel, grid = _kernel(program, "backward", steps), (batch * heads, tokens)
         self.neuron = [_launch("backward", kernel, grid, numbers, q, v, spikes) for spikes in (True, False)]
-        numbers = tokens, heads, width, v.shape[-1], room, *q_, *k_, *v_, *gk, *gv
-        grid = (steps * batch * heads,)
-        self.rest = [_launch("grad_kv", _grad_kv, grid, numbers, q, v, spikes) for spikes in (True, False)]
+        rows = tokens, heads, width, v.shape[-1], room, *q_, *k_, *v_, *gk, *gv
+        all_heads = (steps * batch * heads,)
+        self.rest = [_launch("grad_kv", _grad_kv, all_heads, rows, q, v, spikes) for spikes in (True, False)]
 
     def __call__(
         self,
@@ -172,7 +172,7 @@ def _pack(  # type: ignore[no-untyped-def]
     q, k, v, kv, bits, tokens, heads, D, E, room, q_n, q_b, q_h, k_n, k_b, k_h, v_n, v_b, v_h,
     M: tl.constexpr, DP: tl.constexpr, EP: tl.constexpr,
 ):  # fmt: skip
-    """`k^T v` of a step and head, the bits of q, k and v in turn, and in the last 16 bytes whether they lose anything."""
+    """`k^T v` of a step and head, the bits of q, k and v in turn, and 16 bytes beyond whether they lose anything."""
     b, h = (tl.program_id(0) // heads).to(tl.int64), tl.program_id(0) % heads
     q, k, v = q + b * q_b + h * q_h, k + b * k_b + h * k_h, v + b * v_b + h * v_h
     bits += tl.program_id(0).to(tl.int64) * room
@@ -200,7 +200,7 @@ def _pack(  # type: ignore[no-untyped-def]
             total += _dot(tl.trans(key), value)
     lost = tl.sum(tl.sum(odd, 1), 0) + tl.sum(tl.sum(odd_values, 1), 0)
     tl.store(bits + room - 16, (lost > 0).to(tl.uint8))
-    if k.dtype.element_ty == tl.float32:
+    if k.dtype.element_ty == tl.float32:  # noqa: SIM102 - this one is decided at compile time
         if lost > 0:  # once more, in full
             total = tl.zeros([DP, EP], tl.float32)
             for tile in range(tl.cdiv(tokens, M)):

@@ -97,14 +97,14 @@ class _Fused(Source):
         """Where `kv` of step k lies, and its like."""
         return f"{self.ahead(k)} * D * E + entries"
 
-    def load(self, x: str, k: int, columns: str) -> str:
+    def load_rows(self, x: str, k: int, columns: str) -> str:
         """The rows of sequence `x` at step k."""
         inside = f"inside & {'column' if columns == 'e' else '(d < D)[None, :]'}"
         return f"{x}_{k} = tl.load({self.place(x, k, columns)}, mask={inside}, other=0.0)"
 
     def load_query(self, k: int) -> list[str]:
         spikes = f"q_{k} = tl.load(place + {k} * batch * heads * room, mask=known, other=0)"
-        return ["if SPIKES:", f"    {spikes}", "else:", f"    {self.load('q', k, 'd')}"]
+        return ["if SPIKES:", f"    {spikes}", "else:", f"    {self.load_rows('q', k, 'd')}"]
 
     def load_product(self, k: int) -> str:
         return f"seen_{k} = tl.load(kv + {self.product(k)}, mask=row & column, other=0.0)"
@@ -171,7 +171,7 @@ class _Backward(_Fused):
         names = [names for _, names in self.all_steps()]
         self.line(*(f"lam_{n} = zero" for n in self.program.state))
         order = range(self.steps - 1, -1, -1)
-        for k in self.steps_ahead(order, lambda k: [self.load("gz_all", k, "e")]):
+        for k in self.steps_ahead(order, lambda k: [self.load_rows("gz_all", k, "e")]):
             self.back_step(k, names[k])
 
     def back_step(self, k: int, names: dict[str, str]) -> None:
