@@ -23,6 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
+from torch.utils._python_dispatch import _disable_current_modes, _get_current_dispatch_mode_stack
 
 from spikenet.errors import ShapeError
 from spikenet.kernels.attention import kernels
@@ -40,7 +41,20 @@ def _step_by_step(
 
 def _in_torch(*arguments: Any) -> tuple[Tensor, Tensor]:
     """The plain form: by chunks, which is many times faster, unless the reference is asked for by name."""
-    return _in_real(recurrent if forced() == "reference" else chunkwise, *arguments)
+    return _in_real(recurrent, *arguments) if forced() == "reference" else _in_chunks(*arguments)
+
+
+def _in_chunks(*arguments: Any) -> tuple[Tensor, Tensor]:
+    """Chunk by chunk. Modes that count operations, those with a `see`, are told of the recurrence in their place."""
+    modes: list[Any] = [] if torch.compiler.is_compiling() else _get_current_dispatch_mode_stack()
+    counting = [mode for mode in modes if hasattr(mode, "see")]
+    if not counting:
+        return _in_real(chunkwise, *arguments)
+    with _disable_current_modes():
+        found = _in_real(chunkwise, *arguments)
+    for mode in counting:
+        mode.see("spikenet::causal_attention", arguments, found)
+    return found
 
 
 def _by_triton(
@@ -49,7 +63,7 @@ def _by_triton(
     """The kernels of the additive rule, or the chunkwise form with its kernel from chunk to chunk."""
     if beta is None and (g is None or g.shape[-1] == 1):
         return kernels.by_triton(q, k, v, g, beta, state, scale)
-    return _in_real(chunkwise, q, k, v, g, beta, state, scale)
+    return _in_chunks(q, k, v, g, beta, state, scale)
 
 
 def _in_real(

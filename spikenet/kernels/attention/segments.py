@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 CHUNK = 64  # tokens of one matrix product
-PROGRAMS = 1024  # wanted: segments are as long as they leave
+PROGRAMS = 512  # wanted, some four a multiprocessor: segments are as long as they leave
 
 
 def power_of_two(n: int) -> int:

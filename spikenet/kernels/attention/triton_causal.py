@@ -116,7 +116,7 @@ class _Sums:
         self, s: Segments, b: Tensor, decays: bool, scale: float, reverse: bool, rows: tuple[int, ...]
     ) -> None:
         self.shape, self.decays = (s.number, s.batch, s.heads, s.width, s.values), decays
-        options = {"num_warps": 4, "num_stages": 2 if b.dtype == torch.float32 else 4}
+        options = {"num_warps": 4, "num_stages": 2 if b.dtype == torch.float32 else 3}
         constants = CHUNK, *blocks(s.width, s.values), reverse
         self.sums = Launch(_sums, s.grid, (scale, *s, *rows), constants, **options)
         entries, n = s.width * s.values, s.batch * s.heads
