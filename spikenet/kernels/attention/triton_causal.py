@@ -115,7 +115,7 @@ class _Sums:
     def __init__(
         self, s: Segments, b: Tensor, decays: bool, scale: float, reverse: bool, rows: tuple[int, ...]
     ) -> None:
-        self.shape, self.decays = (s.number, s.batch, s.heads, s.width, s.values), decays
+        self.shape, self.decays = (s.number + 1, s.batch, s.heads, s.width, s.values), decays
         options = {"num_warps": 4, "num_stages": 2 if b.dtype == torch.float32 else 3}
         constants = CHUNK, *blocks(s.width, s.values), reverse
         self.sums = Launch(_sums, s.grid, (scale, *s, *rows), constants, **options)
@@ -126,13 +126,11 @@ class _Sums:
         self.scan = Launch(_scan, grid, (s.number, n, entries), (reverse, *tile), num_warps=4)
 
     def __call__(self, a: Tensor, b: Tensor, log_decay: Tensor | None, start: Tensor | None) -> tuple[Tensor, Tensor]:
-        number, *shape = self.shape
-        sums = torch.empty(self.shape, dtype=torch.float32, device=a.device)
-        totals = sums.new_empty(self.shape[:3]) if self.decays else None
-        self.sums(a, b, log_decay, sums, totals)
-        states = sums.new_empty((number + 1, *shape))
-        end = sums.new_empty(shape)
-        self.scan(sums, totals, start, states, end)
+        states = torch.empty(self.shape, dtype=torch.float32, device=a.device)
+        totals = states.new_empty(self.shape[:3]) if self.decays else None
+        self.sums(a, b, log_decay, states, totals)
+        end = states.new_empty(self.shape[1:])
+        self.scan(states, totals, start, end)
         return states, end
 
 
@@ -174,11 +172,12 @@ def _state_at(states, segment, head, n, D, E, DP: tl.constexpr, EP: tl.constexpr
 
 @triton.jit
 def _sums(  # type: ignore[no-untyped-def]
-    a, b, log_decay, sums, totals, scale, steps, batch, heads, D, E, length,
+    a, b, log_decay, states, totals, scale, steps, batch, heads, D, E, length,
     a_t, a_b, a_h, b_t, b_b, b_h,
     C: tl.constexpr, DP: tl.constexpr, EP: tl.constexpr, REVERSE: tl.constexpr,
 ):  # fmt: skip
-    """`scale` times the segment's sum of `a^T b`, decayed up to its end, in reverse back to before its first token."""
+    """`scale` times the segment's sum of `a^T b`, decayed up to its end, in reverse back to before its first token: for
+    the time being in the place of the state that it leads to."""
     head = tl.program_id(1)
     a += (head // heads).to(tl.int64) * a_b + (head % heads) * a_h
     b += (head // heads).to(tl.int64) * b_b + (head % heads) * b_h
@@ -198,7 +197,8 @@ def _sums(  # type: ignore[no-untyped-def]
                 state = state * tl.exp(whole)
             total += whole
         state += _dot(tl.trans(left), right)
-    at, inside = _state_at(sums, tl.program_id(0), head, batch * heads, D, E, DP, EP)
+    place = tl.program_id(0) if REVERSE else tl.program_id(0) + 1
+    at, inside = _state_at(states, place, head, batch * heads, D, E, DP, EP)
     tl.store(at, state * scale, mask=inside)
     if log_decay is not None:
         tl.store(totals + tl.program_id(0) * batch * heads + head, total)
@@ -212,9 +212,10 @@ def _then(a1, b1, a2, b2):  # type: ignore[no-untyped-def]
 
 @triton.jit
 def _scan(  # type: ignore[no-untyped-def]
-    sums, totals, start, states, end, segments, n, entries,
+    states, totals, start, end, segments, n, entries,
     REVERSE: tl.constexpr, SEGMENTS: tl.constexpr, ENTRIES: tl.constexpr,
 ):  # fmt: skip
+    """From the segments' sums in `states` to the states between segments, in place."""
     head, entry = tl.program_id(1).to(tl.int64), tl.program_id(0) * ENTRIES + tl.arange(0, ENTRIES)
     here = entry < entries
     if start is None:
@@ -222,22 +223,21 @@ def _scan(  # type: ignore[no-untyped-def]
     else:
         carried = tl.load(start + head * entries + entry, mask=here, other=0.0)
     place = tl.arange(0, SEGMENTS)
-    for first in range(0, segments + 1, SEGMENTS):  # the state before segment i holds the sums up to i - 1
+    for first in range(0, segments + 1, SEGMENTS):
         at = first + place
-        before, known = at - 1, (at > 0) & (at <= segments)
-        segment = (segments - 1 - before if REVERSE else before).to(tl.int64)
-        mask = known[:, None] & here[None, :]
-        value = tl.load(sums + (segment[:, None] * n + head) * entries + entry[None, :], mask=mask, other=0.0)
+        slot = (segments - at if REVERSE else at).to(tl.int64)
+        here_at = states + (slot[:, None] * n + head) * entries + entry[None, :]
+        known = (at > 0) & (at <= segments)
+        value = tl.load(here_at, mask=known[:, None] & here[None, :], other=0.0)
         if totals is None:
             state = tl.cumsum(value, 0) + carried[None, :]
         else:
+            segment = slot if REVERSE else slot - 1
             factor = tl.exp(tl.load(totals + segment * n + head, mask=known, other=0.0))
             factors = tl.broadcast_to(factor[:, None], (SEGMENTS, ENTRIES))
             power, inner = tl.associative_scan((factors, value), 0, _then)
             state = power * carried[None, :] + inner
-        segment = (segments - at if REVERSE else at).to(tl.int64)
-        mask = (at <= segments)[:, None] & here[None, :]
-        tl.store(states + (segment[:, None] * n + head) * entries + entry[None, :], state, mask=mask)
+        tl.store(here_at, state, mask=(at <= segments)[:, None] & here[None, :])
         carried = tl.sum(tl.where((place == SEGMENTS - 1)[:, None], state, 0.0), axis=0)
     tl.store(end + head * entries + entry, carried, mask=here)
 
