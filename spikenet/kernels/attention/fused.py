@@ -31,7 +31,7 @@ _library.define(
 )
 _library.define(
     "attention_neuron_backward(Tensor q, Tensor k, Tensor v, str program, Tensor[] state, Tensor[] params, Tensor kv, "
-    "Tensor bits, Tensor gz, float scale) -> (Tensor, Tensor, Tensor)"
+    "Tensor kept, Tensor gz, float scale) -> (Tensor, Tensor, Tensor)"
 )
 _triton_forward = lazily("spikenet.kernels.attention.triton_lif", "forward")
 _triton_backward = lazily("spikenet.kernels.attention.triton_lif", "backward")
@@ -88,12 +88,12 @@ FUSED = Operation(
 class _Attention(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, *values: Any) -> Any:
-        z, kv, bits = _below_autograd(q, k, v, *values)
-        ctx.save_for_backward(q, k, v, kv, bits)
+        z, kv, kept = _below_autograd(q, k, v, *values)
+        ctx.save_for_backward(q, k, v, kv, kept)
         ctx.values = values
         ctx.set_materialize_grads(False)
-        ctx.mark_non_differentiable(kv, bits)
-        return z, kv, bits
+        ctx.mark_non_differentiable(kv, kept)
+        return z, kv, kept
 
     @staticmethod
     def backward(ctx: Any, gz: Tensor | None, *_: Any) -> Any:
@@ -103,10 +103,10 @@ class _Attention(torch.autograd.Function):
             )
         if gz is None:
             return (None,) * 7
-        q, k, v, kv, bits = ctx.saved_tensors
+        q, k, v, kv, kept = ctx.saved_tensors
         *values, scale = ctx.values
         run = _backward if may_be_bound((gz,)) else torch.ops.spikenet.attention_neuron_backward
-        gradients = run(q, k, v, *values, kv, bits, gz, scale)
+        gradients = run(q, k, v, *values, kv, kept, gz, scale)
         return *gradients, None, None, None, None
 
 
@@ -132,8 +132,8 @@ def _backward(q: Tensor, k: Tensor, v: Tensor, program: str, *values: Any) -> An
 
 
 def _fake(q: Tensor, k: Tensor, v: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
-    kv, bits = kept_shapes(q, v)
-    return like(v), q.new_empty(kv, dtype=kept_as(q.dtype, q.shape[3])), q.new_empty(bits, dtype=torch.uint8)
+    kv, kept = kept_shapes(q, v)
+    return like(v), q.new_empty(kv, dtype=kept_as(q.dtype, q.shape[3])), q.new_empty(kept, dtype=torch.uint8)
 
 
 def _fake_backward(q: Tensor, k: Tensor, v: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:

@@ -54,10 +54,11 @@ def kept_as(dtype: torch.dtype, tokens: int) -> torch.dtype:
 
 
 def kept_shapes(q: Tensor, v: Tensor) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Of `k^T v`, and of the bits of a head's queries, keys and values, with 16 bytes that say whether they are all."""
+    """Of `k^T v`, and of what is kept of queries, keys and values in float32: a byte each, and 16 that say of a head
+    whether these are all."""
     steps, batch, heads, tokens, width = q.shape
-    d, e = blocks(width, v.shape[-1])
-    return (steps, batch, heads, width, v.shape[-1]), (steps, batch, heads, tokens * (2 * d + e) // 8 + 16)
+    room = tokens * (2 * width + v.shape[-1]) + 16 if q.dtype == torch.float32 else 0
+    return (steps, batch, heads, width, v.shape[-1]), (steps, batch, heads, room)
 
 
 def tiled(x: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from spikenet.kernels.attention.launch import Launch, Plans, layout, on_its_device
 from spikenet.kernels.attention.segments import power_of_two
-from spikenet.kernels.attention.triton_bits import _dot
+from spikenet.kernels.attention.triton_products import _dot
 
 COLUMNS = 32  # of a program's part of the state
 

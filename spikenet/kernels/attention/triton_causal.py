@@ -22,7 +22,7 @@ from torch import Tensor
 
 from spikenet.kernels.attention.launch import Launch, Plans, layout, on_its_device
 from spikenet.kernels.attention.segments import CHUNK, Segments, blocks, power_of_two, segments
-from spikenet.kernels.attention.triton_bits import _dot, _product
+from spikenet.kernels.attention.triton_products import _dot, _product
 
 SEGMENTS, TILE = 32, 4096  # of the scan: segments at most, and entries of the states in all
 

@@ -16,8 +16,8 @@ from spikenet.kernels.dynamics.triton_text import PRELUDE, PRELUDE_INTERPRETED, 
 
 AHEAD, SOON = 4, 2  # steps: of rows, and of what the second-level cache holds
 _SHARED = (
-    "from spikenet.kernels.attention.triton_bits import "
-    "_by_counts as by_counts, _bytes_at as bytes_at, _dot as dot, _product as product, _spikes as spikes"
+    "from spikenet.kernels.attention.triton_products import "
+    "_by_counts as by_counts, _dot as dot, _product as product, _spikes as spikes"
 )
 
 
@@ -43,7 +43,7 @@ class _Fused(Source):
         values = [*self.numbered("s", p.state), *self.numbered("p", p.params)]
         strides = [f"{x}_{axis}" for x in self.sequences() for axis in "nbh"]
         sizes = ["tokens", "batch", "heads", "D", "E", "room"]
-        return ["bits", "q", "kv", *values, *self.tensors(), "scale", *sizes, *strides]
+        return ["kept", "q", "kv", *values, *self.tensors(), "scale", *sizes, *strides]
 
     def tensors(self) -> list[str]:
         """What comes after the neuron's values."""
@@ -74,11 +74,12 @@ class _Fused(Source):
         for m, name in enumerate(self.program.params):
             self.line(f"p_{name} = tl.broadcast_to(tl.load(p{m}), [M, EP])")
         self.line("token = tl.program_id(1) * M + tl.arange(0, M)", "inside = (token < tokens)[:, None]")
-        self.line("place, known = bytes_at(bits + head.to(tl.int64) * room, token, tokens, DP)")
-        self.line("odd = 0")
-        for k in range(self.steps):
-            self.line(f"odd |= tl.load(bits + {self.ahead(k)} * room + room - 16).to(tl.int32)")
-        self.line("if (odd == 0) != SPIKES:", "    return")
+        self.line("places = token[:, None] * D + d[None, :]")
+        with self.block("if q.dtype.element_ty == tl.float32:"):
+            self.line("odd = 0")
+            for k in range(self.steps):
+                self.line(f"odd |= tl.load(kept + {self.ahead(k)} * room + room - 16).to(tl.int32)")
+            self.line("if (odd == 0) != SPIKES:", "    return")
 
     def ahead(self, k: int) -> str:
         """Heads from the first step's first to step k's own."""
@@ -103,7 +104,8 @@ class _Fused(Source):
         return f"{x}_{k} = tl.load({self.place(x, k, columns)}, mask={inside}, other=0.0)"
 
     def load_query(self, k: int) -> list[str]:
-        spikes = f"q_{k} = tl.load(place + {k} * batch * heads * room, mask=known, other=0)"
+        place, inside = f"kept + {self.ahead(k)} * room + places", "inside & (d < D)[None, :]"
+        spikes = f"q_{k} = tl.load({place}, mask={inside}, other=0)"
         return ["if SPIKES:", f"    {spikes}", "else:", f"    {self.load_rows('q', k, 'd')}"]
 
     def load_product(self, k: int) -> str:
@@ -126,7 +128,7 @@ class _Fused(Source):
     def all_steps(self) -> Iterator[tuple[int, dict[str, str]]]:
         """The neuron's steps from the first."""
         for k in self.steps_ahead(range(self.steps), self.load_query):
-            self.line("if SPIKES:", f"    q_{k} = spikes(q_{k}, q, M, DP)")
+            self.line("if SPIKES:", f"    q_{k} = spikes(q_{k})")
             self.line(f"x0_{k} = product(q_{k}, {self.counts(k)}) * scale")
             yield k, self.forward_step(k)
 
