@@ -53,11 +53,17 @@ def errors(found: list[Tensor], truth: list[Tensor]) -> list[float]:
 def compared(
     works: dict[str, Work], layouts: dict[str, Callable[[list[Tensor]], list[Tensor]]], truth: list[Tensor]
 ) -> Row:
-    """Print and return everybody's errors against float64, output first."""
+    """Print and return everybody's errors against float64, output first. Who refuses to run is left out."""
     found = {}
-    for name, work in works.items():
+    for name, work in list(works.items()):
         if name in layouts:
-            found[name] = errors(layouts[name](work()), truth)
+            try:
+                results = work()
+            except RuntimeError as error:  # FLA's gated kernels do not run with some versions of Triton
+                print(f"    {name:24} {error}")
+                del works[name]
+                continue
+            found[name] = errors(layouts[name](results), truth)
             print(f"    {name:24} errors of the output and gradients " + " ".join(f"{e:.1e}" for e in found[name]))
     return found
 

@@ -67,7 +67,9 @@ def _why_not(
 def _run(q: Tensor, k: Tensor, scale: float, program: str, inputs: Sequence[Tensor], *values: Any) -> Any:
     (v,), (state, params, *_) = inputs, values
     if may_be_bound((q, k, v)):  # past torch's dispatcher, which takes longer than a kernel
-        return _autograd(q, k, v, program, state, params, scale)[0], [], []
+        if _watched(q, k, v):
+            return _Attention.apply(True, q, k, v, program, state, params, scale), [], []
+        return _forward(q, k, v, program, state, params, scale)[0], [], []
     first = [s.as_strided((1,), (1,)) for s in state]
     return torch.ops.spikenet.attention_neuron(q, k, v, program, first, params, scale)[0], [], []
 
@@ -85,13 +87,21 @@ FUSED = Operation(
 )
 
 
+def _watched(q: Tensor, k: Tensor, v: Tensor) -> bool:
+    return torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad)
+
+
 class _Attention(torch.autograd.Function):
+    """`straight`: past the operators, and with the output alone."""
+
     @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, *values: Any) -> Any:
-        z, kv, kept = _below_autograd(q, k, v, *values)
+    def forward(ctx: Any, straight: bool, q: Tensor, k: Tensor, v: Tensor, *values: Any) -> Any:
+        z, kv, kept = (_forward if straight else _below_autograd)(q, k, v, *values)
         ctx.save_for_backward(q, k, v, kv, kept)
         ctx.values = values
         ctx.set_materialize_grads(False)
+        if straight:
+            return z
         ctx.mark_non_differentiable(kv, kept)
         return z, kv, kept
 
@@ -102,23 +112,20 @@ class _Attention(torch.autograd.Function):
                 "spiking_attention_lif has no second derivative: call grad or backward without create_graph=True"
             )
         if gz is None:
-            return (None,) * 7
+            return (None,) * 8
         q, k, v, kv, kept = ctx.saved_tensors
         *values, scale = ctx.values
         run = _backward if may_be_bound((gz,)) else torch.ops.spikenet.attention_neuron_backward
-        gradients = run(q, k, v, *values, kv, kept, gz, scale)
-        return *gradients, None, None, None, None
+        return None, *run(q, k, v, *values, kv, kept, gz, scale), None, None, None, None
 
 
 def _autograd(q: Tensor, k: Tensor, v: Tensor, *values: Any) -> Any:
-    if torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad):
-        return _Attention.apply(q, k, v, *values)
+    if _watched(q, k, v):
+        return _Attention.apply(False, q, k, v, *values)
     return _below_autograd(q, k, v, *values)
 
 
 def _below_autograd(q: Tensor, k: Tensor, v: Tensor, *values: Any) -> Any:
-    if may_be_bound((q, k, v)):
-        return _forward(q, k, v, *values)
     with torch._C._AutoDispatchBelowAutograd():
         return torch.ops.spikenet.attention_neuron(q, k, v, *values)
 

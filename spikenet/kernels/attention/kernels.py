@@ -57,14 +57,14 @@ class Kernels:
             f"{name}_backward(Tensor q, Tensor k, Tensor v, Tensor? log_decay, Tensor states, Tensor go, "
             "Tensor? g_last, float scale) -> (Tensor, Tensor, Tensor, Tensor, Tensor)"
         )
-        self._forward, self._backward = lazily(module, "forward"), lazily(module, "backward")
-        _library.impl(name, self._forward, "CompositeExplicitAutograd")
-        _library.impl(f"{name}_backward", self._backward, "CompositeExplicitAutograd")
+        self.forward, self.backward = lazily(module, "forward"), lazily(module, "backward")
+        _library.impl(name, self.forward, "CompositeExplicitAutograd")
+        _library.impl(f"{name}_backward", self.backward, "CompositeExplicitAutograd")
         _library.impl(name, self._autograd, "Autograd")
         torch.library.register_fake(f"spikenet::{name}", self._fake, lib=_library)
         torch.library.register_fake(f"spikenet::{name}_backward", self._fake_backward, lib=_library)
         self._operator = getattr(torch.ops.spikenet, name)
-        self._operator_backward = getattr(torch.ops.spikenet, f"{name}_backward")
+        self.operator_backward = getattr(torch.ops.spikenet, f"{name}_backward")
 
     def __call__(
         self, q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor | None, beta: None, state: Tensor | None, scale: float
@@ -72,27 +72,23 @@ class Kernels:
         """See `causal.causal_attention`; `log_decay` is `[T, B, H, 1 or D]`."""
         g = None if log_decay is None else log_decay.contiguous()
         start = None if state is None else state.contiguous()
-        # the dispatcher takes longer than a kernel
-        run = self._autograd if may_be_bound((q, k, v)) else self._operator
-        out, last, _ = run(q, k, v, g, start, scale)
+        if not may_be_bound((q, k, v)):
+            out, last, _ = self._operator(q, k, v, g, start, scale)
+        elif _watched(q, k, v, g, start):  # past the dispatcher, which takes longer than a kernel
+            out, last = _Causal.apply(self, True, q, k, v, g, start, scale)
+        else:
+            out, last, _ = self.forward(q, k, v, g, start, scale)
         return out, last
 
-    def forward(self, q: Tensor, *rest: Any) -> Any:
-        """The forward operator below autograd."""
-        if may_be_bound((q,)):
-            return self._forward(q, *rest)
+    def below_autograd(self, *given: Any) -> Any:
+        """The forward operator, below autograd."""
         with torch._C._AutoDispatchBelowAutograd():
-            return self._operator(q, *rest)
-
-    def backward(self, q: Tensor, k: Tensor, v: Tensor, g: Any, states: Tensor, go: Tensor, *rest: Any) -> Any:
-        """The backward operator."""
-        run = self._backward if may_be_bound((go,)) else self._operator_backward
-        return run(q, k, v, g, states, go, *rest)
+            return self._operator(*given)
 
     def _autograd(self, q: Tensor, k: Tensor, v: Tensor, g: Tensor | None, state: Tensor | None, scale: float) -> Any:
-        if torch.is_grad_enabled() and any(u is not None and u.requires_grad for u in (q, k, v, g, state)):
-            return _Causal.apply(self, q, k, v, g, state, scale)
-        return self.forward(q, k, v, g, state, scale)
+        if _watched(q, k, v, g, state):
+            return _Causal.apply(self, False, q, k, v, g, state, scale)
+        return self.below_autograd(q, k, v, g, state, scale)
 
     def _fake(self, q: Tensor, k: Tensor, v: Tensor, g: Tensor | None, state: Tensor | None, scale: float) -> Any:
         shape, real = (*q.shape[1:], v.shape[-1]), torch.float64 if v.dtype == torch.float64 else torch.float32
@@ -107,11 +103,18 @@ class Kernels:
         return *like, decay, torch.empty_like(states[0])
 
 
+def _watched(*given: Tensor | None) -> bool:
+    return torch.is_grad_enabled() and any(u is not None and u.requires_grad for u in given)
+
+
 class _Causal(torch.autograd.Function):
+    """`straight`: past the operators, and without the states as an output."""
+
     @staticmethod
     def forward(
         ctx: Any,
         kernels: Kernels,
+        straight: bool,
         q: Tensor,
         k: Tensor,
         v: Tensor,
@@ -119,15 +122,17 @@ class _Causal(torch.autograd.Function):
         state: Tensor | None,
         scale: float,
     ) -> Any:
-        out, last, states = kernels.forward(q, k, v, g, state, scale)
+        out, last, states = (kernels.forward if straight else kernels.below_autograd)(q, k, v, g, state, scale)
         ctx.save_for_backward(q, k, v, g, states)
         ctx.kernels, ctx.scale = kernels, scale
         ctx.set_materialize_grads(False)
+        if straight:
+            return out, last
         ctx.mark_non_differentiable(states)
         return out, last, states
 
     @staticmethod
-    def backward(ctx: Any, go: Tensor | None, g_last: Tensor | None, _: Any) -> Any:
+    def backward(ctx: Any, go: Tensor | None, g_last: Tensor | None, *_: Any) -> Any:
         if torch.is_grad_enabled():
             raise BackendError(
                 "the kernels of causal_attention have no second derivative: call grad or backward without "
@@ -138,8 +143,9 @@ class _Causal(torch.autograd.Function):
             go = torch.zeros_like(v)
         if g_last is not None:
             g_last = g_last.contiguous()  # it may be expanded or transposed, as a sum or a view makes it
-        gq, gk, gv, gg, g_state = ctx.kernels.backward(q, k, v, g, states, go, g_last, ctx.scale)
-        return None, gq, gk, gv, None if g is None else gg, g_state if ctx.needs_input_grad[5] else None, None
+        run = ctx.kernels.backward if may_be_bound((go,)) else ctx.kernels.operator_backward
+        gq, gk, gv, gg, g_state = run(q, k, v, g, states, go, g_last, ctx.scale)
+        return None, None, gq, gk, gv, None if g is None else gg, g_state if ctx.needs_input_grad[6] else None, None
 
 
 _HERE = "spikenet.kernels.attention"

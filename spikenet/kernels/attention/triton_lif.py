@@ -145,7 +145,9 @@ _forwards: Plans[_Forward] = Plans()
 _backwards: Plans[_Backward] = Plans()
 
 
-def _twins(name: str, kernel: Any, grid: tuple[int, ...], numbers: tuple[Any, ...], q: Tensor, v: Tensor) -> list[Launch]:
+def _twins(
+    name: str, kernel: Any, grid: tuple[int, ...], numbers: tuple[Any, ...], q: Tensor, v: Tensor
+) -> list[Launch]:
     """In float32 a launch for spikes and one for the rest; else one for both."""
     turns = (True, False) if q.dtype == torch.float32 else (False,)
     return [_launch(name, kernel, grid, numbers, q, v, spikes) for spikes in turns]
