@@ -31,19 +31,20 @@ from spikenet.kernels.dynamics.trace import Program
 from spikenet.kernels.sources import load
 from spikenet.kernels.triton_device import interpreted
 
-# Tokens of a tile, warps, stages, and, for spikes, registers of a thread, where two blocks would else not fit on a
-# multiprocessor.
-OPTIONS = {
-    "sums": (CHUNK, 4, 4, None),
-    "forward": (64, 8, 1, None),
-    "backward": (32, 8, 1, None),
+# Tokens of a tile, warps, stages, and at most how many registers a thread: chosen so that several blocks fit on a
+# multiprocessor, which hide each other's waits.
+Option = tuple[int, int, int, int | None]
+OPTIONS: dict[str, Option] = {
+    "sums": (CHUNK, 4, 3, None),
+    "forward": (128, 8, 1, None),
+    "backward": (16, 4, 1, 128),
     "grad_kv": (64, 4, 2, None),
 }
-WIDE_OPTIONS = {
-    "sums": (32, 8, 1, None),
-    "forward": (32, 8, 1, 128),
+WIDE_OPTIONS: dict[str, Option] = {
+    "sums": (32, 4, 2, 128),
+    "forward": (64, 8, 1, None),
     "backward": (32, 8, 1, 128),
-    "grad_kv": (32, 8, 2, None),
+    "grad_kv": (32, 4, 2, None),
 }
 _HERE = Path(__file__).parent
 _PRINTERS = ("trace.py", "derive.py", "printer.py", "triton_source.py", "triton_text.py")
@@ -157,12 +158,13 @@ def _launch(
     name: str, kernel: Any, grid: tuple[int, ...], numbers: tuple[Any, ...], q: Tensor, v: Tensor, *flags: bool
 ) -> Launch:
     """A second number of `grid` counts tokens, but for the sums."""
-    tile, warps, stages, registers = (WIDE_OPTIONS if q.dtype == torch.float32 else OPTIONS)[name]
+    wide = q.dtype == torch.float32
+    tile, warps, stages, registers = (WIDE_OPTIONS if wide else OPTIONS)[name]
     grid = (grid[0], -(-grid[1] // tile)) if len(grid) > 1 and name != "sums" else grid
     few = (q.shape[3] <= 256,) if name in ("forward", "backward") else ()  # counts that bfloat16 holds
     sizes = blocks(q.shape[-1], v.shape[-1])
     warps = warps if min(sizes) >= 64 else min(warps, 4)
-    registers = registers if any(flags) else None
+    registers = None if wide and not flags[0] else registers  # the rest takes more
     options = {"num_warps": warps, "num_stages": stages, "maxnreg": registers, "enable_fp_fusion": False}
     return Launch(kernel, grid, numbers, (tile, *sizes, *flags, *few), **options)
 

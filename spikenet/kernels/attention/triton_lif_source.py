@@ -1,7 +1,7 @@
 """Print Triton kernels in which a neuron's step follows the attention product, written out over the time steps.
 
 A program works on one tile of tokens of one head. `kv[t] = k[t]^T v[t]` is known; the neuron's input
-`x[t] = scale q[t] kv[t]` and its state stay in registers. Loads run a few steps ahead of their use. The neuron's part
+`x[t] = scale q[t] kv[t]` and its state stay in registers. On the way back loads run ahead of their use. The neuron's part
 is printed from its equations, as in `dynamics.triton_source`, for tiles in the place of lanes.
 """
 
@@ -14,7 +14,6 @@ from spikenet.kernels.dynamics.trace import Phase, Program
 from spikenet.kernels.dynamics.triton_source import GRADIENT_WORDS, Source
 from spikenet.kernels.dynamics.triton_text import PRELUDE, PRELUDE_INTERPRETED, Variant
 
-AHEAD, SOON = 4, 2  # steps: of rows, and of what the second-level cache holds
 _SHARED = (
     "from spikenet.kernels.attention.triton_products import "
     "_by_counts as by_counts, _dot as dot, _product as product, _spikes as spikes"
@@ -28,7 +27,13 @@ def source(program: Program, direction: str, steps: int, interpreted: bool) -> s
 
 
 class _Fused(Source):
-    """What both directions share."""
+    """What both directions share.
+
+    Attributes:
+        early: how many steps ahead rows are loaded; soon: the products, which the second-level cache holds.
+    """
+
+    early, soon = 1, 1
 
     def __init__(self, program: Program, steps: int, interpreted: bool) -> None:
         spread = (False,) * len(program.params)
@@ -116,13 +121,14 @@ class _Fused(Source):
         return f"(seen_{k}.to(tl.bfloat16) if SPIKES and FEW else seen_{k})"
 
     def steps_ahead(self, order: Sequence[int], loads: Callable[[int], list[str]]) -> Iterator[int]:
-        """Go through the steps in `order`, with `loads` printed `AHEAD` steps before, and the products `SOON` steps."""
+        """Go through the steps in `order`, with `loads` printed `early` steps before, and the products `soon` steps."""
         for index, k in enumerate(order):
-            for later in _due(order, index, AHEAD):
+            for later in _due(order, index, self.early):
                 self.line(*loads(later))
-            for later in _due(order, index, SOON):
+            for later in _due(order, index, self.soon):
                 self.line(self.load_product(later))
-            self.line("tl.debug_barrier()")  # else the assembler moves each load down to its use, and waits there
+            if self.early > 1:  # else the assembler moves each load down to its use, and waits there
+                self.line("tl.debug_barrier()")
             yield k
 
     def all_steps(self) -> Iterator[tuple[int, dict[str, str]]]:
@@ -157,6 +163,7 @@ class _Backward(_Fused):
     """The gradients of q, and of the neuron's input times `scale`."""
 
     name = "backward"
+    early, soon = 4, 2
 
     def __init__(self, program: Program, steps: int, interpreted: bool) -> None:
         super().__init__(program, steps, interpreted)
