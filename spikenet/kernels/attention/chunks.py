@@ -8,7 +8,8 @@ With `b` the sum of the log-decays from the chunk's start, `S` the state before 
 
     O = (exp(b) Q) S + P U        next S = diag(exp(b_C)) S + (exp(b_C - b) K)^T U
 
-Only exponentials of differences that are not positive are taken. Yang et al., "Parallelizing linear transformers with
+Only exponentials of differences that are not positive are taken. What goes from chunk to chunk, `U`, `O` and `S`, is in
+`carried`. Yang et al., "Parallelizing linear transformers with
 the delta rule", NeurIPS 2024 (the triangular form); "Kimi Linear", 2025 (vector decay).
 """
 

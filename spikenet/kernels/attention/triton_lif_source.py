@@ -1,8 +1,8 @@
 """Print Triton kernels in which a neuron's step follows the attention product, written out over the time steps.
 
 A program works on one tile of tokens of one head. `kv[t] = k[t]^T v[t]` is known; the neuron's input
-`x[t] = scale q[t] kv[t]` and its state stay in registers. On the way back loads run ahead of their use. The neuron's part
-is printed from its equations, as in `dynamics.triton_source`, for tiles in the place of lanes.
+`x[t] = scale q[t] kv[t]` and its state stay in registers. On the way back loads run ahead of their use. The neuron's
+part is printed from its equations, as in `dynamics.triton_source`, for tiles in the place of lanes.
 """
 
 from __future__ import annotations
