@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from spikenet.errors import BackendError, DtypeError, ShapeError
+from spikenet.errors import ArgumentError, BackendError, DtypeError, ShapeError
 from spikenet.kernels.backends import Implementation, Operation, anywhere, on_processor
 from spikenet.kernels.delay import dense
 from spikenet.kernels.delay.construct import silent_taps
@@ -22,6 +22,33 @@ from spikenet.kernels.delay.conv import check, real, triton_why_not
 
 QUIET = 0.035  # density of x up to which its events are faster on the CPU; measured at 256 inputs and outputs, 25 taps
 EVERY = 8  # of how many steps one is looked at for it
+
+
+def rounded(delay: Tensor, taps: int, name: str) -> Tensor:
+    """The tap of each delay, int64, 0 to taps - 1; a tie goes where the reference's position would go.
+
+    Raises:
+        ArgumentError: for a delay that is not finite, with the parameter's name. While a CUDA graph is captured nothing
+            can be looked at; its warm-up was.
+    """
+    return torch.ops.spikenet.rounded_delays(delay, taps, name)
+
+
+def _rounded(delay: Tensor, taps: int, name: str) -> Tensor:
+    if not (delay.is_cuda and torch.cuda.is_current_stream_capturing()):
+        refuse_unbounded(delay, name)
+    half = taps - 1 - taps // 2
+    return (half - (half - delay).round()).clamp(0, taps - 1).long()
+
+
+def refuse_unbounded(delay: Tensor, name: str) -> None:
+    """Raise for a delay that is not finite."""
+    finite = delay.isfinite()
+    if not bool(finite.all()):
+        raise ArgumentError(
+            f"{name} has {int((~finite).sum())} of {delay.numel()} delays that are not finite, such as "
+            f"{float(delay[~finite][0])}: they have no tap. Finite delays, in steps, would do"
+        )
 
 
 def one_tap(weight: Tensor, tap: Tensor, taps: int) -> Tensor:
@@ -59,6 +86,7 @@ FORWARD = Operation(
 )
 
 _library = torch.library.Library("spikenet", "FRAGMENT")
+_library.define("rounded_delays(Tensor delay, int taps, str name) -> Tensor")
 _library.define("delay_taps(Tensor x, Tensor weight, Tensor tap, int taps, int first, int steps) -> Tensor")
 
 
@@ -102,6 +130,10 @@ def _autograd(x: Tensor, weight: Tensor, tap: Tensor, taps: int, first: int, ste
 
 _library.impl("delay_taps", _forward, "CompositeExplicitAutograd")
 _library.impl("delay_taps", _autograd, "Autograd")
+_library.impl("rounded_delays", _rounded, "CompositeExplicitAutograd")
+torch.library.register_fake(
+    "spikenet::rounded_delays", lambda delay, taps, name: torch.empty_like(delay, dtype=torch.int64), lib=_library
+)
 torch.library.register_fake("spikenet::delay_taps", _fake, lib=_library)
 
 

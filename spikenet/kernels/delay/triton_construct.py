@@ -62,6 +62,7 @@ def _value(u, width, least, SHAPE: tl.constexpr):  # type: ignore[no-untyped-def
     else:
         value = tl.maximum(width - tl.abs(u), 0.0)
         slope = tl.where(tl.abs(u) < width, tl.where(u > 0.0, -1.0, tl.where(u < 0.0, 1.0, 0.0)), 0.0)
+    value = tl.where(u != u, u, value)  # a delay that is no number is not silence
     return value, slope
 
 

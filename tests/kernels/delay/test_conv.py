@@ -100,6 +100,39 @@ def test_strided_arguments(backend: str) -> None:
             torch.testing.assert_close(got, wanted)
 
 
+LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {  # of the output and of random numbers like it
+    "expanded": lambda y, w: y.sum(),
+    "expanded steps": lambda y, w: (y.mean(0) * w[0]).sum(),
+    "transposed": lambda y, w: (y.transpose(0, 1) * w.transpose(0, 1)).sum(),
+    "features first": lambda y, w: (y.permute(2, 1, 0) * w.permute(2, 1, 0)).sum(),
+    "sliced": lambda y, w: (y[1::2, :, ::2] * w[1::2, :, ::2]).sum(),
+}
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("size", [(5, 3, 7, 6, 4, 0, 7), (1, 1, 6, 8, 3, 0, 3)])
+@pytest.mark.parametrize("backend", [*BACKENDS, "triton", None])
+def test_gradients_of_any_strides(backend: str | None, size: tuple[int, ...], loss: str) -> None:
+    if backend == "triton" and torch.cuda.is_available():
+        pytest.skip("Triton does not interpret here")
+    x, k, w = (v.float() for v in case(size, 0.5, graded=True))
+    _, _, inputs, outputs, taps, first, steps = size
+    weight, tap = torch.randn(outputs, inputs, 2), torch.randint(0, taps, (outputs, inputs, 2))
+    hot = functional.one_hot(tap, taps).double()
+
+    def gradients(run: Callable[[Tensor, Tensor], Tensor], *leaves: Tensor) -> list[Tensor]:
+        leaves = tuple(v.detach().requires_grad_() for v in leaves)
+        return list(torch.autograd.grad(LOSSES[loss](run(*leaves), w.to(leaves[0].dtype)), leaves))
+
+    with use_backend(backend):
+        ours = gradients(lambda x, k: delay_conv(x, k, first, steps), x, k)
+        ours += gradients(lambda x, v: delay_taps(x, v, tap, taps, first, steps), x, weight)
+    expected = gradients(lambda x, k: truth(x, k, first, steps), x.double(), k.double())
+    summed = gradients(lambda x, v: truth(x, (v[..., None] * hot).sum(2), first, steps), x.double(), weight.double())
+    for got, wanted in zip(ours, [*expected, *summed], strict=True):
+        torch.testing.assert_close(got.double(), wanted, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     "size", [(5, 0, 3, 2, 4, 0, 5), (0, 2, 3, 2, 4, 0, 3), (5, 2, 3, 2, 4, 0, 5), (0, 2, 3, 2, 4, 0, 0)]
 )
