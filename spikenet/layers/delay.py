@@ -318,5 +318,5 @@ class DelayLinear(Delayed):
             own = self.weight, self.delay, self.sigma, self.kernel, self.taps
             y = delay_bumps(x, *own, first, steps, most)
         else:
-            y = delay_taps(x, self.weight.to(x.dtype), self.rounded(), self.taps, first, steps)
+            y = delay_taps(x, self.weight, self.delay, self.taps, first, steps, f"{type(self).__name__}.delay")
         return y if self.bias is None else y + self.bias.to(y.dtype)

@@ -1,10 +1,12 @@
 """The taps of delayed synapses and their gradients, in one pass each, in Triton.
 
-Importing this module imports triton.
+The taps are the slowest axis in memory, as products over taps read them; for tensor cores they are made in half
+precision at once. Importing this module imports triton.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -13,39 +15,102 @@ import triton.language as tl
 from torch import Tensor
 
 from spikenet.kernels.delay.bump import BUMPS, TINY, least
+from spikenet.kernels.delay.launch import launch
+from spikenet.kernels.delay.triton_halves import WIDTH, Halves, scale_of
 
 TILE = 1 << 12  # synapses times taps of a program
 LANES = 32  # synapses side by side in memory, at least
+ROUNDED = "rounded"  # beside the bumps' names: the whole weight at the tap next to the delay
 
 
 def forward(weight: Tensor, delay: Tensor, sigma: Tensor, kernel: str, taps: int) -> Tensor:
-    """See `construct.delay_kernel`; the taps are the slowest axis in memory, as products over taps read them."""
-    k = torch.empty(taps, *weight.shape[:-1], dtype=weight.dtype, device=weight.device)
-    grid, arrays, sizes, options = _call(weight, delay, sigma, kernel, taps)
-    if weight.numel():
-        _forward[grid](*arrays, k, *sizes, **options)
-    return k.movedim(0, -1)
+    """See `construct.delay_kernel`."""
+    return spread(weight, delay, sigma, kernel, taps, weight.dtype).movedim(0, -1)
+
+
+def spread(weight: Tensor, delay: Tensor, sigma: Tensor, kernel: str, taps: int, dtype: torch.dtype) -> Tensor:
+    """K as `[taps, *synapses]`."""
+    k = torch.empty(taps, *weight.shape[:-1], dtype=dtype, device=weight.device)
+    synapses = weight.shape[:-1].numel()
+    _made(weight.reshape(1, synapses, weight.shape[-1]), delay, sigma, kernel, taps, k, synapses, 1)
+    return k
 
 
 def gradients(weight: Tensor, delay: Tensor, sigma: Tensor, kernel: str, grad: Tensor) -> tuple[Tensor, Tensor]:
     """See `construct.delay_kernel`: the gradients of weight and delay."""
     gw, gd = (torch.empty(weight.shape, dtype=weight.dtype, device=weight.device) for _ in range(2))
-    grid, arrays, sizes, options = _call(weight, delay, sigma, kernel, grad.shape[-1])
-    if weight.numel():
-        _gradients[grid](*arrays, grad.movedim(-1, 0).contiguous(), gw, gd, *sizes, **options)
+    gradients_from(weight, delay, sigma, kernel, grad.movedim(-1, 0).contiguous().unsqueeze(0), gw, gd)
     return gw, gd
 
 
-def _call(weight: Tensor, delay: Tensor, sigma: Tensor, kernel: str, taps: int) -> Any:
-    """Grid, arrays, sizes and options of either kernel."""
-    shape, across = BUMPS[kernel], 1 << (taps - 1).bit_length()
-    synapses, elements = weight.shape[:-1].numel(), weight.shape[-1]
+def gradients_from(
+    weight: Tensor, delay: Tensor, sigma: Tensor, kernel: str, sums: Tensor, gw: Tensor, gd: Tensor
+) -> None:
+    """Write the gradients of weight and delay from that of K, the sum of `sums` `[parts, taps, *synapses]`."""
+    parts, taps = sums.shape[:2]
+    synapses, (grid, block, across) = weight.shape[:-1].numel(), _tiles(weight.shape[:-1].numel(), taps)
+    arrays, numbers, constants = _told(weight, delay, sigma, kernel)
+    if synapses:
+        sizes = parts, synapses, weight.shape[-1], taps
+        launch(_gradients, grid, (*arrays, sums, gw, gd, *sizes, *numbers), (*constants, block, across))
+
+
+def halved(
+    weight: Tensor, delay: Tensor, sigma: Tensor, kernel: str, taps: int, dtype: torch.dtype, both: bool
+) -> Halves:
+    """K of weights `[N, M, elements]` as a matrix `[taps * N, M]` in half precision: in `dtype`, if that is, or else as
+    `triton_halves` has float32, scaled by what it can be at most."""
+    outputs, inputs, elements = weight.shape
+    if dtype != torch.float32:
+        width = -(-inputs // 8) * 8
+        values = torch.empty(taps * outputs, width, dtype=dtype, device=weight.device)
+        _made(weight, delay, sigma, kernel, taps, values, width, 1)
+        return Halves(values, width, None, False, width)
+    width, parts = -(-inputs // WIDTH) * WIDTH, 2 if both else 1
+    values = torch.empty(taps * outputs, parts * width, dtype=torch.float16, device=weight.device)
+    most = torch.linalg.vector_norm(weight, math.inf) if elements == 1 else weight.abs().sum(-1).amax()
+    found = torch.empty(2, dtype=torch.int32, device=weight.device)
+    _made(weight, delay, sigma, kernel, taps, values, width, parts, most, found)
+    return Halves(values, width, found, both, parts * width)
+
+
+def _made(
+    weight: Tensor,
+    delay: Tensor,
+    sigma: Tensor,
+    kernel: str,
+    taps: int,
+    k: Tensor,
+    width: int,
+    parts: int,
+    most: Tensor | None = None,
+    found: Tensor | None = None,
+) -> None:
+    """Write K `[taps, N, parts, width]`, beyond M zeros."""
+    outputs, inputs, elements = weight.shape
+    arrays, numbers, constants = _told(weight, delay, sigma, kernel)
+    grid, block, across = _tiles(outputs * width, taps)
+    if k.numel():
+        sizes = outputs * width, inputs, width, elements, taps
+        arguments = *arrays, k, most, found, *sizes, *numbers
+        launch(_forward, grid, arguments, (*constants, inputs != width, parts == 2, block, across))
+
+
+def _told(weight: Tensor, delay: Tensor, sigma: Tensor, kernel: str) -> Any:
+    """Arrays, numbers and constants of either kernel."""
+    if kernel == ROUNDED:
+        return (weight.contiguous(), delay.contiguous(), delay), (0.0, 0.0, 0.0), (kernel, False, False, False)
+    shape, one = BUMPS[kernel], sigma.numel() == 1 or not any(sigma.stride())  # a number that was expanded
+    arrays = weight.contiguous(), delay.contiguous(), sigma if one else sigma.contiguous()
+    numbers = shape.spread, TINY if shape.normalised else 0.0, least(weight.dtype)
+    return arrays, numbers, (kernel, shape.normalised, shape.uses_sigma, one)
+
+
+def _tiles(synapses: int, taps: int) -> tuple[tuple[int], int, int]:
+    """The grid, and a tile's synapses and taps."""
+    across = 1 << (taps - 1).bit_length()
     block = max(LANES, TILE // across)
-    one = not any(sigma.stride())  # a number that was expanded
-    arrays = [weight.contiguous(), delay.contiguous(), sigma if one else sigma.contiguous()]
-    options = {"SHAPE": kernel, "NORMALISED": shape.normalised, "USES_SIGMA": shape.uses_sigma, "ONE": one}
-    numbers = synapses, elements, taps, shape.spread, TINY if shape.normalised else 0.0, least(weight.dtype)
-    return (-(-synapses // block),), arrays, numbers, options | {"BLOCK": block, "TAPS": across}
+    return (-(-synapses // block),), block, across
 
 
 @triton.jit
@@ -56,6 +121,9 @@ def _value(u, width, least, SHAPE: tl.constexpr):  # type: ignore[no-untyped-def
         g = tl.exp(-0.5 * (z * z))
         value = tl.where(g >= least, g, 0.0)
         slope = -value * u / (width * width)
+    elif SHAPE == "rounded":
+        value = tl.where(u == 0.0, 1.0, 0.0)
+        slope = u * 0.0
     elif SHAPE == "v0":
         value = tl.where(tl.abs(u) < 1.0, 1.0 - tl.abs(u), 0.0)
         slope = tl.where((u >= 0.0) & (u < 1.0), -1.0, tl.where((u >= -1.0) & (u < 0.0), 1.0, 0.0))
@@ -67,6 +135,16 @@ def _value(u, width, least, SHAPE: tl.constexpr):  # type: ignore[no-untyped-def
 
 
 @triton.jit
+def _rounded(delay, taps):  # type: ignore[no-untyped-def]
+    """The tap next to a delay, as `taps.rounded` has it; not a number where the delay is not finite."""
+    half = (taps - 1 - taps // 2) * 1.0
+    back = tl.minimum(tl.maximum(half - delay, -4194304.0), 4194304.0)
+    tap = half - ((back + 12582912.0) - 12582912.0)  # to the nearest whole number, a tie to the even one
+    tap = tl.minimum(tl.maximum(tap, 0.0), (taps - 1) * 1.0)
+    return tl.where(tl.abs(delay) < float("inf"), tap, float("nan"))
+
+
+@triton.jit
 def _bump(  # type: ignore[no-untyped-def]
     delay,
     sigma,
@@ -74,6 +152,7 @@ def _bump(  # type: ignore[no-untyped-def]
     d,
     here,
     inside,
+    taps,
     spread,
     least,
     SHAPE: tl.constexpr,
@@ -82,6 +161,8 @@ def _bump(  # type: ignore[no-untyped-def]
 ):
     """Values and slopes `[taps, synapses]` of the synapses `at`."""
     centre = tl.load(delay + at, mask=here, other=0.0)
+    if SHAPE == "rounded":
+        centre = _rounded(centre, taps)
     width = tl.full(at.shape, spread, tl.float32)
     if USES_SIGMA:
         width += tl.abs(tl.load(sigma + (at * 0 if ONE else at), mask=here, other=1.0))
@@ -95,7 +176,11 @@ def _forward(  # type: ignore[no-untyped-def]
     delay,
     sigma,
     k,
-    synapses,
+    most,
+    found,
+    places,
+    inputs,
+    width,
     elements,
     taps,
     spread,
@@ -105,20 +190,38 @@ def _forward(  # type: ignore[no-untyped-def]
     NORMALISED: tl.constexpr,
     USES_SIGMA: tl.constexpr,
     ONE: tl.constexpr,
+    FILLED: tl.constexpr,
+    BOTH: tl.constexpr,
     BLOCK: tl.constexpr,
     TAPS: tl.constexpr,
 ):
-    s, d = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK), tl.arange(0, TAPS)
-    here = s < synapses
+    p, d = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK), tl.arange(0, TAPS)
+    s, here, to = p, p < places, p.to(tl.int64)
+    if FILLED:
+        s = p // width * inputs + p % width
+        here = here & (p % width < inputs)
+    if BOTH:
+        to += p // width * width
     inside = (d < taps)[:, None] & here[None, :]
     total = tl.zeros((TAPS, BLOCK), tl.float32)
     for e in range(elements):
         at = s * elements + e
-        value, _ = _bump(delay, sigma, at, d, here, inside, spread, least, SHAPE, USES_SIGMA, ONE)
+        value, _ = _bump(delay, sigma, at, d, here, inside, taps, spread, least, SHAPE, USES_SIGMA, ONE)
         if NORMALISED:
             value = value / (tl.sum(value, axis=0) + tiny)[None, :]
         total += tl.load(weight + at, mask=here, other=0.0)[None, :] * value
-    tl.store(k + d[:, None].to(tl.int64) * synapses + s[None, :], total, mask=inside)
+    if found is not None:
+        peak = tl.load(most).to(tl.int32, bitcast=True)
+        total = total * (scale_of(peak, BOTH) << 23).to(tl.float32, bitcast=True)
+        if tl.program_id(0) == 0:
+            tl.store(found, peak)
+            tl.store(found + 1, 1)
+    to = k + d[:, None].to(tl.int64) * places * (2 if BOTH else 1) + to[None, :]
+    kept = (d < taps)[:, None] & (p < places)[None, :]
+    high = total.to(k.dtype.element_ty)
+    tl.store(to, high, mask=kept)
+    if BOTH:
+        tl.store(to + width, (total - high.to(tl.float32)).to(k.dtype.element_ty), mask=kept)
 
 
 @triton.jit
@@ -129,6 +232,7 @@ def _gradients(  # type: ignore[no-untyped-def]
     grad,
     gw,
     gd,
+    parts,
     synapses,
     elements,
     taps,
@@ -145,10 +249,13 @@ def _gradients(  # type: ignore[no-untyped-def]
     s, d = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK), tl.arange(0, TAPS)
     here = s < synapses
     inside = (d < taps)[:, None] & here[None, :]
-    g = tl.load(grad + d[:, None].to(tl.int64) * synapses + s[None, :], mask=inside, other=0.0)
+    of_k, g = grad + d[:, None].to(tl.int64) * synapses + s[None, :], tl.zeros((TAPS, BLOCK), tl.float32)
+    for _ in range(parts):
+        g += tl.load(of_k, mask=inside, other=0.0)
+        of_k += taps * synapses
     for e in range(elements):
         at = s * elements + e
-        value, slope = _bump(delay, sigma, at, d, here, inside, spread, least, SHAPE, USES_SIGMA, ONE)
+        value, slope = _bump(delay, sigma, at, d, here, inside, taps, spread, least, SHAPE, USES_SIGMA, ONE)
         if NORMALISED:
             total = (tl.sum(value, axis=0) + tiny)[None, :]
             value = value / total
