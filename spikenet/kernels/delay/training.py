@@ -169,7 +169,7 @@ class _Bumps(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         if torch.is_grad_enabled():
             raise BackendError("delay_bumps has no second derivative: call backward without create_graph=True")
-        run = _run_backward if may_be_bound((grad,)) else torch.ops.spikenet.delay_bumps_backward
+        run: Any = _run_backward if may_be_bound((grad,)) else torch.ops.spikenet.delay_bumps_backward
         gx, gw, gd = run(*ctx.saved_tensors, grad, *ctx.rest, *ctx.wants)
         needs = ctx.needs_input_grad
         return gx if needs[0] else None, gw if needs[1] else None, gd if needs[2] else None, *[None] * 6

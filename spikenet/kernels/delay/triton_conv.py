@@ -57,8 +57,8 @@ def gradient_of_taps(x: Tensor, grad: Tensor, first: int, taps: int, most: float
 def products(
     x: Halves, steps_in: int, inputs: int, k: Halves, taps: int, first: int, y: Tensor, of_input: bool = False
 ) -> None:
-    """Write y `[steps, B, N]`, or some of its columns: x `[steps_in, B, inputs]` through K `[taps * N, inputs]`, or, where
-    x is the gradient of the output, through K `[taps * inputs, N]`."""
+    """Write y `[steps, B, N]`, or some of its columns: x `[steps_in, B, inputs]` through K `[taps * N, inputs]`, or the
+    gradient of the output as x through K `[taps * inputs, N]`."""
     steps, batch, outputs = y.shape
     rows, both, columns = steps * batch, x.both, _tile(outputs, COLUMNS // 2 if x.both else COLUMNS)
     tall = max(64, min(128, TILE // columns)) // (2 if both else 1)
