@@ -44,7 +44,7 @@ def pairs(size: tuple[int, ...], dtype: torch.dtype) -> list[tuple[Tensor, Tenso
         spectral.gradient_of_input(grad, made, inputs, taps, first, steps_in),
         torch.cat([gk for _, gk in spectral.gradient_of_taps(x, grad, taps, first)], 1).permute(1, 2, 0),
     ]
-    return list(zip(found, expected, strict=True))
+    return [(got, wanted.detach()) for got, wanted in zip(found, expected, strict=True)]
 
 
 @pytest.mark.parametrize("hop", [0.5, 1.5, 100.0])
