@@ -2,8 +2,8 @@
 
     out[r, t] = sum over the terms of r, in order: coefficient source[row, t + shift]
 
-Some batch entries are laid side by side, `[rows, steps * entries]`, so that a shift in time is an offset, and no tap that
-is 0 is read at all. What some steps of output hear stays in the second-level cache, and a few rows of it in the
+Some batch entries are laid side by side, `[rows, steps * entries]`, so that a shift in time is an offset, and no tap
+that is 0 is read at all. What some steps of output hear stays in the second-level cache, and a few rows of it in the
 first-level one while every output row adds its terms of them.
 """
 
@@ -156,7 +156,7 @@ def _sums(
             for block in range(begins.shape[1] - 1):
                 for r in range(begins.shape[0]):
                     lo, hi, at = begins[r, block], begins[r, block + 1], r * totals.shape[1]
-                    _add(flat, at, wide, lead * entries, offset, coefficient, lo, hi, steps * entries)
+                    _add(flat, at, wide, (lead + t) * entries, offset, coefficient, lo, hi, steps * entries)
             _apart(totals, out, t, steps, b, n, entries)
 
 
