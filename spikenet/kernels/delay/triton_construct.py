@@ -25,15 +25,10 @@ ROUNDED = "rounded"  # beside the bumps' names: the whole weight at the tap next
 
 def forward(weight: Tensor, delay: Tensor, sigma: Tensor, kernel: str, taps: int) -> Tensor:
     """See `construct.delay_kernel`."""
-    return spread(weight, delay, sigma, kernel, taps, weight.dtype).movedim(0, -1)
-
-
-def spread(weight: Tensor, delay: Tensor, sigma: Tensor, kernel: str, taps: int, dtype: torch.dtype) -> Tensor:
-    """K as `[taps, *synapses]`."""
-    k = torch.empty(taps, *weight.shape[:-1], dtype=dtype, device=weight.device)
+    k = torch.empty(taps, *weight.shape[:-1], dtype=weight.dtype, device=weight.device)
     synapses = weight.shape[:-1].numel()
     _made(weight.reshape(1, synapses, weight.shape[-1]), delay, sigma, kernel, taps, k, synapses, 1)
-    return k
+    return k.movedim(0, -1)
 
 
 def gradients(weight: Tensor, delay: Tensor, sigma: Tensor, kernel: str, grad: Tensor) -> tuple[Tensor, Tensor]:
@@ -60,7 +55,7 @@ def halved(
 ) -> Halves:
     """K of weights `[N, M, elements]` as a matrix `[taps * N, M]` in half precision: in `dtype`, if that is, or else as
     `triton_halves` has float32, scaled by what it can be at most."""
-    outputs, inputs, elements = weight.shape
+    outputs, inputs = weight.shape[:2]
     if dtype != torch.float32:
         width = -(-inputs // 8) * 8
         values = torch.empty(taps * outputs, width, dtype=dtype, device=weight.device)
@@ -68,10 +63,15 @@ def halved(
         return Halves(values, width, None, False, width)
     width, parts = -(-inputs // WIDTH) * WIDTH, 2 if both else 1
     values = torch.empty(taps * outputs, parts * width, dtype=torch.float16, device=weight.device)
-    most = torch.linalg.vector_norm(weight, math.inf) if elements == 1 else weight.abs().sum(-1).amax()
+    most = largest(weight)
     found = torch.empty(2, dtype=torch.int32, device=weight.device)
     _made(weight, delay, sigma, kernel, taps, values, width, parts, most, found)
     return Halves(values, width, found, both, parts * width)
+
+
+def largest(weight: Tensor) -> Tensor:
+    """What a tap can be at most."""
+    return torch.linalg.vector_norm(weight, math.inf) if weight.shape[-1] == 1 else weight.abs().sum(-1).amax()
 
 
 def _made(
@@ -96,6 +96,38 @@ def _made(
         launch(_forward, grid, arguments, (*constants, inputs != width, parts == 2, block, across))
 
 
+def spectrum(
+    weight: Tensor, delay: Tensor, sigma: Tensor, kernel: str, taps: int, rows: Tensor, scale: Tensor
+) -> Tensor:
+    """K's spectrum `[F, 2, N, M]` times `scale`, in the dtype of the waves `rows` `[F, 2, taps]`."""
+    synapses, (grid, block, across) = weight.shape[:-1].numel(), _tiles(weight.shape[:-1].numel(), taps)
+    arrays, numbers, constants = _told(weight, delay, sigma, kernel)
+    k = torch.empty(*rows.shape[:2], *weight.shape[:-1], dtype=rows.dtype, device=weight.device)
+    sizes = synapses, weight.shape[-1], taps, 2 * len(rows)
+    launch(_spectrum, grid, (*arrays, rows.contiguous(), k, scale, *sizes, *numbers), (*constants, block, across))
+    return k
+
+
+def gradients_of_spectrum(
+    weight: Tensor,
+    delay: Tensor,
+    sigma: Tensor,
+    kernel: str,
+    spectrum: list[Tensor],
+    waves: Tensor,
+    gw: Tensor,
+    gd: Tensor,
+) -> None:
+    """Write the gradients of weight and delay from the spectrum of K's, real and imaginary `[F, N, M]`, through `waves`
+    `[2, taps, F]`."""
+    taps = waves.shape[1]
+    synapses, (grid, block, across) = weight.shape[:-1].numel(), _tiles(weight.shape[:-1].numel(), taps)
+    arrays, numbers, constants = _told(weight, delay, sigma, kernel)
+    sizes = waves.shape[2], synapses, weight.shape[-1], taps
+    arguments = *arrays, *spectrum, waves.contiguous(), gw, gd, *sizes, *numbers
+    launch(_gradients_of_spectrum, grid, arguments, (*constants, block, across))
+
+
 def _told(weight: Tensor, delay: Tensor, sigma: Tensor, kernel: str) -> Any:
     """Arrays, numbers and constants of either kernel."""
     if kernel == ROUNDED:
@@ -108,7 +140,7 @@ def _told(weight: Tensor, delay: Tensor, sigma: Tensor, kernel: str) -> Any:
 
 def _tiles(synapses: int, taps: int) -> tuple[tuple[int], int, int]:
     """The grid, and a tile's synapses and taps."""
-    across = 1 << (taps - 1).bit_length()
+    across = max(16, 1 << (taps - 1).bit_length())
     block = max(LANES, TILE // across)
     return (-(-synapses // block),), block, across
 
@@ -225,6 +257,41 @@ def _forward(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
+def _reduced(  # type: ignore[no-untyped-def]
+    g,
+    weight,
+    delay,
+    sigma,
+    gw,
+    gd,
+    s,
+    d,
+    here,
+    inside,
+    elements,
+    taps,
+    spread,
+    tiny,
+    least,
+    SHAPE: tl.constexpr,
+    NORMALISED: tl.constexpr,
+    USES_SIGMA: tl.constexpr,
+    ONE: tl.constexpr,
+):
+    """From the gradient of K `[taps, synapses]` to those of weight and delay."""
+    for e in range(elements):
+        at = s * elements + e
+        value, slope = _bump(delay, sigma, at, d, here, inside, taps, spread, least, SHAPE, USES_SIGMA, ONE)
+        if NORMALISED:
+            total = (tl.sum(value, axis=0) + tiny)[None, :]
+            value = value / total
+            slope = (slope - value * tl.sum(slope, axis=0)[None, :]) / total
+        w = tl.load(weight + at, mask=here, other=0.0)
+        tl.store(gw + at, tl.sum(g * value, axis=0), mask=here)
+        tl.store(gd + at, -w * tl.sum(g * slope, axis=0), mask=here)
+
+
+@triton.jit
 def _gradients(  # type: ignore[no-untyped-def]
     weight,
     delay,
@@ -253,13 +320,125 @@ def _gradients(  # type: ignore[no-untyped-def]
     for _ in range(parts):
         g += tl.load(of_k, mask=inside, other=0.0)
         of_k += taps * synapses
+    _reduced(
+        g,
+        weight,
+        delay,
+        sigma,
+        gw,
+        gd,
+        s,
+        d,
+        here,
+        inside,
+        elements,
+        taps,
+        spread,
+        tiny,
+        least,
+        SHAPE,
+        NORMALISED,
+        USES_SIGMA,
+        ONE,
+    )
+
+
+@triton.jit
+def _spectrum(  # type: ignore[no-untyped-def]
+    weight,
+    delay,
+    sigma,
+    rows,
+    k,
+    scale,
+    synapses,
+    elements,
+    taps,
+    count,
+    spread,
+    tiny,
+    least,
+    SHAPE: tl.constexpr,
+    NORMALISED: tl.constexpr,
+    USES_SIGMA: tl.constexpr,
+    ONE: tl.constexpr,
+    BLOCK: tl.constexpr,
+    TAPS: tl.constexpr,
+):
+    s, d = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK), tl.arange(0, TAPS)
+    here = s < synapses
+    inside = (d < taps)[:, None] & here[None, :]
+    total = tl.zeros((TAPS, BLOCK), tl.float32)
     for e in range(elements):
         at = s * elements + e
-        value, slope = _bump(delay, sigma, at, d, here, inside, taps, spread, least, SHAPE, USES_SIGMA, ONE)
+        value, _ = _bump(delay, sigma, at, d, here, inside, taps, spread, least, SHAPE, USES_SIGMA, ONE)
         if NORMALISED:
-            total = (tl.sum(value, axis=0) + tiny)[None, :]
-            value = value / total
-            slope = (slope - value * tl.sum(slope, axis=0)[None, :]) / total
-        w = tl.load(weight + at, mask=here, other=0.0)
-        tl.store(gw + at, tl.sum(g * value, axis=0), mask=here)
-        tl.store(gd + at, -w * tl.sum(g * slope, axis=0), mask=here)
+            value = value / (tl.sum(value, axis=0) + tiny)[None, :]
+        total += tl.load(weight + at, mask=here, other=0.0)[None, :] * value
+    heard = (total * tl.load(scale)).to(k.dtype.element_ty)
+    for start in range(0, count, 64):
+        r = start + tl.arange(0, 64)
+        wave = tl.load(
+            rows + r[:, None] * taps + d[None, :], mask=(r < count)[:, None] & (d < taps)[None, :], other=0.0
+        )
+        to = k + r.to(tl.int64)[:, None] * synapses + s[None, :]
+        tl.store(to, tl.dot(wave, heard).to(k.dtype.element_ty), mask=(r < count)[:, None] & here[None, :])
+
+
+@triton.jit
+def _gradients_of_spectrum(  # type: ignore[no-untyped-def]
+    weight,
+    delay,
+    sigma,
+    real,
+    imaginary,
+    waves,
+    gw,
+    gd,
+    count,
+    synapses,
+    elements,
+    taps,
+    spread,
+    tiny,
+    least,
+    SHAPE: tl.constexpr,
+    NORMALISED: tl.constexpr,
+    USES_SIGMA: tl.constexpr,
+    ONE: tl.constexpr,
+    BLOCK: tl.constexpr,
+    TAPS: tl.constexpr,
+):
+    s, d = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK), tl.arange(0, TAPS)
+    here = s < synapses
+    inside = (d < taps)[:, None] & here[None, :]
+    g = tl.zeros((TAPS, BLOCK), tl.float32)
+    for start in range(0, count, 32):
+        f = start + tl.arange(0, 32)
+        of_k, known = f.to(tl.int64)[:, None] * synapses + s[None, :], (f < count)[:, None] & here[None, :]
+        wave, inner = waves + d[:, None] * count + f[None, :], (d < taps)[:, None] & (f < count)[None, :]
+        a, b = tl.load(wave, mask=inner, other=0.0), tl.load(real + of_k, mask=known, other=0.0)
+        g = tl.dot(a, b, g, input_precision="tf32")
+        a, b = tl.load(wave + taps * count, mask=inner, other=0.0), tl.load(imaginary + of_k, mask=known, other=0.0)
+        g = tl.dot(a, b, g, input_precision="tf32")
+    _reduced(
+        g,
+        weight,
+        delay,
+        sigma,
+        gw,
+        gd,
+        s,
+        d,
+        here,
+        inside,
+        elements,
+        taps,
+        spread,
+        tiny,
+        least,
+        SHAPE,
+        NORMALISED,
+        USES_SIGMA,
+        ONE,
+    )
