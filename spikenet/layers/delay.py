@@ -250,6 +250,8 @@ class DelayLinear(Delayed):
     matrix product a tap, which adds up in another order; a chunk or a stream always goes by events. On a CUDA device
     they are one product over all taps on half-precision tensor cores, for float32 too: with errors of float32's size,
     or of TF32's, in a quarter of the time, where `torch.backends.cuda.matmul.allow_tf32` allows these.
+    Where half precision or TF32 will do, long sequences and many taps are trained by their spectra, whose rounding
+    errors, of the same size, are spread over some steps before and after.
 
     Args:
         in_features, out_features: sizes.

@@ -27,55 +27,62 @@ class Described(NamedTuple):
 
 
 def launch(
-    kernel: Any, grid: tuple[int, ...], arguments: tuple[Any, ...], constants: tuple[Any, ...], **options: Any
+    kernel: Any,
+    grid: tuple[int, ...],
+    arrays: tuple[Tensor | Described | None, ...],
+    numbers: tuple[float, ...],
+    constants: tuple[Any, ...],
+    **options: int,
 ) -> None:
-    """Run `kernel` on tensors, described matrices, numbers and None, followed by its compile-time constants, all in
-    their order."""
+    """Run `kernel` on arrays and numbers, followed by its compile-time constants, all in their order."""
     if interpreted():
-        kernel[grid](*map(_checked, arguments), *constants)
+        kernel[grid](*map(_checked, arrays), *numbers, *constants)
         return
-    device = next(a.device for a in arguments if isinstance(a, Tensor))
+    device = next(a for a in arrays if type(a) is not Described and a is not None).device  # type: ignore[union-attr]
     if device.index == torch._C._cuda_getDevice():
-        _run(kernel, grid, arguments, constants, options, device)
+        _run(kernel, grid, arrays, numbers, constants, options, device)
     else:
         with torch.cuda.device(device):
-            _run(kernel, grid, arguments, constants, options, device)
+            _run(kernel, grid, arrays, numbers, constants, options, device)
 
 
 def _run(
     kernel: Any,
     grid: tuple[int, ...],
-    arguments: tuple[Any, ...],
+    arrays: tuple[Tensor | Described | None, ...],
+    numbers: tuple[float, ...],
     constants: tuple[Any, ...],
-    options: dict[str, Any],
+    options: dict[str, int],
     device: torch.device,
 ) -> None:
     passed: list[Any] = []
-    key: list[Any] = [id(kernel), device.index, *constants, *options.values()]
-    for a in arguments:
-        if isinstance(a, Tensor):
-            address = a.data_ptr()
-            passed.append(address)
-            key += (a.dtype, address % 16)
-        elif isinstance(a, Described):
+    kinds: list[Any] = []
+    for a in arrays:
+        if type(a) is Described:
             passed.append(a)
-            key += (a.base.dtype, *a.block_shape)
+            kinds += (a.base.dtype, *a.block_shape)
+        elif a is None:
+            passed.append(a)
+            kinds.append(a)
         else:
-            passed.append(a)
-            key.append(a)
-    compiled = _compiled.get(tuple(key))
+            address = a.data_ptr()  # type: ignore[union-attr]
+            passed.append(address)
+            kinds += (a.dtype, address % 16)  # type: ignore[union-attr]
+    key = id(kernel), device.index, numbers, constants, *kinds
+    compiled = _compiled.get(key)
     if compiled is None:
         if len(_compiled) >= KEPT:
             _compiled.clear()
-        _compiled[tuple(key)] = kernel[grid](*map(_checked, arguments), *constants, **options)
+        _compiled[key] = kernel[grid](*map(_checked, arrays), *numbers, *constants, **options)
         return
     stream = torch._C._cuda_getCurrentRawStream(device.index)
+    x, y, z = (*grid, 1, 1)[:3]
     handles = (compiled.function, compiled.packed_metadata, None, None, None)  # no launch hooks
-    compiled.run(*grid, *(1,) * (3 - len(grid)), stream, *handles, *passed, *constants)
+    compiled.run(x, y, z, stream, *handles, *passed, *numbers, *constants)
 
 
 def _checked(argument: Any) -> Any:
-    if not isinstance(argument, Described):
+    if type(argument) is not Described:
         return argument
     from triton.tools.tensor_descriptor import TensorDescriptor
 

@@ -47,7 +47,7 @@ def gradients_from(
     arrays, numbers, constants = _told(weight, delay, sigma, kernel)
     if synapses:
         sizes = parts, synapses, weight.shape[-1], taps
-        launch(_gradients, grid, (*arrays, sums, gw, gd, *sizes, *numbers), (*constants, block, across))
+        launch(_gradients, grid, (*arrays, sums, gw, gd), (*sizes, *numbers), (*constants, block, across))
 
 
 def halved(
@@ -92,8 +92,8 @@ def _made(
     grid, block, across = _tiles(outputs * width, taps)
     if k.numel():
         sizes = outputs * width, inputs, width, elements, taps
-        arguments = *arrays, k, most, found, *sizes, *numbers
-        launch(_forward, grid, arguments, (*constants, inputs != width, parts == 2, block, across))
+        given = *arrays, k, most, found
+        launch(_forward, grid, given, (*sizes, *numbers), (*constants, inputs != width, parts == 2, block, across))
 
 
 def spectrum(
@@ -104,7 +104,7 @@ def spectrum(
     arrays, numbers, constants = _told(weight, delay, sigma, kernel)
     k = torch.empty(*rows.shape[:2], *weight.shape[:-1], dtype=rows.dtype, device=weight.device)
     sizes = synapses, weight.shape[-1], taps, 2 * len(rows)
-    launch(_spectrum, grid, (*arrays, rows.contiguous(), k, scale, *sizes, *numbers), (*constants, block, across))
+    launch(_spectrum, grid, (*arrays, rows.contiguous(), k, scale), (*sizes, *numbers), (*constants, block, across))
     return k
 
 
@@ -124,8 +124,8 @@ def gradients_of_spectrum(
     synapses, (grid, block, across) = weight.shape[:-1].numel(), _tiles(weight.shape[:-1].numel(), taps)
     arrays, numbers, constants = _told(weight, delay, sigma, kernel)
     sizes = waves.shape[2], synapses, weight.shape[-1], taps
-    arguments = *arrays, *spectrum, waves.contiguous(), gw, gd, *sizes, *numbers
-    launch(_gradients_of_spectrum, grid, arguments, (*constants, block, across))
+    given = *arrays, *spectrum, waves.contiguous(), gw, gd
+    launch(_gradients_of_spectrum, grid, given, (*sizes, *numbers), (*constants, block, across))
 
 
 def _told(weight: Tensor, delay: Tensor, sigma: Tensor, kernel: str) -> Any:

@@ -50,7 +50,7 @@ def gradient_of_taps(x: Tensor, grad: Tensor, first: int, taps: int, most: float
     """See `conv.delay_conv`: the gradient of K in float32, its taps the slowest axis in memory."""
     if widened(x):
         return gradient_of_taps(x.float(), grad.float(), first, taps, most)
-    parts = sums(halved(grad), grad, halved(x), x, first, taps)
+    parts = sums(halved(grad), grad.shape[0], grad.shape[2], halved(x), x, first, taps)
     return (parts.sum(0) if len(parts) > 1 else parts[0]).permute(1, 2, 0)
 
 
@@ -70,22 +70,23 @@ def products(
     )
     sizes = rows, steps_in * batch, inputs, outputs, taps, shift, step, x.width, k.width, y.stride(1)
     grid, constants = (_cdiv(rows, tall) * _cdiv(outputs, columns),), (of_input, both, tall, columns, DEPTH)
-    launch(_through, grid, (*arrays, x.found, k.found, *sizes), constants, num_warps=4, num_stages=4)
+    launch(_through, grid, (*arrays, x.found, k.found), sizes, constants, num_warps=4, num_stages=4)
 
 
-def sums(told: Halves, grad: Tensor, heard: Halves, x: Tensor, first: int, taps: int) -> Tensor:
-    """Parts of the gradient of K, `[parts, taps, N, M]`, for `grad` `[S, B, N]` and x, of which `told` and `heard` are
-    the halves."""
-    batch, inputs, outputs, rows, both = x.shape[1], x.shape[2], grad.shape[2], len(grad) * x.shape[1], heard.both
+def sums(told: Halves, steps: int, outputs: int, heard: Halves, x: Tensor, first: int, taps: int) -> Tensor:
+    """Parts of the gradient of K, `[parts, taps, N, M]`, for x `[T, B, M]` and the gradient of y `[steps, B, N]`, whose
+    halves are `heard` and `told`."""
+    steps_in, batch, inputs = x.shape
+    rows, both = steps * batch, heard.both
     tile = _tile(outputs, OUTPUTS), _tile(inputs, INPUTS // 2 if both else INPUTS)
     across = _cdiv(outputs, tile[0]), _cdiv(inputs, tile[1])
     parts = _shares(across[0] * across[1] * taps, rows, x.device)
     share = _cdiv(_cdiv(rows, parts), DEPTH) * DEPTH
     found = torch.empty(parts, taps, outputs, inputs, dtype=torch.float32, device=x.device)
     arrays = _described(told, outputs, (DEPTH, tile[0])), _described(heard, inputs, (DEPTH, tile[1])), found
-    sizes = rows, len(x) * batch, inputs, outputs, taps, share, first * batch, batch, told.width, heard.width
+    sizes = rows, steps_in * batch, inputs, outputs, taps, share, first * batch, batch, told.width, heard.width
     grid, constants = (*across, taps * parts), (both, *tile, DEPTH)
-    launch(_of_taps, grid, (*arrays, told.found, heard.found, *sizes), constants, num_warps=8, num_stages=4)
+    launch(_of_taps, grid, (*arrays, told.found, heard.found), sizes, constants, num_warps=8, num_stages=4)
     return found
 
 
@@ -111,7 +112,7 @@ def _matrices(k: Tensor, x: Tensor) -> Halves:
 
 def _described(x: Halves, columns: int, block: tuple[int, int]) -> Described:
     """What the tensor memory accelerator is told of the first columns of a matrix."""
-    return Described(x.values, [len(x.values), x.values.shape[1] if x.both else columns], [x.row, 1], list(block))
+    return Described(x.values, [x.values.shape[0], x.values.shape[1] if x.both else columns], [x.row, 1], list(block))
 
 
 def _tile(size: int, most: int) -> int:

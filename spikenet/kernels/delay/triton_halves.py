@@ -60,8 +60,8 @@ def halves(x: Tensor, parts: int) -> Halves:
     found = torch.zeros(2, dtype=torch.int32, device=x.device)
     x, grid = x.contiguous(), (-(-rows * width // BLOCK),)
     for again in (False, True):
-        arguments = x, values, found, rows * width, columns, width
-        launch(_halve, grid, arguments, (columns != width, parts == 2, again, BLOCK))
+        sizes = rows * width, columns, width
+        launch(_halve, grid, (x, values, found), sizes, (columns != width, parts == 2, again, BLOCK))
     return Halves(values, width, found, parts == 2, parts * width)
 
 

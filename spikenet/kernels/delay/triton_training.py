@@ -8,6 +8,7 @@ sequences and many taps go by their spectra (see `spectral`). Importing this mod
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -30,9 +31,9 @@ def forward(
     if _by_spectra(x, steps, taps):
         return _forward_by_spectra(x, weight, delay, sigma, kernel, taps, first, steps)
     heard, y = sequence(x), torch.empty(steps, x.shape[1], len(weight), dtype=x.dtype, device=x.device)
-    for n in some(len(weight), 4 * taps * weight.shape[1]):
-        k = halved(weight[n], delay[n], sigma, kernel, taps, x.dtype, in_parts(x))
-        products(heard, len(x), x.shape[2], k, taps, first, y[..., n])
+    for n, w, d in _some(weight, delay, taps):
+        k = halved(w, d, sigma, kernel, taps, x.dtype, in_parts(x))
+        products(heard, x.shape[0], x.shape[2], k, taps, first, y if w is weight else y[..., n])
     return y
 
 
@@ -62,16 +63,23 @@ def gradients(
         wants = True, False
     told, heard = sequence(grad), sequence(x) if wants[1] else None
     gx = grad.new_empty(0)
-    for n in some(len(weight), 4 * taps * weight.shape[1]):
-        own = weight[n], delay[n], sigma, kernel
+    for n, w, d in _some(weight, delay, taps):
         if wants[0]:
-            k = halved(*own, taps, grad.dtype, in_parts(grad))
+            k = halved(w, d, sigma, kernel, taps, grad.dtype, in_parts(grad))
             part = torch.empty(steps, grad.shape[1], weight.shape[1], dtype=grad.dtype, device=grad.device)
-            products(told.of(n), len(grad), n.stop - n.start, k, taps, first, part, of_input=True)
+            products(told.of(n), grad.shape[0], n.stop - n.start, k, taps, first, part, of_input=True)
             gx = gx.add_(part) if n.start else part
         if heard is not None:
-            gradients_from(*own, sums(told.of(n), grad[..., n], heard, x, first, taps), gw[n], gd[n])
+            parts = sums(told.of(n), grad.shape[0], n.stop - n.start, heard, x, first, taps)
+            gradients_from(w, d, sigma, kernel, parts, *((gw, gd) if w is weight else (gw[n], gd[n])))
     return gx, gw, gd
+
+
+def _some(weight: Tensor, delay: Tensor, taps: int) -> Iterator[tuple[slice, Tensor, Tensor]]:
+    """Some outputs after the other, with their weights and delays."""
+    for n in some(weight.shape[0], 4 * taps * weight.shape[1]):
+        whole = n.stop - n.start == weight.shape[0]
+        yield n, weight if whole else weight[n], delay if whole else delay[n]
 
 
 def _by_spectra(x: Tensor, steps: int, taps: int) -> bool:
