@@ -115,7 +115,7 @@ def _drives(layout: Layout, inputs: Sequence[Input], seed: int, dt: float) -> li
         first = layout.lane[target]
         where = layout.group[target], target.input_index(each.input), first, first + target.n
         if isinstance(each, PoissonInput):
-            what = "poisson", each.weight, each.n * each.rate * dt / 1000.0
+            what = "poisson", each.weight, each.mean
         else:
             what = ("constant", each.value, 0.0) if isinstance(each, ConstantInput) else ("normal", each.sd, 0.0)
         found.append(Drive(*where, *what, key=key(seed, DRIVES, number)))
@@ -131,7 +131,7 @@ def _classes(projections: Sequence[Projection], real: Any) -> tuple[Classes, lis
         known[each] = number
     tables = []
     for p in projections:
-        table = np.zeros(int(p.delays()[-1]) + 1, np.int32)
+        table = np.zeros(int(p.delays().max(initial=0)) + 1, np.int32)
         for d in p.delays():
             table[d] = known[int(d), float(p.weight) if constant else 0.0]  # type: ignore[arg-type]
         tables.append(table)
@@ -164,15 +164,18 @@ def _sorted(
 
     own = not classes.weight.size  # each synapse has its own weight
 
+    def made(number: int, p: Projection, table: np.ndarray, weights: bool) -> Iterator[build.Batch]:
+        g, first, lane = layout.group[p.post], np.int32(layout.row[p.pre]), np.int32(layout.lane[p.post])
+        scale = groups[g].scales[p.input] if quantised else 1.0
+        for some in p.synapses([seed, PROJECTIONS, number], weights and own):
+            if not np.isfinite(some.weight).all():
+                raise ArgumentError(f"{p.name}: weights must be finite")
+            given = np.rint(some.weight / scale) if quantised else some.weight
+            yield build.Batch(some.pre + first, some.post + lane, table[some.delay], given, g, p.input)
+
     def batches(weights: bool) -> Iterator[build.Batch]:
-        for number, (p, table) in enumerate(zip(projections, kinds, strict=True)):
-            g, first, lane = layout.group[p.post], np.int32(layout.row[p.pre]), np.int32(layout.lane[p.post])
-            scale = groups[g].scales[p.input] if quantised else 1.0
-            for some in p.synapses([seed, PROJECTIONS, number], weights and own):
-                if not np.isfinite(some.weight).all():
-                    raise ArgumentError(f"{p.name}: weights must be finite")
-                given = np.rint(some.weight / scale) if quantised else some.weight
-                yield build.Batch(some.pre + first, some.post + lane, table[some.delay], given, g, p.input)
+        each = [made(k, p, table, weights) for k, (p, table) in enumerate(zip(projections, kinds, strict=True))]
+        return build.ahead(each, threads)
 
     lanes, inputs = [g.lanes for g in groups], [len(g.program.inputs) for g in groups]
     dtype = np.dtype(np.int16 if quantised else real) if own else None

@@ -26,9 +26,19 @@ class Monitor:
 
     every: int | None = None  # steps between two samples; None asks for none
     cells: Cells
+    _dt = 0.0  # of its network, once it has one
 
     def prepare(self, network: Network) -> None:
-        """Called when the network is made."""
+        """Called when the network is made.
+
+        Raises:
+            ArgumentError: if it belongs to a network already.
+        """
+        if self._dt:
+            raise ArgumentError(
+                f"this {type(self).__name__} of {self.cells.name!r} belongs to another network, whose record it holds; "
+                "give each network monitors of its own"
+            )
         self._dt = network.dt
 
     def add(self, network: Network, first: int, recorded: Recorded) -> None:

@@ -133,7 +133,8 @@ class SpikeSource(Source):
             if events.batch != 1:
                 raise ShapeError(f"{name}: one batch entry is needed, got {events.batch}; choose one: events.entry(b)")
             counts = events.values.numpy()
-            if len(counts) and (counts.min() < 0 or (counts != np.rint(counts)).any()):
+            whole = np.isfinite(counts) & (counts >= 0) & (counts == np.rint(counts))
+            if not whole.all():
                 raise ArgumentError(
                     f"{name}: values must be whole numbers of spikes, got {counts.min()} to {counts.max()}"
                 )
@@ -182,6 +183,7 @@ class PoissonSource(Source):
 
     Raises:
         ArgumentError: for a rate that is negative or not finite.
+        ShapeError: for another number of rates.
     """
 
     def __init__(
@@ -193,7 +195,10 @@ class PoissonSource(Source):
         name: str = "poisson",
     ) -> None:
         super().__init__(n, name, places)
-        self.rate = torch.as_tensor(rate, dtype=torch.float64).expand(n)
+        given = torch.as_tensor(rate, dtype=torch.float64)
+        if given.ndim > 1 or given.numel() not in (1, n):
+            raise ShapeError(f"{name}: one rate or {n} are needed, got {list(given.shape)}")
+        self.rate = given.expand(n)
         if not bool((self.rate >= 0).all() and torch.isfinite(self.rate).all()):
             raise ArgumentError(f"{name}: rates must be finite and not negative, got {self.rate.min().item()}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -83,9 +84,11 @@ class Projection:
 
     def _check_delay(self, dt: float) -> None:
         found = _array(self.delay)
-        lowest = self.delay.low if isinstance(self.delay, Distribution) else float(np.min(_given(self.delay)))
+        lowest = self.delay.low if isinstance(self.delay, Distribution) else float(_given(self.delay).min(initial=math.inf))
         if found is not None and not np.isfinite(found).all():
             raise ArgumentError(f"{self.name}: delays must be finite, got {found[~np.isfinite(found)][0]}")
+        if lowest == math.inf:
+            return  # of no synapses
         if lowest < 0:
             raise ArgumentError(f"{self.name}: delays cannot be negative, got {lowest:g} ms")
         if _steps(lowest, dt) < 1:

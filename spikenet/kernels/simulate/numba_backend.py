@@ -32,8 +32,8 @@ _HERE = ("numba_source.py", "numba_loop.py", "numba_plastic.py", "numba_threads.
 class Engine:
     """A network that can be advanced; see `engine.Engine`."""
 
-    def __init__(self, plan: Plan) -> None:
-        self.plan, self.step = plan, 0
+    def __init__(self, plan: Plan, device: torch.device) -> None:
+        self.plan, self.device, self.step = plan, device, 0
         lanes, inputs = [g.lanes for g in plan.groups], [len(g.program.inputs) for g in plan.groups]
         self._threads = len(plan.shards)
         self._shares = shares(lanes, self._threads)
@@ -160,6 +160,7 @@ class Engine:
             *(p, self._threads, self.step, steps, plan.stretch, *plan.classes, *plan.shards[p], self._sums[p]),
             *(self._ids, self._counts, self._begins, sync, halt, segments, *self._drives, plan.populations, watched),
             *(tally, counted, self._buffers[p], self._rooms[p], sources.indptr, sources.rows),
+            *(np.zeros(self._rooms[p] // plan.stretch, np.uint8), np.zeros(BLOCK, np.uint32)),
         )
 
     def _of_learning(self, p: int) -> list[Any]:
