@@ -203,4 +203,5 @@ def _gate(gate: Tensor | None, target: Tensor) -> Tensor:
         return target.new_ones(()).expand(target.shape)
     if gate.shape not in (target.shape, target.shape[:2]):
         raise ShapeError(f"DeltaRule: a gate is [T, B] or [T, B, O], got {tuple(gate.shape)} for {tuple(target.shape)}")
-    return gate.to(target).reshape(*target.shape[:2], -1).expand(target.shape)
+    told = gate.to(target)
+    return (told if told.ndim == 3 else told[..., None]).expand(target.shape)

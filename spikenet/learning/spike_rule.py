@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from spikenet.errors import ArgumentError, DeviceError, ShapeError, StateError
 from spikenet.events import EventTensor
-from spikenet.kernels.plasticity import Change, trace, update
-from spikenet.learning.synapses import Synapses, synapses
+from spikenet.kernels.plasticity import Change, trace
+from spikenet.learning.synapses import Factors, Synapses, synapses
 
-__all__ = ["Factors", "Pairing", "SpikeRule", "TraceState"]
+__all__ = ["Pairing", "SpikeRule", "TraceState"]
 
 AT_ONCE = 1 << 22  # numbers of one factor that are held at a time
 
@@ -47,16 +47,6 @@ class TraceState(NamedTuple):
     post_slow: Tensor | None
 
 
-class Factors(NamedTuple):
-    """What `spikenet.kernels.plasticity.update` takes of some steps: `[T, N, O]`, `[T, N, I]`, `[T, N, O]`,
-    `[T, N, I]`."""
-
-    gain: Tensor
-    x: Tensor
-    y: Tensor
-    loss: Tensor
-
-
 @dataclass(frozen=True, kw_only=True)
 class SpikeRule(ABC):
     """A rule that reads spikes and their traces: the one engine of pair, triplet and trace-target rules.
@@ -77,7 +67,9 @@ class SpikeRule(ABC):
         state = rule.run(pre, post, layer, state)   # and goes on
         state = rule.step(pre_t, post_t, layer, state)
 
-    Parts of a sequence, or single steps, give what the whole gives, to the last bit.
+    Parts of a sequence, or single steps, give what the whole gives, to the last bit. As all pairs of one step count as
+    potentiation, steps should be short beside the time constants where a balance of the two is fine: independent
+    trains meet `tau + dt / 2` of the one and `tau - dt / 2` of the other.
 
     Args:
         w_min, w_max: bounds; either may be infinite where its exponent is 0. Weights outside are brought in.
@@ -139,7 +131,8 @@ class SpikeRule(ABC):
         Args:
             pre: incoming spikes `[T, B, ...]`, of any dtype.
             post: outgoing spikes `[T, B, ...]`.
-            weight: `[O, I]` or a `torch.nn.Linear` between `[T, B, I]` and `[T, B, O]`, or a `Conv1d` or `Conv2d`.
+            weight: `[O, I]`, dense or of compressed rows (`torch.sparse_csr`), or a `torch.nn.Linear`, between
+                `[T, B, I]` and `[T, B, O]`; or a `Conv1d` or `Conv2d`.
             state: where the sequence goes on; none begins in silence.
 
         Raises:
@@ -153,7 +146,7 @@ class SpikeRule(ABC):
         state = self._silence(pre, post, between.weight) if state is None else state
         for some in parts(pre, post, between):
             factors, state = self.factors(pre[some], post[some], between, state)
-            update(between.weight, *factors, self.change)
+            between.update(factors, self.change)
         return state
 
     def factors(self, pre: Tensor, post: Tensor, between: Synapses, state: TraceState) -> tuple[Factors, TraceState]:
@@ -169,7 +162,7 @@ class SpikeRule(ABC):
             slow, slow_pre = self._trace(pre, slow_pre, p.tau_pre_slow, p.nearest)
             loss = pre * (p.minus + p.triplet_minus * slow)
         x = torch.where(pre != 0, pre, x) if p.nearest else x + pre  # what comes in comes first
-        made = Factors(between.rows(gain), between.columns(x - p.target), between.rows(y), between.columns(loss))
+        made = Factors(between.rows(gain), between.columns(x) - p.target, between.rows(y), between.columns(loss))
         return made, TraceState(x_last, y_last, slow_pre, slow_post)
 
     def _trace(self, spikes: Tensor, start: Tensor | None, tau: float, nearest: bool) -> tuple[Tensor, Tensor]:
@@ -207,5 +200,5 @@ def told(spikes: Tensor | EventTensor, weight: Tensor) -> Tensor:
 def parts(pre: Tensor, post: Tensor, between: Synapses) -> Iterator[slice]:
     """Stretches of time whose factors are not too large to hold."""
     entries = post[0, :, 0].numel() if len(post) and post.shape[2] else 1
-    steps = max(1, AT_ONCE // max(1, entries * sum(between.weight.shape)))
+    steps = max(1, AT_ONCE // max(1, entries * sum(between.shape)))
     yield from (slice(first, first + steps) for first in range(0, len(pre), steps))

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from spikenet.errors import ArgumentError, ShapeError, UnknownNameError
 from spikenet.events import EventStream, EventTensor
-from spikenet.kernels.dynamics.philox import draw
 from spikenet.neurons import Neuron
 from spikenet.simulate.values import Value
 
@@ -208,10 +207,9 @@ class PoissonSource(Source):
     def spikes(self, first: int, steps: int, dt: float, key: int) -> tuple[np.ndarray, np.ndarray]:
         if (self.rate * dt > 1000.0).any():
             raise ArgumentError(f"{self.name}: {self.rate.max().item()} Hz is more than a spike a step of {dt} ms")
-        times = torch.arange(first, first + steps)[:, None]
-        u = draw("uniform", torch.tensor(key), times, torch.arange(self.n)[None], 0, torch.float64)
-        step, neuron = (u < self.rate * dt / 1000.0).nonzero(as_tuple=True)
-        return np.searchsorted(step.numpy(), np.arange(steps + 1)), neuron.numpy()
+        from spikenet.kernels.simulate.numba_trains import poisson_trains
+
+        return poisson_trains(key, first, steps, self.rate.numpy() * dt / 1000.0)
 
 
 def neuron_arrays(population: Population, real: Any) -> tuple[list[np.ndarray], list[np.ndarray]]:

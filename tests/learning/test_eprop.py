@@ -152,12 +152,12 @@ def test_adaptive_feedback_comes_to_equal_the_output_weights() -> None:
     assert net.broadcast_weight is not None
     before = float((net.broadcast_weight - net.weight_out).detach().norm())
     optimizer = torch.optim.SGD(net.parameters(), lr=1e-3, weight_decay=20.0)
-    for _ in range(60):
+    for _ in range(25):
         optimizer.zero_grad()
         net.learn(x, lambda y: y - target)
         optimizer.step()
     after = float((net.broadcast_weight - net.weight_out).detach().norm())
-    assert after == pytest.approx(before * (1 - 1e-3 * 20.0) ** 60, rel=1e-6)
+    assert after == pytest.approx(before * (1 - 1e-3 * 20.0) ** 25, rel=1e-6)
 
 
 @pytest.mark.parametrize("broadcast", ["symmetric", "random"])
@@ -169,12 +169,12 @@ def test_it_learns_a_pattern(broadcast: str) -> None:
     t = torch.arange(200) / 200 * 2 * math.pi
     target = (torch.sin(t) + 0.5 * torch.sin(3 * t + 1.0))[:, None, None]
     optimizer, errors = torch.optim.Adam(net.parameters(), lr=5e-3), []
-    for _ in range(80):
+    for _ in range(50):
         optimizer.zero_grad()
         y, _ = net.learn(x, lambda y: y - target)
         optimizer.step()
         errors.append(float(((y - target) ** 2).mean()))
-    assert errors[-1] < 0.35 * errors[0]
+    assert errors[-1] < 0.5 * errors[0]
 
 
 def test_refusals() -> None:

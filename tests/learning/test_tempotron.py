@@ -87,7 +87,7 @@ def test_it_learns_as_many_patterns_as_it_can_hold(load: float, learned: bool) -
     pre = patterns(count, inputs, 80)
     wanted = (torch.arange(count) % 2 == 0)[:, None]
     weight, right = torch.full((1, inputs), 0.05, dtype=torch.float64), []
-    for epoch in range(100):
+    for epoch in range(60):
         fired = Tempotron(lr=0.5 / count / (1 + epoch / 100), dt=4.0).run(pre, wanted, weight)
         right.append(float((fired == wanted).double().mean()))
         if right[-1] == 1.0:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -13,8 +14,9 @@ from spikenet.errors import ArgumentError, FormatError
 from spikenet.events import EventTensor
 from spikenet.kernels import use_backend
 from spikenet.learning import STDP, DiehlCookSTDP, RewardSTDP, SpikeRule, TargetSTDP, ThreeFactor, TripletSTDP
-from spikenet.neurons import LIF
+from spikenet.neurons import LIF, ConductanceLIF
 from spikenet.simulate import (
+    AllToAll,
     FixedProbability,
     Network,
     OneToOne,
@@ -22,6 +24,7 @@ from spikenet.simulate import (
     PoissonSource,
     Population,
     Projection,
+    RateMonitor,
     SpikeMonitor,
     SpikeSource,
     Uniform,
@@ -225,3 +228,39 @@ def test_refusals() -> None:
         network.weights(fixed)
     with pytest.raises(ArgumentError, match="no ThreeFactor"):
         network.modulate(learns, 1.0)
+
+
+def poisson(n: int, rate: float, steps: int, dt: float, seed: int) -> SpikeSource:
+    """Poisson trains of `n` neurons at `rate` Hz."""
+    rng = np.random.default_rng(seed)
+    flat = np.unique(rng.integers(0, steps * n, rng.poisson(steps * n * rate * dt / 1000.0)))
+    indptr = torch.from_numpy(np.searchsorted(flat, np.arange(steps + 1) * n))
+    indices = torch.from_numpy((flat % n).astype(np.int32))
+    return SpikeSource(EventTensor(indptr, indices, torch.ones(len(flat)), (steps, 1, n)))
+
+
+@pytest.mark.slow
+def test_competition_splits_the_weights_and_tames_the_rate() -> None:
+    """One neuron, 1000 Poisson inputs of 15 Hz, 200 inhibitory ones of 10 Hz, after Song, Miller and Abbott (2000):
+    weights drift to the two bounds, and a high rate comes down. In steps of 0.1 ms, as the pairs of one step
+    count as potentiation."""
+    dt, seconds, g = 0.1, 250.0, 0.015
+    steps = round(seconds * 1000.0 / dt)
+    neuron = ConductanceLIF(
+        tau=20.0, v_rest=-70.0, v_threshold=-54.0, v_reset=-60.0, reversal_i=-70.0, tau_i=5.0, refractory=dt, dt=dt
+    )
+    cell = Population(1, neuron)
+    excitatory, inhibitory = poisson(1000, 15.0, steps, dt, 0), poisson(200, 10.0, steps, dt, 1)
+    rule = STDP(a_plus=0.02 * g, a_minus=0.021 * g, w_max=g)
+    learns = Projection(
+        excitatory, cell, AllToAll(), weight=Uniform(0.0, g), delay=dt, input="excitatory", plasticity=rule
+    )
+    inhibits = Projection(inhibitory, cell, AllToAll(), weight=0.05, delay=dt, input="inhibitory")
+    rate = RateMonitor(cell, 1000.0)
+    network = Network(cell, excitatory, inhibitory, learns, inhibits, rate)
+    network.run(seconds * 1000.0)
+    counts = torch.histc(network.weights(learns) / g, 10, 0.0, 1.0)
+    middle = counts[3:8].min()
+    assert counts[0] > 3 * middle
+    assert counts[9] > 1.5 * middle
+    assert rate.rates[-20:].mean() < 0.5 * rate.rates[:5].mean()

@@ -63,8 +63,8 @@ def update(
         else:
             kernel(*arrays, *sparse, *constants, held, told, first, stop)
 
-    work = gain.shape[0] * weight.numel() if eligibility is not None else int(np.count_nonzero(arrays[1])) * len(heard)
-    over_lanes(rows, weight.shape[0], 1, work)
+    touched = int(np.count_nonzero(arrays[1])) * weight.shape[1] + len(columns) * weight.shape[0]
+    over_lanes(rows, weight.shape[0], 1, touched if eligibility is None else len(gain) * eligibility.numel())
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
@@ -87,6 +87,13 @@ def _bounded(room: float, mu: float) -> float:
     if mu == 1:
         return room
     return room**mu
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy", inline="always")
+def _fall(w: np.ndarray, down: np.ndarray, i: int, low: float, high: float, mu: float) -> None:
+    fall = down[i] if mu == 0 else _bounded(w[i] - low, mu) * down[i]
+    w[i] = min(max(w[i] - fall, low), high)
+    down[i] = 0
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
@@ -118,14 +125,12 @@ def _update(
                     for i in range(w.size):
                         up[i] += factor * x[t, n, i]
                 factor = y[t, n, o]
-                if factor != 0:
-                    for k in range(begins[t * entries + n], begins[t * entries + n + 1]):
-                        down[columns[k]] += factor * losses[k]
-            for k in range(begins[t * entries], begins[(t + 1) * entries]):
-                i = columns[k]
-                fall = down[i] if mu_minus == 0 else _bounded(w[i] - low, mu_minus) * down[i]
-                w[i] = min(max(w[i] - fall, low), high)
-                down[i] = 0
+                for k in range(begins[t * entries + n], begins[t * entries + n + 1] if factor != 0 else 0):
+                    down[columns[k]] += factor * losses[k]
+                    if entries == 1:
+                        _fall(w, down, columns[k], low, high, mu_minus)
+            for k in range(begins[t * entries], begins[(t + 1) * entries] if entries > 1 else 0):
+                _fall(w, down, columns[k], low, high, mu_minus)
             if rises:
                 for i in range(w.size):
                     rise = up[i] if mu_plus == 0 else _bounded(high - w[i], mu_plus) * up[i]

@@ -40,9 +40,9 @@ def learned(backend: str, weight: Tensor, given: list[Tensor], change: Change, b
     eligibility = modulator = None
     if batch is not None:
         generator = torch.Generator(weight.device).manual_seed(1)
-        like = {"dtype": weight.dtype, "device": weight.device, "generator": generator}
-        eligibility = torch.randn(batch, *weight.shape, **like)
-        modulator = torch.randn(len(given[0]), batch, outs, **like)
+        like = {"device": weight.device, "generator": generator}  # the same numbers in every dtype
+        eligibility = torch.randn(batch, *weight.shape, **like).to(weight)
+        modulator = torch.randn(len(given[0]), batch, outs, **like).to(weight)
         modulator[1::3] = 0.0
     with use_backend(backend):
         update(weight, *given, change, eligibility, modulator)
