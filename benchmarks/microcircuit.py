@@ -1,4 +1,4 @@
-"""The cortical microcircuit at full scale: speed, memory and statistics over several networks, beside published records.
+"""The cortical microcircuit at full scale: speed, memory and statistics of several networks beside published records.
 
     python benchmarks/microcircuit.py [--device cuda] [--seeds 1 2 3] [--duration 10000] [--constant] [--quick]
 
@@ -90,20 +90,25 @@ def one(options: argparse.Namespace, seed: int) -> dict[str, Any]:
 def elsewhere(seed: int) -> dict[str, Any]:
     """`one`, in a process of its own."""
     words = [sys.executable, __file__, *sys.argv[1:], "--only", str(seed)]
-    done = subprocess.run(words, check=True, capture_output=True, text=True)
+    done = subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True)
     return json.loads(done.stdout.splitlines()[-1])
+
+
+def tell(record: dict[str, Any]) -> dict[str, Any]:
+    """Print a network's line."""
+    print(
+        "  seed {seed}: {synapses:,} synapses built in {build_s:.1f} s, ready in {move_and_compile_s:.1f} s more, "
+        "{memory_gib:.2f} GiB (GPU {gpu_memory_gib:.2f}), real-time factor {real_time_factor:.4g} "
+        "({processor_factor:.4g} by the processor's clock, {threads} thread(s))".format(**record),
+        flush=True,
+    )
+    return record
 
 
 def show(records: list[dict[str, Any]], options: argparse.Namespace) -> dict[str, Any]:
     """The tables, and what goes into the last line."""
-    for r in records:
-        print(
-            f"  seed {r['seed']}: {r['synapses']:,} synapses built in {r['build_s']:.1f} s (+ {r['move_and_compile_s']:.1f} s), "
-            f"{r['memory_gib']:.2f} GiB (GPU {r['gpu_memory_gib']:.2f}), real-time factor {r['real_time_factor']:.4g} "
-            f"({r['processor_factor']:.4g} by the processor's clock, {r['threads']} thread(s))"
-        )
     means = {what: np.mean([r[what] for r in records], 0) for what in ("rates", "cv", "correlation")}
-    print(f"\n  {'':6} {'Hz':>8} {'NEST':>8} {'differs':>8} {'CV':>6} {'correlation':>12}   mean of {len(records)} networks")
+    print(f"\n  {'':6} {'Hz':>8} {'NEST':>8} {'differs':>8} {'CV':>6} {'correlation':>12}   mean of {len(records)}")
     names = ("L23E", "L23I", "L4E", "L4I", "L5E", "L5I", "L6E", "L6I")
     for k, name in enumerate(names):
         rate, cv, pairs = (means[what][k] for what in ("rates", "cv", "correlation"))
@@ -138,7 +143,7 @@ def main() -> None:
     if options.only is not None:
         print(json.dumps(one(options, options.only)))
         return
-    records = [elsewhere(seed) for seed in options.seeds]
+    records = [tell(elsewhere(seed)) for seed in options.seeds]
     finish([show(records, options) | {"networks": records}])
 
 

@@ -3,9 +3,9 @@
     python benchmarks/simulate.py --brian FOLDER [--quick] [--all-cores] [--networks cuba brunel ...]
 
 FOLDER holds Brian2 and what it needs (`pip install --target FOLDER brian2 ...`); a C++ compiler is needed too. Without
-it only spikenet is timed. Rates are compared first. Then: the time loop a biological second, the set-up (connecting; for
-Brian2 with code generation and C++ compilation, for spikenet with Numba's if its cache is cold), and the delivery of
-spikes and the Poisson input alone. On one thread the loop's time is processor time, which is what Brian2's program
+it only spikenet is timed. Rates are compared first. Then: the time loop a biological second, the set-up (connecting;
+for Brian2 with code generation and C++ compilation, for spikenet with Numba's if its cache is cold), and the delivery
+of spikes and the Poisson input alone. On one thread the loop's time is processor time, which is what Brian2's program
 reports; with all cores it is time by the clock.
 """
 
@@ -131,7 +131,9 @@ class Ours:
         given: list[Any] = []
         for g, group in enumerate(engine.plan.groups):
             low, high = engine._shares[0][g]
-            mine = np.array([[i, i + 1] for i, d in enumerate(engine.plan.drives) if (d.group, d.kind) == (g, "poisson")])
+            mine = np.array(
+                [[i, i + 1] for i, d in enumerate(engine.plan.drives) if (d.group, d.kind) == (g, "poisson")]
+            )
             given += [(engine._sums[0].copy(), engine._columns[0][g], low, high, group.lanes, m) for m in mine]
         words, steps = np.empty(BLOCK, np.uint32), self.network.step
         for each in given:
@@ -219,7 +221,10 @@ def compare(name: str, threads: int, rounds: int, brian: Path | None, scratch: P
         for who, contender in contenders.items():
             seconds[who].append(contender.run())
     found = report(f"{title}: time loop, ms a biological second", seconds, "spikenet")
-    found |= {"rates_hz": rates, "setup_s": {"spikenet": ours.setup, "spikenet with compilation": ours.with_compilation}}
+    found |= {
+        "rates_hz": rates,
+        "setup_s": {"spikenet": ours.setup, "spikenet with compilation": ours.with_compilation},
+    }
     found["setup_s"] |= {"Brian2": theirs.setup} if theirs else {}
     if threads == 1:
         found |= parts(name, ours, brian, scratch)

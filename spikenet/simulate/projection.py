@@ -84,7 +84,9 @@ class Projection:
 
     def _check_delay(self, dt: float) -> None:
         found = _array(self.delay)
-        lowest = self.delay.low if isinstance(self.delay, Distribution) else float(_given(self.delay).min(initial=math.inf))
+        lowest = (
+            self.delay.low if isinstance(self.delay, Distribution) else float(_given(self.delay).min(initial=math.inf))
+        )
         if found is not None and not np.isfinite(found).all():
             raise ArgumentError(f"{self.name}: delays must be finite, got {found[~np.isfinite(found)][0]}")
         if lowest == math.inf:

@@ -15,7 +15,6 @@ import numpy as np
 
 from spikenet.kernels.simulate.plan import BLOCK, Shard, columns, shares
 
-
 AHEAD = 8  # batches that are made at the same time
 
 

@@ -106,12 +106,18 @@ class StepSource(ForwardSource):
 
     def list_spikes(self) -> None:
         """32 lanes at a time, as most are silent."""
-        self.line(f"n0 = low * {BLOCK}", f"n = max(min(high * {BLOCK}, lanes) - n0, 0)", "fired[n : (n + 31) // 32 * 32] = 0")
-        with self.block("for e in range(0, (n + 7) // 8, 4):"):
-            some = self.block("if eights[e] | eights[e + 1] | eights[e + 2] | eights[e + 3]:")
-            with some, self.block("for q in range(e, e + 4):"), self.block("if eights[q]:"):
-                with self.block("for i in range(8 * q, 8 * q + 8):"), self.block("if fired[i]:"):
-                    self.line("fired_rows[at] = first + n0 + i", "at += 1")
+        self.line(
+            f"n0 = low * {BLOCK}", f"n = max(min(high * {BLOCK}, lanes) - n0, 0)", "fired[n : (n + 31) // 32 * 32] = 0"
+        )
+        with (
+            self.block("for e in range(0, (n + 7) // 8, 4):"),
+            self.block("if eights[e] | eights[e + 1] | eights[e + 2] | eights[e + 3]:"),
+            self.block("for q in range(e, e + 4):"),
+            self.block("if eights[q]:"),
+            self.block("for i in range(8 * q, 8 * q + 8):"),
+            self.block("if fired[i]:"),
+        ):
+            self.line("fired_rows[at] = first + n0 + i", "at += 1")
 
 
 def _run(groups: int, plastic: bool) -> list[str]:

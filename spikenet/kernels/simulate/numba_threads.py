@@ -13,7 +13,7 @@ from numba.extending import intrinsic as _intrinsic
 
 intrinsic: Any = _intrinsic  # callable from compiled code alone
 # For functions of a time loop: without reference counts, which would take longer than a small network's step.
-bare: Any = njit(nogil=True, error_model="numpy", _nrt=False)
+bare: Any = njit(nogil=True, error_model="numpy", _nrt=False)  # type: ignore[call-overload]
 SPINS = 4000  # looks at the barrier before the processor is offered to others
 APART = 8  # int64 of a cache line
 

@@ -18,7 +18,7 @@ LARGEST_SUM = 2**31 - 1
 
 
 class Rows(NamedTuple):
-    """The synapses of row r are `begins[r]` to the next one. What arrives at a column is a sum of `weights`, and 1 in it
+    """The synapses of row r are `begins[r]` to the next one. What arrives at a column is a sum of `weights`, in which 1
     stands for the `scales` of its group and input."""
 
     begins: Tensor  # int64 [rows + 1]

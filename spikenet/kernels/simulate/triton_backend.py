@@ -25,7 +25,7 @@ from spikenet.kernels.sources import load
 from spikenet.kernels.triton_device import interpreted
 
 CAPACITY = 1 << 22  # spikes of one launch
-AT_ONCE, PART = 4, 256  # parts of rows that a program delivers at the same time, synapses of one
+AT_ONCE, PART = 2, 512  # parts of rows that a program delivers at the same time, synapses of one
 PROGRAMS, WARPS = 1, 8  # of a multiprocessor, of a program
 _DYNAMICS = ("trace.py", "printer.py", "triton_source.py", "triton_text.py")
 
@@ -131,9 +131,7 @@ class Engine:
         when = np.concatenate([np.repeat(np.arange(steps), k) for k in n] or [np.empty(0, np.int64)])
         order = np.argsort(when, kind="stable")
         indptr = np.concatenate([[0], np.cumsum(n.sum(0))]).astype(np.int32)
-        listed = np.concatenate(
-            [sources.rows[i[0] : i[-1]] for i in sources.indptr] or [np.empty(0, np.uint32)]
-        )
+        listed = np.concatenate([sources.rows[i[0] : i[-1]] for i in sources.indptr] or [np.empty(0, np.uint32)])
         found = listed[order].astype(np.int64)
         return torch.from_numpy(indptr).to(self.device), torch.from_numpy(found).to(self.device)
 
@@ -156,7 +154,9 @@ class Engine:
         parts = max(-(-known.longest // PART), 1)
         numbers = [self._slots, known.columns, parts, self.step, steps, CAPACITY]
         numbers += [n for group in plan.groups for n in (group.lanes, group.first_row, group.key)]
-        numbers += [int(known.at[g, k]) for g, group in enumerate(plan.groups) for k in range(len(group.program.inputs))]
+        numbers += [
+            int(known.at[g, k]) for g, group in enumerate(plan.groups) for k in range(len(group.program.inputs))
+        ]
         options = {} if interpreted() else _OPTIONS
         with torch.cuda.device(self.device if self.device.type == "cuda" else -1):
             self._kernel[(self._programs,)](*tensors, *numbers, **constants, **options)
@@ -213,8 +213,10 @@ def _layer(drives: list[Drive], lanes: int, device: torch.device) -> Layer:
     for d in drives:
         weight[d.first : d.last], key[d.first : d.last] = d.weight, d.key
         table[d.first : d.last] = means.index(d.mean) << halvings
-    arrays = (torch.from_numpy(a).to(device) for a in (weight, key, table, entries.reshape(-1)))
-    return Layer(drives[0].input, drives[0].kind, *arrays, halvings)  # type: ignore[arg-type]
+    strengths, keys, tables_at, flat = (
+        torch.from_numpy(a).to(device) for a in (weight, key, table, entries.reshape(-1))
+    )
+    return Layer(drives[0].input, drives[0].kind, strengths, keys, tables_at, flat, halvings)
 
 
 @functools.cache

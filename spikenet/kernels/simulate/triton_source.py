@@ -11,7 +11,6 @@ Random input is drawn for the next step while a program waits for the others.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 from spikenet.kernels.dynamics.printer import Printer
@@ -112,7 +111,10 @@ class _Run(Printer):
     def constants(self) -> list[str]:
         found = ["PROGRAMS", "AT_ONCE", "PART"]
         for g, group in enumerate(self.form.groups):
-            found += [f"BLOCK{g}", *(f"HALVINGS{g}_{d}" for d, (_, kind) in enumerate(group.drives) if kind == "poisson")]
+            found += [
+                f"BLOCK{g}",
+                *(f"HALVINGS{g}_{d}" for d, (_, kind) in enumerate(group.drives) if kind == "poisson"),
+            ]
         return found
 
     def source(self) -> str:

@@ -69,6 +69,8 @@ def exact(threads: int = 1, bits: int = 32, grid: float = 0.125) -> Network:
         PoissonInput(c, 8.0, 0.25, 500),
         PoissonInput(a, 20.0, 0.5, 10, input="excitatory"),
         PoissonInput(b, 60.0, 0.25, 10, input="excitatory"),
+        ConstantInput(a, 0.125, input="excitatory"),
+        PoissonInput(a, 5.0, 0.75, 1, input="excitatory"),
         ConstantInput(d, 0.5),
         *(SpikeMonitor(p) for p in (a, b, c, d, s)),
         seed=5,
@@ -181,7 +183,9 @@ def test_statistics_are_those_of_the_cpu() -> None:
         cpu, device = make(), make().to("cuda")
         for network in (cpu, device):
             network.run(1000.0)
-        for ours, theirs in zip(activity(device, since=since).values(), activity(cpu, since=since).values(), strict=True):
+        for ours, theirs in zip(
+            activity(device, since=since).values(), activity(cpu, since=since).values(), strict=True
+        ):
             assert ours.rate == pytest.approx(theirs.rate, rel=0.05)
             assert ours.cv == pytest.approx(theirs.cv, abs=0.03)
 
