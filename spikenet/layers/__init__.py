@@ -25,6 +25,7 @@ from spikenet.layers.fold import (
     AvgPool2d,
     BatchNorm1d,
     BatchNorm2d,
+    Conv1d,
     Conv2d,
     MaxPool2d,
     ThresholdNorm2d,
@@ -32,6 +33,7 @@ from spikenet.layers.fold import (
 from spikenet.layers.levy_baxter import LevyBaxter, ProbabilisticSynapses
 from spikenet.layers.linear_attention import SpikingLinearAttention
 from spikenet.layers.mixing import DepthwiseMixing, FeedForward
+from spikenet.layers.pulse_synapses import PulseSynapses
 from spikenet.layers.readout import LastReadout, MaxReadout, MeanReadout, SoftmaxSumReadout
 from spikenet.layers.recurrent import Recurrent, RecurrentState
 from spikenet.layers.rwkv import WKV, TokenShift
@@ -58,6 +60,7 @@ __all__ = [
     "BidirectionalMamba",
     "ChannelNorm",
     "ChannelsLast",
+    "Conv1d",
     "Conv2d",
     "ConvNorm",
     "DelayBank",
@@ -81,6 +84,7 @@ __all__ = [
     "MeanReadout",
     "PatchMerging",
     "ProbabilisticSynapses",
+    "PulseSynapses",
     "QKAttention",
     "Recurrent",
     "RecurrentState",
