@@ -11,9 +11,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from spikenet.kernels.attention.launch import launch
+from spikenet.kernels.attention.launch import Launch, Plans, layout, on_its_device
 
 PIXELS, CHANNELS = 32, 64  # of a tile
+_launches: Plans[Launch] = Plans()
 
 
 def forward(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -38,8 +39,10 @@ def backward(gy: Tensor, chosen: Tensor, height: int, width: int) -> Tensor:
 def _run(
     kernel: object, tensors: tuple[Tensor, Tensor, Tensor], pixels: int, height: int, width: int, channels: int
 ) -> None:
-    grid = -(-pixels // PIXELS), -(-channels // CHANNELS)
-    launch(kernel, grid, (*tensors, pixels, height, width, channels), (PIXELS, CHANNELS), num_warps=4)
+    grid, numbers = (-(-pixels // PIXELS), -(-channels // CHANNELS)), (pixels, height, width, channels)
+    key = id(kernel), tensors[0].device.index, numbers, *map(layout, tensors)
+    launch = _launches.at(key, lambda: Launch(kernel, grid, numbers, (PIXELS, CHANNELS), num_warps=4))
+    on_its_device(launch, tensors[0], *tensors)
 
 
 @triton.jit
