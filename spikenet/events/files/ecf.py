@@ -265,6 +265,7 @@ def _create(group: Any, name: str, layout: np.dtype, rows: int, codec: int | Non
 
     plan = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     plan.set_chunk((_CHUNK,))
+    plan.set_obj_track_times(False)  # the same events make the same file
     if codec is None:
         plan.set_deflate(1)
     else:
