@@ -9,14 +9,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
-from typing import TypeVar
 
 import torch
 
 SERIAL = 1 << 19  # elements below which a second thread costs more than it brings
 PIECES = 4  # ranges a thread, so that a slow core does not hold up the rest
-
-Item = TypeVar("Item")
 
 _pool: ThreadPoolExecutor | None = None
 _owner: tuple[int, int] = (0, 0)  # process and size of the pool
@@ -46,30 +43,6 @@ def over_lanes(kernel: Callable[[int, int], None], lanes: int, block: int, eleme
         wait(others)
     for other in others:
         other.result()  # raises what the kernel raised
-
-
-def read_ahead(prepare: Callable[[int], Item], kernel: Callable[[Item], None], pieces: int) -> None:
-    """Call `kernel(prepare(k))` for every piece `k`: the calling thread prepares one piece after the other, as from
-    files, while other threads run kernels on those that are ready; in the end it takes what they have not begun.
-    """
-    threads = torch.get_num_threads()
-    if threads == 1 or pieces < 2:
-        for k in range(pieces):
-            kernel(prepare(k))
-        return
-    pool, begun = _threads(threads - 1), []
-    try:
-        for k in range(pieces):
-            item = prepare(k)
-            begun.append((pool.submit(kernel, item), item))
-        for other, item in reversed(begun):
-            if other.cancel():
-                kernel(item)
-    finally:
-        wait([other for other, _ in begun])
-    for other, _ in begun:
-        if not other.cancelled():
-            other.result()  # raises what the kernel raised
 
 
 def _threads(count: int) -> ThreadPoolExecutor:

@@ -157,9 +157,26 @@ def test_members_that_are_stored_or_packed_in_another_way(tmp_path, record):
         contents = ZipContents(tmp_path / "a.zip", lambda name: name.endswith(".bin"))
         if fine:
             assert contents.read(0) == events
+            room = np.zeros(len(events) + 9, np.uint8)
+            assert contents.into(0, room[:7]) == len(events)
+            assert room.tobytes() == events[:7] + bytes(len(events) + 2)
+            assert contents.into(0, room) == len(events)
+            assert room.tobytes() == events + bytes(9)
         else:
             with pytest.raises(FormatError, match=r"compression method 14; stored \(0\) and deflated \(8\)"):
                 contents.read(0)
+
+
+@pytest.mark.parametrize("size", [0, 5, 65536, 65541, 400_000, (1 << 24) + 1])
+def test_files_of_any_size_in_a_folder(tmp_path, size):
+    content = np.random.default_rng(0).bytes(size)
+    (tmp_path / "a.bin").write_bytes(content)
+    contents = FolderContents(tmp_path, ["a.bin"])
+    if size > 1 << 24:
+        with pytest.raises(FormatError, match=r"a\.bin.* has 16777217 bytes; a recording has 16777216 at most"):
+            contents.read(0)
+    else:
+        assert contents.read(0) == content
 
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create 2 worker processes")

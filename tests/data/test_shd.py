@@ -103,7 +103,7 @@ def test_broken_recordings_left_in_their_file(tmp_path, write_spikes):
     high = write_spikes("high.h5", times=[np.array([0.5])] * 20, units=[np.array([700], np.uint16)] * 20)
     with pytest.raises(FormatError, match="a unit wants 0 to 699, received 700 in recording 0"):
         StoredSpikeFile(high).read(0)
-    with pytest.raises(FormatError, match=r"lacks the data set spikes/times; it holds \['extra', 'labels'\]"):
+    with pytest.raises(FormatError, match=r"lacks the data set spikes/times .* it holds \['extra', 'labels'\]"):
         StoredSpikeFile(write_spikes("none.h5", times=None, units=None))
     with pytest.raises(FormatError, match="want one length"):
         StoredSpikeFile(write_spikes("odd.h5", labels=np.arange(7)))
@@ -111,7 +111,7 @@ def test_broken_recordings_left_in_their_file(tmp_path, write_spikes):
         StoredSpikeFile(tmp_path / "gone.h5")
     cut = tmp_path / "cut.h5"
     cut.write_bytes(high.read_bytes()[:-300])
-    with pytest.raises(FormatError, match="not a readable HDF5 file"):
+    with pytest.raises(FormatError, match="bytes are announced and"):
         StoredSpikeFile(cut)
 
 
@@ -173,7 +173,10 @@ def bad_times(value):
         ({"units": [np.array([700])] * 20, "times": [np.array([0.5])] * 20}, "a unit wants 0 to 699, received 700"),
         ({"units": [np.array([-1])] * 20, "times": [np.array([0.5])] * 20}, "a unit wants 0 to 699, received -1"),
         ({"units": [np.arange(3)] * 20, "times": [np.ones(2)] * 20}, "recording 0 has 2 times and 3 units"),
-        ({"times": None}, r"lacks the data set spikes/times; it holds \['extra', 'labels', 'spikes'\]"),
+        (
+            {"times": None},
+            r"lacks the data set spikes/times .* it holds \['extra', 'labels', 'spikes'\]",
+        ),
         ({"times": np.ones((20, 3))}, "spikes/times wants one dimension"),
         ({"times": np.ones(20)}, "spikes/times wants arrays of floats"),
         ({"times": [np.arange(3)] * 20}, "spikes/times wants arrays of floats"),
@@ -191,7 +194,7 @@ def test_truncated_files(write_spikes, tmp_path, name):
     path = tmp_path / f"cut_{name}"
     for size in [*range(0, len(content), 101), len(content) - 1]:
         path.write_bytes(content[:size])
-        with pytest.raises(FormatError, match=r"not a readable (HDF5|gzip) file"):
+        with pytest.raises(FormatError, match=r"not a readable (HDF5|gzip) file|HDF5: .*announced"):
             read_spikes(path)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from spikenet.errors import ArgumentError, DataError, ShapeError
 from spikenet.events import EventStream, EventTensor, Sensor, bin_by_count, bin_by_time
 from spikenet.events.binning import TimeGrid
+from spikenet.kernels import threads
 from spikenet.kernels.backends import use_backend
 
 SENSOR = Sensor(4, 3, 2)
@@ -108,18 +110,19 @@ def reader(files):
     return into
 
 
-@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("count", [1, 3])
 @given(
     st.lists(streams(), min_size=1, max_size=6),
     *(st.integers(low, high) for low, high in ((1, 60), (0, 6), (-20, 20), (1, 9))),
 )
-def test_plain_records_are_counted_as_their_streams(threads, batch, dt_us, steps, origin_us, times):
+def test_plain_records_are_counted_as_their_streams(count, batch, dt_us, steps, origin_us, times):
     kept = [stream.slice(0, 1000).sorted() for stream in batch] * times
     files, grid = [records(rows_of(stream)) for stream in kept], TimeGrid(dt_us, steps, origin_us)
     before = torch.get_num_threads()
     try:
-        torch.set_num_threads(threads)
-        fast = grid.batch_bin(reader(files), len(files), SENSOR)
+        torch.set_num_threads(count)
+        with mock.patch.object(threads, "SERIAL", 1):  # threads share the steps of the smallest batch
+            fast = grid.batch_bin(reader(files), len(files), SENSOR)
     finally:
         torch.set_num_threads(before)
     plain = grid.batch([grid.count(stream) for stream in kept])
@@ -145,21 +148,29 @@ def test_records_that_are_not_plain_are_left_to_the_stream():
     assert counted(plain, sensor=Sensor(4, 241, 2)) is None
 
 
-def test_files_of_many_events():
-    """More than the first buffer holds, in the middle of a piece and again."""
-    rng, grid = np.random.default_rng(0), TimeGrid(1000, 9)
-    kept = [
-        EventStream.from_numpy(
-            np.sort(rng.integers(0, 9000, n)), rng.integers(0, 4, n), rng.integers(0, 3, n), rng.integers(0, 2, n),
-            sensor=SENSOR,
-        )
-        for n in (10, 300_000, 5, 400_000)
-    ]  # fmt: skip
-    files = [records(rows_of(stream)) for stream in kept]
-    fast, plain = grid.batch_bin(reader(files), len(files), SENSOR), grid.batch([grid.count(s) for s in kept])
-    assert torch.equal(fast.values, plain.values)
-    assert torch.equal(fast.indices, plain.indices)
-    assert torch.equal(fast.indptr, plain.indptr)
+@pytest.mark.parametrize("count", [1, 3])
+def test_steps_as_long_as_time_itself(count):
+    far, files = 1 << 61, [records([(0, 1, 0, 0), ((1 << 23) - 1, 1, 0, 0)]), b"", records([(5, 0, 0, 1)])]
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(count)
+        with mock.patch.object(threads, "SERIAL", 1):
+            for origin, step in ((0, 0), (-far, 1), (-far - 9, 1)):
+                events = TimeGrid(far, 9, origin).batch_bin(reader(files), 3, SENSOR)
+                assert events.indptr.diff().nonzero().flatten().tolist() == [3 * step, 3 * step + 2]
+                assert (events.indices.tolist(), events.values.tolist()) == ([1, 12], [2, 1])
+            for grid in (TimeGrid(1, 9, 1 << 23), TimeGrid(1, 9, -50), TimeGrid(7, 0)):  # after, before, no steps
+                assert not len(grid.batch_bin(reader(files), 3, SENSOR).indices)
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_files_that_outgrow_their_room():
+    files = [records([(t, t % 4, 0, 0)]) * 300_000 for t in range(4)]  # 1.5 MB each
+    events = TimeGrid(1, 4).batch_bin(reader(files), 4, SENSOR)
+    assert events.indices.tolist() == [0, 1, 2, 3]
+    assert events.values.tolist() == [300_000] * 4
+    assert events.indptr.diff().reshape(4, 4).tolist() == torch.eye(4).tolist()
 
 
 def test_a_file_that_cannot_be_read_is_no_batch():

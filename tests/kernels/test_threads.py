@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import os
-import threading
 
 import pytest
 import torch
@@ -32,39 +31,6 @@ def test_a_kernel_that_raises_raises_here() -> None:
 
     with pytest.raises(ValueError, match="lane 0"):
         threads.over_lanes(kernel, 64, 8, threads.SERIAL)
-
-
-@pytest.mark.parametrize("count", [1, 2, 5])
-def test_pieces_are_prepared_in_order_here_and_each_is_worked_on_once(count: int) -> None:
-    before, prepared, done = torch.get_num_threads(), [], []
-    try:
-        torch.set_num_threads(count)
-
-        def prepare(k: int) -> int:
-            assert threading.current_thread() is threading.main_thread()
-            prepared.append(k)
-            return 2 * k
-
-        threads.read_ahead(prepare, done.append, 9)
-    finally:
-        torch.set_num_threads(before)
-    assert prepared == list(range(9))
-    assert sorted(done) == [2 * k for k in range(9)]
-
-
-@pytest.mark.parametrize("broken", ["a file", "a kernel"])
-def test_pieces_that_break_raise_here(broken: str) -> None:
-    def prepare(k: int) -> int:
-        if broken == "a file" and k == 3:
-            raise ValueError(broken)
-        return k
-
-    def kernel(k: int) -> None:
-        if broken == "a kernel" and k == 3:
-            raise ValueError(broken)
-
-    with pytest.raises(ValueError, match=broken):
-        threads.read_ahead(prepare, kernel, 9)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")

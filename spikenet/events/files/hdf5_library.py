@@ -122,7 +122,7 @@ class Library:
         for piece in pieces:
             if not _UNDONE.issuperset(piece.filters):
                 raise FormatError(
-                    self.path, piece.offset, f"{name} is packed by filters {piece.filters}; deflate would work"
+                    self.path, piece.offset, f"{name} is packed by filters {list(piece.filters)}; deflate would work"
                 )
             if DEFLATE in piece.filters:
                 packed = self._content[piece.offset : piece.offset + piece.size]

@@ -46,7 +46,7 @@ class Plain:
             raise Unusual
         self._path, self._content = path, content
         self._objects = Objects(path, content, base)
-        if self._objects.number(24, 8) != base:
+        if self._objects.number(24, 8) != base or self._objects.number(48, 8) != NOWHERE:  # a file of several parts
             raise Unusual
         end = self._objects.number(40, 8)
         if end > base + len(content):
@@ -59,8 +59,16 @@ class Plain:
         return self._group(self._objects.root)
 
     def exists(self, steps: list[bytes]) -> bool:
-        """Whether there is something at the end of these steps."""
-        return self._address(steps) is not None
+        """Whether there is something at the end of these steps; a link to a name, which is not followed, counts."""
+        address: int | None = self._objects.root
+        for step in steps:
+            if address is None:
+                return True
+            group = self._group(address)
+            if step not in group:
+                return False
+            address = group[step]
+        return True
 
     def find(self, name: str, steps: list[bytes]) -> DataSet | None:
         """A data set that lies in the file itself; None where there is none of this name."""
@@ -107,14 +115,15 @@ class Plain:
         if len(table.body) < 16:
             raise self._objects.broken(table.place, "a table of symbols ends early")
         tree, heap = struct.unpack_from("<QQ", table.body)
-        names = self._names(heap)
+        names, passed = self._names(heap), 0
         found: dict[bytes, int | None] = {}
         for child, _ in self._leaves(tree, _GROUP_NODE, _NAME):
             head = self._part(child, 8, b"SNOD\1")
             (count,) = struct.unpack_from("<H", head, 6)
             for where, object_at, kind in struct.iter_unpack("<QQI20x", self._node(child + 8, count * _ENTRY)):
                 stop = names.find(b"\0", where)
-                if where >= len(names) or stop < 0:
+                passed += stop - where + 1
+                if where >= len(names) or stop < 0 or passed > len(names):  # names do not overlap
                     raise self._objects.broken(child, f"a name at {where} of {len(names)} bytes of names")
                 found[names[where:stop]] = None if kind == _SYMBOLIC else object_at
         return found
@@ -194,7 +203,8 @@ class Plain:
             (size,) = struct.unpack_from("<Q", layout.body, 10)
             return [Piece(0, place, size, ())]
         pieces = list(self._chunk_pieces(place, filters))
-        if {piece.row for piece in pieces} != set(range(0, shape[0], chunks[0])) or len(pieces) > shape[0]:
+        rows = range(0, shape[0], chunks[0])
+        if len(pieces) != len(rows) or {piece.row for piece in pieces} != set(rows):
             raise Unusual
         return pieces
 

@@ -14,14 +14,15 @@ from torch import Tensor
 
 from spikenet.kernels import buffers
 from spikenet.kernels.events.words import big, byte, occupied
-from spikenet.kernels.threads import over_lanes, read_ahead
+from spikenet.kernels.threads import over_lanes
 
-_Part = tuple[int, int, np.ndarray, np.ndarray]  # recordings from .. to, the addresses and the counts of all of them
-_TOGETHER = 16  # files read before they are counted
-_ENTRY = 8  # and placing an entry
+_FAR = 1 << 62  # microseconds between any time and one that is long before or after it
+_LATEST = (1 << 23) - 1  # microseconds, in a record
+_ROOM = 1 << 21  # bytes for the files of a batch, at first
+_ENTRY = 8  # bytes that placing an entry moves
 
 _lowest: Any = trailing_zeros  # the number of the lowest bit that is set
-_ONE = np.uint64(1)  # numba turns a mixture of signed and unsigned into floats
+_NONE, _ONE = np.uint64(0), np.uint64(1)  # numba turns a mixture of signed and unsigned into floats
 
 
 def count(
@@ -37,15 +38,10 @@ def count(
 
 
 def batch_bin(
-    read: Callable[[int, np.ndarray], int],
-    batch: int,
-    dt: int,
-    origin: int,
-    steps: int,
-    sensor: tuple[int, int, int],
+    read: Callable[[int, np.ndarray], int], batch: int, dt: int, origin: int, steps: int, sensor: tuple[int, int, int]
 ) -> tuple[Tensor, Tensor, Tensor] | None:
-    """`count` and `stack` of ``.bin`` files without columns in between. Some recordings are counted by other threads
-    while this one reads the next; a data worker has one thread.
+    """`count` and `stack` of ``.bin`` files without columns in between. Steps are counted one after the other, so that
+    the entries are found in the order in which they lie; threads share the steps.
 
     Args:
         read: writes the bytes of one of the recordings to the beginning of an array, uint8, as far as they fit, and
@@ -60,36 +56,35 @@ def batch_bin(
         What `stack` returns. None where it takes more than a look at each record: for a cut one, an event outside the
         sensor, a marker, or steps that do not ascend.
     """
+    records, stops = _together(read, batch)
     rows = np.zeros((steps, batch), np.int64)
-    parts: list[_Part] = []
-    plain = []
+    parts: dict[int, Any] = {}
 
-    def content(piece: int) -> tuple[range, tuple[np.ndarray, np.ndarray]]:
-        numbers = range(piece * _TOGETHER, min((piece + 1) * _TOGETHER, batch))
-        return numbers, _side_by_side(read, numbers)
+    def some(first: int, last: int) -> None:
+        parts[first] = _count_records(records, stops, first, last, last == reached, dt, origin, *sensor, rows)
 
-    def counted(piece: tuple[range, tuple[np.ndarray, np.ndarray]]) -> None:
-        numbers, (records, stops) = piece
-        fine, indices, values = _count_records(records, stops, numbers.start, dt, origin, *sensor, rows)
-        plain.append(fine)
-        parts.append((numbers.start, numbers.stop, indices, values))
-
-    read_ahead(content, counted, -(-batch // _TOGETHER))
-    return _laid(rows, parts) if all(plain) else None
+    # Later steps are empty, and where they begin may be no number of 64 bits.
+    reached = max(min(steps, (_LATEST - origin) // dt + 1), 0)
+    over_lanes(some, reached, 1, len(records))
+    counted = [parts[first] for first in sorted(parts)]
+    if not all(plain for plain, _, _ in counted):
+        return None
+    return _tensors((_starts(rows), *(np.concatenate([part[column] for part in counted]) for column in (1, 2))))
 
 
-def _side_by_side(read: Callable[[int, np.ndarray], int], numbers: range) -> tuple[np.ndarray, np.ndarray]:
-    """The bytes of some recordings, one after the other, in a buffer that is used again, and where each ends."""
-    room, stop = buffers.empty((buffers.SMALLEST,), torch.uint8).numpy(), 0
-    stops = np.empty(len(numbers), np.int64)
-    for k, number in enumerate(numbers):
-        while stop + (size := read(number, room[stop:])) > len(room):
-            wider = buffers.empty((2 * (stop + size),), torch.uint8).numpy()
-            wider[:stop] = room[:stop]
-            room = wider
-        stop += size
-        stops[k] = stop
-    return room[:stop], stops
+def _together(read: Callable[[int, np.ndarray], int], batch: int) -> tuple[np.ndarray, np.ndarray]:
+    """The bytes of all recordings, one after the other, in a buffer that is used again, and where each ends."""
+    room = buffers.empty((_ROOM,), torch.uint8).numpy()
+    stops = np.zeros(batch, np.int64)
+    at = 0
+    for number in range(batch):
+        while at + (size := read(number, room[at:])) > len(room):
+            larger = buffers.empty((2 * (at + size),), torch.uint8).numpy()
+            larger[:at] = room[:at]
+            room = larger
+        at += size
+        stops[number] = at
+    return room[:at], stops
 
 
 def stack(parts: Sequence[tuple[Tensor, Tensor, Tensor]], steps: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -97,21 +92,20 @@ def stack(parts: Sequence[tuple[Tensor, Tensor, Tensor]], steps: int) -> tuple[T
     rows = np.zeros((steps, len(parts)), np.int64)
     for b, (counts, _, _) in enumerate(parts):
         rows[: len(counts), b] = counts.numpy()
-    return _laid(rows, [(b, b + 1, part[1].numpy(), part[2].numpy()) for b, part in enumerate(parts)])
-
-
-def _laid(rows: np.ndarray, parts: Sequence[_Part]) -> tuple[Tensor, Tensor, Tensor]:
-    """The entries of the parts in the order of the rows; ``rows`` counts them, ``[T, B]``."""
-    indptr = np.zeros(rows.size + 1, np.int64)
-    np.cumsum(rows, out=indptr[1:])
+    indptr = _starts(rows)
     indices, values = np.empty(indptr[-1], np.int32), np.empty(indptr[-1], np.float32)
 
     def some(first: int, last: int) -> None:
-        for start, stop, addresses, counts in parts[first:last]:
-            _place(addresses, counts, start, stop, rows.shape[1], indptr, indices, values)
+        for b in range(first, last):
+            _place(parts[b][1].numpy(), parts[b][2].numpy(), b, len(parts), indptr, indices, values)
 
     over_lanes(some, len(parts), 1, _ENTRY * len(indices))
     return _tensors((indptr, indices, values))
+
+
+def _starts(rows: np.ndarray) -> np.ndarray:
+    """Where each row begins, and the end, of entries in ``rows``."""
+    return np.concatenate([[0], np.cumsum(rows, dtype=np.int64)])
 
 
 def _columns(columns: Sequence[np.ndarray], dt: int, origin: int, steps: int, sensor: tuple[int, int, int]) -> Any:
@@ -131,6 +125,7 @@ def _count_columns(t, x, y, p, dt, origin, steps, width, height, polarities):  #
     A step is divided out only where time leaves the one before.
     """
     counts = _table(width * height * polarities)
+    marks = _marks(counts)
     rows, indices, values = np.zeros(steps, np.int64), np.empty(len(t), np.int32), np.empty(len(t), np.float32)
     begin, last, inside, ascending, found = origin, 0, steps > 0, True, 0
     for i in range(len(t)):
@@ -142,59 +137,79 @@ def _count_columns(t, x, y, p, dt, origin, steps, width, height, polarities):  #
                 if step < last:
                     ascending = False
                     break
-                before, found = found, _flush(counts, indices, values, found)
+                before, found = found, _flush(counts, marks, indices, values, found)
                 rows[last] += found - before
                 last = step
         if inside:
             a = np.uint64((np.int64(p[i]) * height + y[i]) * width + x[i])
             counts[a] += 1
     if last < steps:
-        before, found = found, _flush(counts, indices, values, found)
+        before, found = found, _flush(counts, marks, indices, values, found)
         rows[last] += found - before
     return ascending, rows, indices[:found].copy(), values[:found].copy()
 
 
 @numba.njit(cache=True, nogil=True)
-def _count_records(records, stops, first, dt, origin, width, height, polarities, rows):  # type: ignore[no-untyped-def]
+def _count_records(records, stops, first, last, rest, dt, origin, width, height, polarities, rows):  # type: ignore[no-untyped-def]
     """Records of 5 bytes (column, row, then polarity and 23 bits of time, most significant byte first) of recordings
-    that end at the bytes ``stops``; numbers from ``first`` on are theirs in ``rows``, which receives their entries.
+    that end at the bytes ``stops``: the entries of the steps from ``first`` on and before ``last``, step by step and
+    recording by recording. ``rows`` receives how many each has. ``rest`` says that no step follows.
 
-    Returns whether all are plain; the addresses and how often each occurs, recording by recording.
+    Returns whether all records are plain, the addresses, how often each occurs.
     """
-    steps, room = len(rows), len(records) // 5
-    counts = _table(width * height * polarities)
-    indices, values = np.empty(room, np.int32), np.empty(room, np.float32)
-    found, place, plain = 0, 0, True
+    at, ends = np.empty(len(stops), np.int64), np.empty(len(stops), np.int64)
+    start, room, plain = 0, 0, True
     for k in range(len(stops)):
-        begin, last, inside = origin, 0, steps > 0
-        plain &= (stops[k] - place) % 5 == 0
-        for i in range(place, stops[k] - 4, 5):
-            x, bits = byte(records, i), big(records, i + 1)
-            y, p, t = bits >> 24, bits >> 23 & 1, bits & 0x7FFFFF
-            if x >= width or y >= height or p >= polarities:
-                plain = False
-                break
-            if t < begin or t - begin >= dt:
-                step = (t - origin) // dt
-                begin = origin + step * dt
-                inside = step >= 0 and step < steps
-                if inside and step != last:
-                    if step < last:
-                        plain = False
-                        break
-                    before, found = found, _flush(counts, indices, values, found)
-                    rows[last, first + k] += found - before
-                    last = step
-            if inside:
-                a = np.uint64((p * height + y) * width + x)
-                counts[a] += 1
-        if not plain:
-            break
-        if last < steps:
-            before, found = found, _flush(counts, indices, values, found)
-            rows[last, first + k] += found - before
-        place = stops[k]
+        plain &= (stops[k] - start) % 5 == 0
+        at[k] = _from(records, start, stops[k], origin + first * dt) if first else start
+        ends[k] = stops[k] if rest else _from(records, start, stops[k], origin + last * dt)
+        room += max(ends[k] - at[k], 0) // 5
+        start = stops[k]
+    indices, values = np.empty(room, np.int32), np.empty(room, np.float32)
+    if not plain:
+        return plain, indices[:0], values[:0]
+    counts, outside = _table(width * height * polarities), _table(width * height * polarities)
+    marks, found = _marks(counts), 0
+    if first == 0:
+        for k in range(len(stops)):
+            at[k] = _tally(records, at[k], ends[k], origin - _FAR, _FAR, width, height, polarities, outside)
+    for step in range(first, last):
+        for k in range(len(stops)):
+            place = _tally(records, at[k], ends[k], origin + step * dt, dt, width, height, polarities, counts)
+            if place > at[k]:
+                before, found = found, _flush(counts, marks, indices, values, found)
+                rows[step, k] = found - before
+                at[k] = place
+    for k in range(len(stops)):
+        if rest:
+            at[k] = _tally(records, at[k], ends[k], origin + last * dt, _FAR, width, height, polarities, outside)
+        plain &= at[k] == ends[k]
     return plain, indices[:found], values[:found]
+
+
+@numba.njit(cache=True, nogil=True)
+def _from(records: np.ndarray, start: int, stop: int, time: int) -> int:
+    """The first record that is not before a time, where times ascend."""
+    low, high = 0, (stop - start) // 5
+    while low < high:
+        middle = (low + high) // 2
+        if big(records, start + 5 * middle + 1) & 0x7FFFFF < time:
+            low = middle + 1
+        else:
+            high = middle
+    return start + 5 * low
+
+
+@numba.njit(cache=True, nogil=True)
+def _tally(records, place, stop, begin, dt, width, height, polarities, counts):  # type: ignore[no-untyped-def]
+    """Count records up to the first that lies outside the step or the sensor. Returns where that is."""
+    for i in range(place, stop, 5):
+        x, bits = byte(records, i), big(records, i + 1)
+        y, p, t = bits >> 24, bits >> 23 & 1, bits & 0x7FFFFF
+        if x >= width or y >= height or p >= polarities or np.uint64(t - begin) >= np.uint64(dt):
+            return i
+        counts[np.uint64((p * height + y) * width + x)] += 1
+    return max(place, stop)
 
 
 @numba.njit(cache=True)
@@ -204,35 +219,50 @@ def _table(size: int) -> np.ndarray:
 
 
 @numba.njit(cache=True)
-def _flush(counts: np.ndarray, indices: np.ndarray, values: np.ndarray, found: int) -> int:
-    """Write the addresses that were counted, ascending, and their counts from number ``found`` on, and clear them."""
+def _marks(counts: np.ndarray) -> np.ndarray:
+    """Room for `_flush`, uint64: which of 64 counts are not 0, and the address of their first."""
+    return np.empty((2, len(counts) // 64 + 2), np.uint64)
+
+
+@numba.njit(cache=True)
+def _flush(counts: np.ndarray, marks: np.ndarray, indices: np.ndarray, values: np.ndarray, found: int) -> int:
+    """Write the addresses that were counted, ascending, and their counts from number ``found`` on, and clear them.
+
+    One loop goes over all of them: a loop for each 64 would end where no processor foresees it.
+    """
+    occupation, firsts = marks[0], marks[1]
+    used, at = _NONE, _NONE
     for first in range(0, len(counts), 64):
         left: Any = occupied(counts, first)
-        while left:
-            a = np.uint64(first) | np.uint64(_lowest(left))
-            left &= left - _ONE
-            indices[found] = a
-            values[found] = counts[a]
-            counts[a] = 0
-            found += 1
+        occupation[used], firsts[used] = left, np.uint64(first)
+        used += np.uint64(left != 0)
+    left, following = occupation[_NONE], occupation[_ONE]
+    while at < used:
+        a = firsts[at] | np.uint64(_lowest(left))
+        left &= left - _ONE
+        indices[found], values[found] = a, counts[a]
+        counts[a] = 0
+        found += 1
+        over = left == 0
+        left = following if over else left
+        at += np.uint64(over)
+        following = occupation[at + _ONE]  # loaded before it is wanted
     return found
 
 
 @numba.njit(cache=True, nogil=True)
 def _place(
-    addresses: np.ndarray,  # int32: those of some recordings, one after the other
+    addresses: np.ndarray,  # int32
     counts: np.ndarray,  # float32
-    first: int,  # their numbers in the batch
-    stop: int,
+    b: int,  # the number of their recording
     batch: int,
     indptr: np.ndarray,  # int64 [T * B + 1]
     indices: np.ndarray,  # int32: receives them
     values: np.ndarray,  # float32
 ) -> None:
-    """Lay the entries of some recordings into their rows."""
+    """Lay the entries of a recording into its rows."""
     source = 0
-    for b in range(first, stop):
-        for row in range(b, len(indptr) - 1, batch):
-            for place in range(indptr[row], indptr[row + 1]):
-                indices[place], values[place] = addresses[source], counts[source]
-                source += 1
+    for row in range(b, len(indptr) - 1, batch):
+        for place in range(indptr[row], indptr[row + 1]):
+            indices[place], values[place] = addresses[source], counts[source]
+            source += 1

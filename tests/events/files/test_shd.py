@@ -214,6 +214,18 @@ def test_nothing_outside_the_file_is_read(tmp_path):
             read(path, index=0)
 
 
+@pytest.mark.parametrize("libver", ["earliest", "latest"])
+def test_what_lies_behind_a_link_is_refused_and_not_left_out(tmp_path, libver):
+    path = tmp_path / "a.h5"
+    with h5py.File(make(tmp_path / "b.h5")) as old, h5py.File(path, "w", libver=libver) as file:
+        for name in ("spikes", "labels"):
+            old.copy(name, file)
+        file["elsewhere"] = np.arange(3)
+        file["extra/speaker"] = h5py.SoftLink("/elsewhere")
+    with pytest.raises(FormatError, match="lacks the data set extra/speaker"):
+        read(path, index=0)
+
+
 def test_truncated_or_flipped(tmp_path):
     content = make(tmp_path / "a.h5").read_bytes()
     path = tmp_path / "b.h5"
