@@ -131,6 +131,17 @@ def timed(works: dict[str, Work], rounds: int) -> dict[str, dict[str, float]]:
     return {"eager": eager, "graph": shown(alternate(replays, rounds), "dcls tf32")}
 
 
+def over(ms: dict[str, dict[str, float]], other: str) -> dict[str, dict[str, float]]:
+    """Ours over another's, eager and in graphs."""
+    ours = {way: {name: row[name] for name in row if name.startswith("spikenet")} for way, row in ms.items()}
+    return {way: {name: round(t / ms[way][other], 4) for name, t in row.items()} for way, row in ours.items()}
+
+
+def told(what: str, ratios: dict[str, dict[str, float]]) -> None:
+    for way, row in ratios.items():
+        print(f"  {what}, {way}: " + ", ".join(f"{name} {ratio:.3f}" for name, ratio in row.items()))
+
+
 def training(features: tuple[int, int], taps: int, x: Tensor, first: bool, rounds: int) -> list[dict[str, Any]]:
     """Forward and backward at the sigmas of the published schedule, and their mean."""
     results: list[dict[str, Any]] = []
@@ -148,12 +159,18 @@ def training(features: tuple[int, int], taps: int, x: Tensor, first: bool, round
         print("    MiB: " + ", ".join(f"{name} {mib:.0f}" for name, mib in memory.items()))
         medians = timed(works, rounds)
         results.append({"case": what, "ms": medians, "MiB": memory, "errors": found})
+        results[-1] |= {"over_linear": over(medians, "linear float32"), "over_dcls": over(medians, "dcls tf32")}
+        results[-1] |= {"memory_over_dcls": {name: round(mib / memory["dcls tf32"], 4) for name, mib in memory.items()}}
+        told("over a linear layer", results[-1]["over_linear"])
         for way, row in medians.items():
             for name, ms in row.items():
                 means[way][name] = means[way].get(name, 0.0) + count * ms / EPOCHS
     for way, row in means.items():
         print(f"\nMean over the schedule, {way}, ms: " + ", ".join(f"{name} {ms:.3f}" for name, ms in row.items()))
-    return [*results, {"case": f"mean over the schedule, {features}, {taps} taps, first layer: {first}", "ms": means}]
+    mean = {"case": f"mean over the schedule, {features}, {taps} taps, first layer: {first}", "ms": means}
+    mean["over_dcls"] = over(means, "dcls tf32")
+    told("over DCLS", mean["over_dcls"])
+    return [*results, mean]
 
 
 def inference(features: tuple[int, int], taps: int, x: Tensor, rounds: int) -> dict[str, Any]:
@@ -186,8 +203,10 @@ def inference(features: tuple[int, int], taps: int, x: Tensor, rounds: int) -> d
     }
     what = f"{features[0]} -> {features[1]}, {taps} taps, {tuple(x.shape)}"
     print(f"\nrounded inference, {what}")
-    found = checked(works, truth)
-    return {"case": f"rounded inference, {what}", "ms": timed(works, rounds), "errors": found}
+    found, result = checked(works, truth), {"case": f"rounded inference, {what}", "ms": timed(works, rounds)}
+    result |= {"errors": found, "over_linear": over(result["ms"], "linear float32")}
+    told("over a linear layer", result["over_linear"])
+    return result
 
 
 def spikes(steps: int, batch: int, features: int, density: float) -> Tensor:

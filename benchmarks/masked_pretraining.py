@@ -29,7 +29,7 @@ from spikenet.data import DigitsDVS
 from spikenet.models import MaskedPretraining, SpikformerV2
 from spikenet.training import Optimiser
 
-RATES = (2e-3, 6e-3)
+RATES = (2.5e-3, 5e-3, 1e-2, 2e-2)
 
 
 def load(device: str) -> dict[str, tuple[Tensor, Tensor]]:

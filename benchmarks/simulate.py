@@ -3,9 +3,10 @@
     python benchmarks/simulate.py --brian FOLDER [--quick] [--all-cores] [--networks cuba brunel ...]
 
 FOLDER holds Brian2 and what it needs (`pip install --target FOLDER brian2 ...`); a C++ compiler is needed too. Without
-it only spikenet is timed. Three columns: the time loop a biological second, the set-up (connecting; for Brian2 with
-code generation and C++ compilation, for spikenet with Numba's if its cache is cold), and the delivery of spikes alone.
-On one thread the loop's time is processor time, which is what Brian2's program reports.
+it only spikenet is timed. Rates are compared first. Then: the time loop a biological second, the set-up (connecting;
+for Brian2 with code generation and C++ compilation, for spikenet with Numba's if its cache is cold), and the delivery
+of spikes and the Poisson input alone. On one thread the loop's time is processor time, which is what Brian2's program
+reports; with all cores it is time by the clock.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ import torch
 from _compare import finish, report
 
 from spikenet.kernels.simulate.numba_backend import with_flushed_denormals
-from spikenet.kernels.simulate.numba_loop import SEGMENTS, deliver
+from spikenet.kernels.simulate.numba_loop import SEGMENTS, add_drives, deliver
+from spikenet.kernels.simulate.plan import BLOCK
 from spikenet.simulate import Network, Uniform
 from spikenet.simulate.networks import brunel, cuba
 
@@ -37,6 +39,7 @@ NETWORKS = {
     ),
 }
 DURATION = {"cuba": 10_000.0, "brunel": 1000.0, "brunel_delays": 1000.0}  # ms
+RATES_APART = 0.01  # beyond which times are not compared
 SCRIPT = Path(__file__).with_name("_brian.py")
 
 
@@ -68,11 +71,11 @@ class Brian:
         (found,) = (self._folder / "results").glob("_array_spikemonitor_count_*")
         return float(np.fromfile(found, np.int32).sum()) / self.neurons / self._duration
 
-    def delivery(self) -> float:
-        """Seconds a biological second in its synapses' code; needs a program with profile."""
+    def profile(self, part: str) -> float:
+        """Seconds a biological second in code whose name starts with `part`; needs a program with profile."""
         lines = (self._folder / "results" / "profiling_info.txt").read_text().splitlines()
         times = dict(line.split("\t") for line in lines)
-        return sum(float(t) for name, t in times.items() if name.startswith("synapses_")) / self._duration
+        return sum(float(t) for name, t in times.items() if name.startswith(part)) / self._duration
 
 
 class Ours:
@@ -122,6 +125,45 @@ class Ours:
         )
         return (time.process_time() - start) / self._duration * 1000.0
 
+    def poisson(self) -> float:
+        """The Poisson input of all steps alone."""
+        engine = self.network._engine
+        given: list[Any] = []
+        for g, group in enumerate(engine.plan.groups):
+            low, high = engine._shares[0][g]
+            mine = np.array(
+                [[i, i + 1] for i, d in enumerate(engine.plan.drives) if (d.group, d.kind) == (g, "poisson")]
+            )
+            given += [(engine._sums[0].copy(), engine._columns[0][g], low, high, group.lanes, m) for m in mine]
+        words, steps = np.empty(BLOCK, np.uint32), self.network.step
+        for each in given:
+            _draws(*each, *engine._drives, words, 1)
+        start = time.process_time()
+        for each in given:
+            _draws(*each, *engine._drives, words, steps)
+        return (time.process_time() - start) / self._duration * 1000.0
+
+
+@numba.njit(nogil=True)
+def _draws(
+    sums: Any,
+    columns: Any,
+    low: int,
+    high: int,
+    lanes: int,
+    mine: Any,
+    drives: Any,
+    strengths: Any,
+    guides: Any,
+    tables: Any,
+    words: Any,
+    steps: int,
+) -> None:
+    for t in range(steps):
+        for b in range(low, high):
+            n = min(BLOCK, lanes - b * BLOCK)
+            add_drives(sums, columns, b, low, n, t, mine, drives, strengths, guides, tables, words)
+
 
 @numba.njit(nogil=True)
 def _deliveries(
@@ -164,28 +206,41 @@ def exported(network: Network) -> dict[str, Any]:
 
 
 def compare(name: str, threads: int, rounds: int, brian: Path | None, scratch: Path) -> dict[str, Any]:
+    """One network: rates first, then the time loops in turn, then what each part takes."""
     ours = Ours(name, threads)
     title = f"{name}, {threads} thread{'s' if threads > 1 else ''}, {ours.network.synapse_count:,} synapses"
-    seconds: dict[str, list[float]] = {"spikenet": []}
     theirs = Brian(name, ours.network, scratch / name, brian, False) if brian and threads == 1 else None
+    contenders: dict[str, Any] = {"Brian2": theirs, "spikenet": ours} if theirs else {"spikenet": ours}
+    for contender in contenders.values():
+        contender.run()
+    rates = {who: contender.rate() for who, contender in contenders.items()}
+    if theirs and abs(rates["Brian2"] / rates["spikenet"] - 1) > RATES_APART:
+        raise SystemExit(f"{title}: the rates {rates} differ by more than {RATES_APART:.0%}; nothing was timed")
+    seconds = {who: [] for who in contenders}  # type: ignore[var-annotated]
     for _ in range(rounds):
-        if theirs:
-            seconds.setdefault("Brian2", []).append(theirs.run())
-        seconds["spikenet"].append(ours.run())
+        for who, contender in contenders.items():
+            seconds[who].append(contender.run())
     found = report(f"{title}: time loop, ms a biological second", seconds, "spikenet")
-    found["rates"] = {"spikenet": ours.rate()} | ({"Brian2": theirs.rate()} if theirs else {})
-    found["setup_s"] = {"spikenet": ours.setup, "spikenet with compilation": ours.with_compilation}
+    found |= {
+        "rates_hz": rates,
+        "setup_s": {"spikenet": ours.setup, "spikenet with compilation": ours.with_compilation},
+    }
     found["setup_s"] |= {"Brian2": theirs.setup} if theirs else {}
     if threads == 1:
-        found["delivery_s"] = {"spikenet": ours.delivery()}
-        if brian:
-            profiled = Brian(name, ours.network, scratch / f"{name}_profiled", brian, True)
-            profiled.run()
-            found["delivery_s"]["Brian2"] = profiled.delivery()
-    for what in ("rates", "setup_s", "delivery_s"):
+        found |= parts(name, ours, brian, scratch)
+    for what in ("rates_hz", "setup_s", "delivery_s", "poisson_s"):
         print(f"  {what:10} " + ", ".join(f"{who} {value:.4g}" for who, value in found.get(what, {}).items()))
-    if theirs and abs(found["rates"]["Brian2"] / found["rates"]["spikenet"] - 1) > 0.01:
-        print("  the rates differ by more than 1 %: do not compare these times")
+    return found
+
+
+def parts(name: str, ours: Ours, brian: Path | None, scratch: Path) -> dict[str, Any]:
+    """Seconds a biological second that delivery and the Poisson input take on their own."""
+    found = {"delivery_s": {"spikenet": ours.delivery()}, "poisson_s": {"spikenet": ours.poisson()}}
+    if brian:
+        profiled = Brian(name, ours.network, scratch / f"{name}_profiled", brian, True)
+        profiled.run()
+        found["delivery_s"]["Brian2"] = profiled.profile("synapses_")
+        found["poisson_s"]["Brian2"] = profiled.profile("poissoninput")
     return found
 
 

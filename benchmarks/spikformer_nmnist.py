@@ -1,6 +1,6 @@
 """Five-fold cross-validation of the preset spikformer-nmnist on recordings of N-MNIST.
 
-    python benchmarks/spikformer_nmnist.py FOLDER_WITH_TRAIN_ZIP [--quick] [--processes N] [--preset-only]
+    python benchmarks/spikformer_nmnist.py FOLDER_WITH_TRAIN_ZIP [--quick] [--processes N] [--workers N] [--preset-only]
 
 Folds are stratified, seed 0. Within the training part of each fold a tenth is held out, every recipe is trained on the
 rest and scored on that tenth; the best (the first, if equal) is then trained on the whole training part and scored once
@@ -37,6 +37,7 @@ PRESET = yaml.safe_load((Path(__file__).parents[1] / "spikenet/presets/spikforme
 RECIPES: dict[str, dict[str, dict[str, Any]]] = {
     "preset": {},
     "pool first": {"model": {"pool_before_neuron": True}},
+    "shift 2": {"data": {"shift": 2}},
 }
 
 
@@ -53,11 +54,11 @@ class Part(NMNIST):
         return EventData("N-MNIST", self.about.classes, self.about.sensor, train, test, test)
 
 
-def score(root: str, train: np.ndarray, test: np.ndarray, recipe: str, epochs: int) -> float:
+def score(root: str, train: np.ndarray, test: np.ndarray, recipe: str, epochs: int, workers: int) -> float:
     """Accuracy on `test` after training on `train`; nothing is chosen by it here."""
     merged = {key: {**PRESET[key], **RECIPES[recipe].get(key, {})} for key in ("data", "model", "optim", "trainer")}
     seed_everything(0)
-    data = Part(root, train, test, **merged["data"])
+    data = Part(root, train, test, workers=workers, **merged["data"])
     model = Spikformer(data.feature_shape, 10, **merged["model"])
     options = TrainerOptions(**{**merged["trainer"], "epochs": epochs})
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
@@ -70,15 +71,17 @@ def score(root: str, train: np.ndarray, test: np.ndarray, recipe: str, epochs: i
     return torch.cat(hits).mean().item()
 
 
-def fold(root: str, train: np.ndarray, test: np.ndarray, recipes: list[str], epochs: int, threads: int) -> Any:
+def fold(
+    root: str, train: np.ndarray, test: np.ndarray, recipes: list[str], epochs: int, threads: int, workers: int
+) -> Any:
     """The recipe that was chosen, the scores by which, and the accuracy on the test part."""
     torch.set_num_threads(threads)
     start = time.perf_counter()
     labels = NMNIST(root).find(Path(root))["train"].labels
     rest, inner = hold_out(labels[train], len(train) // 10, 1)
-    scores = {name: score(root, train[rest], train[inner], name, epochs) for name in recipes[1:] and recipes}
+    scores = {name: score(root, train[rest], train[inner], name, epochs, workers) for name in recipes[1:] and recipes}
     best = max(recipes, key=lambda name: scores.get(name, 0.0))
-    accuracy = score(root, train, test, best, epochs)
+    accuracy = score(root, train, test, best, epochs, workers)
     print(f"{time.perf_counter() - start:6.1f} s  {best}  test {accuracy:.3f}  inner validation {scores}", flush=True)
     return best, scores, accuracy
 
@@ -89,6 +92,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="two epochs of two folds, the preset alone")
     parser.add_argument("--preset-only", action="store_true")
     parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--workers", type=int, default=0, help="processes that load data, for each of those")
     options = parser.parse_args()
     from sklearn.model_selection import StratifiedKFold
 
@@ -97,9 +101,8 @@ def main() -> None:
     recipes = list(RECIPES)[: 1 if options.preset_only or options.quick else None]
     epochs = 2 if options.quick else PRESET["trainer"]["epochs"]
     threads = max(torch.get_num_threads() // options.processes, 1)
-    jobs = [
-        (options.root, train, test, recipes, epochs, threads) for train, test in folds[: 2 if options.quick else FOLDS]
-    ]
+    rest = recipes, epochs, threads, options.workers
+    jobs = [(options.root, train, test, *rest) for train, test in folds[: 2 if options.quick else FOLDS]]
     if options.processes == 1:
         results = [fold(*job) for job in jobs]
     else:

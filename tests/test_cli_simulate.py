@@ -19,6 +19,13 @@ def test_a_network_runs_stops_and_goes_on(tmp_path, capsys) -> None:
     assert "goes on at 60 ms" in capsys.readouterr().out
 
 
+def test_a_run_too_short_for_statistics_leaves_its_raster(tmp_path, capsys) -> None:
+    raster = tmp_path / "raster.png"
+    assert main(["simulate", "izhikevich", "--duration", "3", "--raster", str(raster)]) == 1
+    assert "no bin of 3" in capsys.readouterr().err
+    assert raster.read_bytes().startswith(b"\x89PNG")
+
+
 @pytest.mark.parametrize(
     ("words", "code", "reason"),
     [
@@ -26,6 +33,7 @@ def test_a_network_runs_stops_and_goes_on(tmp_path, capsys) -> None:
         (["brunel", "--regime", "IA"], 2, "unknown regime"),
         (["microcircuit", "--scale", "2"], 1, "above 0 and at most 1, got 2"),
         (["izhikevich", "--resume", "nowhere.safetensors"], 1, "cannot be read"),
+        (["izhikevich", "--device", "meta"], 1, "the network is on meta"),
     ],
 )
 def test_what_cannot_run_says_why(words: list[str], code: int, reason: str, capsys) -> None:

@@ -7,6 +7,8 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+import torch
+
 from spikenet.cli.options import parser_for
 from spikenet.cli.screen import say, show_table
 from spikenet.errors import UnknownNameError
@@ -31,7 +33,7 @@ def simulate(words: Sequence[str]) -> int:
     function = networks.NETWORKS[words[0]]
     options = _options(words[0], function, words[1:])
     start = time.perf_counter()
-    network = function(**options.network.as_dict())
+    network = function(**options.network.as_dict()).to(options.device)
     built = time.perf_counter() - start
     neurons = sum(p.n for p in network.populations)
     say(f"{words[0]}: {neurons:,} neurons, {network.synapse_count:,} synapses, made in {built:.1f} s")
@@ -48,6 +50,7 @@ def _options(name: str, function: Any, words: Sequence[str]) -> Any:
     about = (inspect.getdoc(function) or "").partition("\nArgs:")[0]
     parser = parser_for(f"spikenet simulate {name}", about)
     parser.add_argument("--duration", type=PositiveFloat, default=1000.0, help="ms")
+    parser.add_argument("--device", type=str, default="cpu", help="cpu, or cuda for a GPU")
     parser.add_argument("--raster", type=str | None, metavar="FILE", help="write a picture of the last 200 ms (PNG)")
     parser.add_argument(
         "--snapshot", type=str | None, metavar="FILE", help="save the network every second it has lived"
@@ -81,11 +84,12 @@ def _run(network: Any, options: Any) -> None:
     network.run(options.duration, progress=True, snapshot=options.snapshot)
     wall = time.perf_counter() - start
     factor = f"real-time factor {1000 * wall / options.duration:.3g}"
-    say(f"{options.duration:g} ms in {wall:.2f} s, {network.threads} thread(s): {factor}")
+    where = f"{network.threads} thread(s)" if network.device.type == "cpu" else torch.cuda.get_device_name()
+    say(f"{options.duration:g} ms in {wall:.2f} s, {where}: {factor}")
+    if options.raster:  # first: a run may be too short for statistics
+        draw_raster(network, options.raster)
+        say(f"written: {options.raster}")
     found = activity(network, since=first + _SETTLING * options.duration)
     rows = [(name, f"{a.rate:.3f}", f"{a.cv:.2f}", f"{a.synchrony:.2f}") for name, a in found.items()]
     say(f"from {first + _SETTLING * options.duration:g} ms on:")
     show_table(("population", "rate (Hz)", "CV of intervals", "synchrony"), rows, numbers=range(1, 4))
-    if options.raster:
-        draw_raster(network, options.raster)
-        say(f"written: {options.raster}")

@@ -221,13 +221,13 @@ def _attention_neuron(watch: Watch, args: tuple[Any, ...], kwargs: dict[str, Any
 
 
 def _causal_attention(watch: Watch, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
-    """`spikenet::causal_attention` and its form on the CPU: charged as the recurrence that they
-    compute, step by step, whatever the chunks."""
-    q, k, v, decay, state, scale = args
+    """`spikenet::causal_attention` in all its forms, the delta rule's with `beta` too: charged as the recurrence that
+    they compute, step by step, whatever the chunks."""
+    q, k, v, decay, *beta, state, scale = args
     start = out[1].new_zeros(out[1].shape) if state is None else state
     q, k, v = (t.to(start.dtype) for t in (q, k, v))
     with watch:
-        recurrent(q, k, v, decay, None, start, scale)
+        recurrent(q, k, v, decay, beta[0] if beta else None, start, scale)
 
 
 RULES: dict[str, Rule | None] = {

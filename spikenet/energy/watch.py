@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch._C import DispatchKey
 from torch.multiprocessing.reductions import StorageWeakRef
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
 from spikenet.energy.neurons import NeuronCost
 from spikenet.energy.parts import Part
@@ -175,6 +175,14 @@ class Watch(TorchDispatchMode):
                 self.known.pop(written.untyped_storage()._cdata, None)
         self._see(func, args, kwargs, out)
         return out
+
+    def see(self, name: str, args: tuple[Any, ...], out: Any) -> None:
+        """Count what `name` stands for; the caller hides the operations that it is made of."""
+        if self.stack and not self.stack[-1].whole and torch._C._current_graph_task_id() == -1:
+            rule = self.rules[name]
+            assert rule is not None
+            with _disable_current_modes():  # as within an operation: a rule opens its eyes itself
+                rule(self, args, {}, out)
 
     def _see(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
         operands, results = list(tensors(args)), list(tensors(out))

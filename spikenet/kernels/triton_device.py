@@ -6,6 +6,7 @@ import importlib.util
 import os
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from spikenet.kernels.backends import forced
@@ -15,11 +16,16 @@ _INSTALLED = importlib.util.find_spec("triton") is not None
 
 def why_not_on(x: Tensor, *_: Any) -> str | None:
     """Why a Triton kernel cannot run on `x` where it lies, or None."""
+    return why_not_at(x.device, "the input")
+
+
+def why_not_at(device: torch.device, what: str) -> str | None:
+    """Why a Triton kernel cannot run on a device, where `what` is, or None."""
     if not _INSTALLED:
         return "Triton is not installed"
-    if x.is_cuda or (forced() == "triton" and interpreted()):
+    if device.type == "cuda" or (forced() == "triton" and interpreted()):
         return None
-    return f"the Triton kernels run on CUDA devices, and the input is on {x.device}"
+    return f"the Triton kernels run on CUDA devices, and {what} is on {device}"
 
 
 def interpreted() -> bool:

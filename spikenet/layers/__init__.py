@@ -1,7 +1,9 @@
 """Connections and containers: folding layers, delays, recurrence, attention, readouts, and the stream."""
 
 from spikenet.layers.attention import QKAttention, SpikeDrivenSelfAttention, SpikingSelfAttention
+from spikenet.layers.aware_attention import MagnitudeAwareAttention, NormAwareAttention, SigmoidAttention
 from spikenet.layers.channels import (
+    Chain,
     ChannelNorm,
     ChannelsLast,
     ConvNorm,
@@ -33,6 +35,7 @@ from spikenet.layers.fold import (
 from spikenet.layers.levy_baxter import LevyBaxter, ProbabilisticSynapses
 from spikenet.layers.linear_attention import SpikingLinearAttention
 from spikenet.layers.mixing import DepthwiseMixing, FeedForward
+from spikenet.layers.pulse_synapses import PulseSynapses
 from spikenet.layers.readout import LastReadout, MaxReadout, MeanReadout, SoftmaxSumReadout
 from spikenet.layers.recurrent import Recurrent, RecurrentState
 from spikenet.layers.rwkv import WKV, TokenShift
@@ -57,6 +60,7 @@ __all__ = [
     "BatchNorm1d",
     "BatchNorm2d",
     "BidirectionalMamba",
+    "Chain",
     "ChannelNorm",
     "ChannelsLast",
     "Conv1d",
@@ -77,12 +81,15 @@ __all__ = [
     "LastReadout",
     "LevyBaxter",
     "LinearNorm",
+    "MagnitudeAwareAttention",
     "MaxPool2d",
     "MaxReadout",
     "MeanOverSpace",
     "MeanReadout",
+    "NormAwareAttention",
     "PatchMerging",
     "ProbabilisticSynapses",
+    "PulseSynapses",
     "QKAttention",
     "Recurrent",
     "RecurrentState",
@@ -91,6 +98,7 @@ __all__ = [
     "SelectiveScan",
     "SequenceDropout",
     "SigmaSchedule",
+    "SigmoidAttention",
     "SoftmaxSumReadout",
     "SpikeCodedLinear",
     "SpikeCounts",

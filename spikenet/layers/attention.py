@@ -38,9 +38,9 @@ class _Attention(nn.Module):
         self.lif_out = neuron(1.0) if shortcut == "sew" else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        parts = self.lif(self.project(self.lif_in(x.flatten(2, -2)))).split(self.widths, -1)
+        parts = self.project.then(self.lif, self.lif_in(x.flatten(2, -2))).split(self.widths, -1)
         attended = self.attend(*(part.unflatten(-1, (self.heads, -1)).transpose(2, 3) for part in parts))
-        return self.lif_out(self.out(attended.transpose(2, 3).flatten(3))).view(x.shape)
+        return self.out.then(self.lif_out, attended.transpose(2, 3).flatten(3)).view(x.shape)
 
     def attend(self, *parts: Tensor) -> Tensor:
         """From spikes of the projections `[T, B, heads, N, d]` to spikes of that shape."""

@@ -6,18 +6,24 @@ linear layer is a 1x1 convolution, and a convolution runs in torch's channels-la
 
 from __future__ import annotations
 
-from collections import OrderedDict
+import functools
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from typing import Literal, get_args
 
 from torch import Tensor, nn
+from torch.nn.modules.module import _has_any_global_hook
 
-from spikenet.errors import UnknownNameError
-from spikenet.layers.fold import BatchNorm2d, Conv2d, MaxPool2d
+from spikenet.errors import ArgumentError, UnknownNameError
+from spikenet.kernels.norm import Norm, norm_scan
+from spikenet.kernels.pool import max_pool
+from spikenet.layers.fold import BatchNorm2d, Conv2d
 from spikenet.neurons import LIF, Neuron
+from spikenet.neurons.carry import carrier
 from spikenet.neurons.surrogate import sigmoid
 
 __all__ = [
+    "Chain",
     "ChannelNorm",
     "ChannelsLast",
     "ConvNorm",
@@ -55,7 +61,56 @@ class ChannelNorm(nn.BatchNorm1d):
         return super().forward(x.flatten(0, -2)).view(x.shape)
 
 
-class LinearNorm(nn.Sequential):
+class _Normed(nn.Sequential):
+    """A connection that ends in `norm`."""
+
+    norm: nn.BatchNorm1d | nn.BatchNorm2d
+
+    def connect(self, x: Tensor) -> Tensor:
+        """What comes before the norm, channels last."""
+        raise NotImplementedError
+
+    def then(self, neuron: nn.Module, x: Tensor) -> Tensor:
+        """`neuron(self(x))`. In training norm and neuron are one operation, unless somebody listens in between."""
+        together = self.norm.training and x.numel() and _may_follow(neuron) and carrier() is None
+        if not together or not _usual(self) or any(map(_listened, (self, self.norm, neuron))):
+            return neuron(self(x))
+        weight, bias, mean, var = (getattr(self.norm, n) for n in ("weight", "bias", "running_mean", "running_var"))
+        norm = Norm(weight, bias, mean, var, self.norm.momentum or 0.0, self.norm.eps)
+        y = self.connect(x)
+        self.norm.num_batches_tracked.add_(1)  # type: ignore[union-attr]
+        return neuron._scan([y], None, by=functools.partial(norm_scan, norm))[0]  # type: ignore[operator]
+
+
+def _may_follow(neuron: nn.Module) -> bool:
+    return isinstance(neuron, Neuron) and type(neuron).forward is Neuron.forward and len(neuron.inputs) == 1
+
+
+def _usual(connection: _Normed) -> bool:
+    """Whether the norm comes last, and is as it was made, with weights and running statistics."""
+    norm = connection[-1]
+    known = type(norm) in (ChannelNorm, BatchNorm2d)
+    return bool(known and norm.affine and norm.track_running_stats and norm.momentum is not None)
+
+
+def _listened(module: nn.Module) -> bool:
+    """Whether a hook waits for the module's call."""
+    hooks = "_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks"
+    return _has_any_global_hook() or any(getattr(module, name) for name in hooks)
+
+
+class Chain(nn.Sequential):
+    """Layers one after the other; a batch norm and the neuron right behind it are one operation in training."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        layers = deque(self)
+        while layers:
+            layer = layers.popleft()
+            x = layer.then(layers.popleft(), x) if layers and isinstance(layer, _Normed) else layer(x)
+        return x
+
+
+class LinearNorm(_Normed):
     """A linear layer and batch norm, `[T, B, *space, K]` -> `[T, B, *space, N]`.
 
     Args:
@@ -71,8 +126,11 @@ class LinearNorm(nn.Sequential):
             nn.init.zeros_(linear.bias)
         super().__init__(OrderedDict(linear=linear, norm=ChannelNorm(outputs)))
 
+    def connect(self, x: Tensor) -> Tensor:
+        return self[0](x)
 
-class ConvNorm(nn.Sequential):
+
+class ConvNorm(_Normed):
     """A convolution, batch norm and perhaps pooling, `[T, B, H, W, C]` -> `[T, B, H', W', C']`.
 
     Args:
@@ -82,6 +140,9 @@ class ConvNorm(nn.Sequential):
         groups: of the channels.
         bias: of the convolution.
         pool: follow with a maximum over 3x3 at a stride of 2.
+
+    Raises:
+        ArgumentError: for an even kernel.
     """
 
     def __init__(
@@ -94,24 +155,28 @@ class ConvNorm(nn.Sequential):
         bias: bool = False,
         pool: bool = False,
     ) -> None:
+        if kernel < 1 or kernel % 2 == 0:
+            raise ArgumentError(f"{type(self).__name__} pads an odd kernel by half, got one of {kernel} x {kernel}.")
         conv = Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, groups=groups, bias=bias)
         layers = OrderedDict(conv=conv, norm=BatchNorm2d(outputs))
         if pool:
-            layers["pool"] = MaxPool2d(3, 2, 1)
+            layers["pool"] = SpikePool()
         super().__init__(layers)
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x.movedim(-1, 2)).movedim(2, -1)
+        conv, norm, *pool = self
+        maps = norm(conv(x.movedim(-1, 2))).movedim(2, -1)
+        return pool[0](maps) if pool else maps
+
+    def connect(self, x: Tensor) -> Tensor:
+        return self[0](x.movedim(-1, 2)).movedim(2, -1)
 
 
-class SpikePool(MaxPool2d):
+class SpikePool(nn.Module):
     """A maximum over 3x3 at a stride of 2, of spikes the OR: `[T, B, H, W, C]` -> `[T, B, H', W', C]`."""
 
-    def __init__(self) -> None:
-        super().__init__(3, 2, 1)
-
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x.movedim(-1, 2)).movedim(2, -1)
+        return max_pool(x.flatten(0, 1)).unflatten(0, x.shape[:2])
 
 
 class ChannelsLast(nn.Module):
@@ -128,7 +193,7 @@ class MeanOverSpace(nn.Module):
         return x.flatten(2, -2).mean(2)
 
 
-class Residual(nn.Sequential):
+class Residual(Chain):
     """`x + f(x)`, `f` the layers one after the other."""
 
     def forward(self, x: Tensor) -> Tensor:

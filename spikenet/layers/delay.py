@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from spikenet.errors import ArgumentError, DeviceError, DtypeError, ShapeError, StateError, UnknownNameError
 from spikenet.events import EventTensor
-from spikenet.kernels.delay import CROSSOVER, Bump, bump, delay_bumps, delay_kernel, delay_taps
+from spikenet.kernels.delay import CROSSOVER, Bump, bump, delay_bumps, delay_kernel, delay_taps, rounded
 from spikenet.neurons.carry import carrier
 
 __all__ = ["DelayLinear", "DelayState"]
@@ -93,10 +93,13 @@ class Delayed(nn.Module):
         return delay_kernel(self.weight, self.delay, self.sigma, self.kernel, self.taps)
 
     def rounded(self) -> Tensor:
-        """Each synapse's tap at inference, int64, of the weight's shape."""
-        half = self.taps - 1 - self.taps // 2
-        tap = half - (half - self.delay.detach()).round()  # a tie goes where the reference's position would go
-        return tap.clamp(0, self.taps - 1).long().expand(self.weight.shape)
+        """Each synapse's tap at inference, int64, of the weight's shape.
+
+        Raises:
+            ArgumentError: if a delay is not finite.
+        """
+        tap = rounded(self.delay.detach(), self.taps, f"{type(self).__name__}.delay")
+        return tap.expand(self.weight.shape)
 
     def sends(self, x: Tensor | EventTensor, output: Tensor) -> tuple[Tensor, nn.Module]:
         """What a count charges for a call: the values that go through synapses, and the torch layer, on "meta", whose
@@ -247,6 +250,8 @@ class DelayLinear(Delayed):
     matrix product a tap, which adds up in another order; a chunk or a stream always goes by events. On a CUDA device
     they are one product over all taps on half-precision tensor cores, for float32 too: with errors of float32's size,
     or of TF32's, in a quarter of the time, where `torch.backends.cuda.matmul.allow_tf32` allows these.
+    Where half precision or TF32 will do, long sequences and many taps are trained by their spectra, whose rounding
+    errors, of the same size, are spread over some steps before and after.
 
     Args:
         in_features, out_features: sizes.
@@ -315,5 +320,5 @@ class DelayLinear(Delayed):
             own = self.weight, self.delay, self.sigma, self.kernel, self.taps
             y = delay_bumps(x, *own, first, steps, most)
         else:
-            y = delay_taps(x, self.weight.to(x.dtype), self.rounded(), self.taps, first, steps)
+            y = delay_taps(x, self.weight, self.delay, self.taps, first, steps, f"{type(self).__name__}.delay")
         return y if self.bias is None else y + self.bias.to(y.dtype)

@@ -98,9 +98,9 @@ class _DelayConv(Delayed):
             image, sizes = image.unsqueeze(2), [(one, *n) for one, n in zip((1, 1, 0, 1), sizes, strict=True)]
         patches = functional.unfold(image, *sizes).unflatten(0, x.shape[:2]).mT.flatten(1, 2)
         grouped = self.groups, self.out_channels // self.groups, -1, self.elements
-        weight, tap = self.weight.to(x.dtype).reshape(grouped), self.rounded().reshape(grouped)
-        each = zip(patches.chunk(self.groups, -1), weight, tap, strict=True)
-        y = torch.cat([delay_taps(p, w, t, self.taps, first, steps) for p, w, t in each], -1)
+        weight, delay = self.weight.reshape(grouped), self.delay.expand(self.weight.shape).reshape(grouped)
+        each, name = zip(patches.chunk(self.groups, -1), weight, delay, strict=True), f"{type(self).__name__}.delay"
+        y = torch.cat([delay_taps(p, w, d, self.taps, first, steps, name) for p, w, d in each], -1)
         places = self._places(x)
         y = y.unflatten(1, (x.shape[1], math.prod(places))).mT.unflatten(3, places)
         return y.contiguous() if self.bias is None else y + self.bias.to(y.dtype).view(-1, *(1,) * self.space)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from spikenet.errors import ArgumentError, ShapeError
 from spikenet.kernels.attention import windowed_attention
 from spikenet.layers.channels import LinearNorm, MakeNeuron, transformer_lif
 from spikenet.layers.fold import Conv2d
+from spikenet.layers.rotary import rotate, turns
 
 __all__ = ["SpikingLinearAttention"]
 
@@ -50,13 +50,13 @@ class SpikingLinearAttention(nn.Module):
         self.heads, self.window = heads, window
         self.project, self.lif = LinearNorm(dim, 2 * dim), neuron(1.0)
         self.local = Conv2d(dim, dim, 3, padding=1, groups=dim)
-        self.register_buffer("turns", _turns(window, dim // heads), persistent=False)
+        self.register_buffer("turns", turns(window, window, dim // heads), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         height, width = x.shape[2:4]
         if height % self.window or width % self.window:
             raise ShapeError(f"windows of {self.window} do not divide a map of {height} x {width}")
-        q, k = self.lif(self.project(x)).chunk(2, -1)
+        q, k = self.project.then(self.lif, x).chunk(2, -1)
         y = windowed_attention(self._split(q), self._split(k), self._split(x), self.window**2, rotate=self._rotate)
         return self._join(y, height, width) + self.local(x.movedim(-1, 2)).movedim(2, -1)
 
@@ -73,14 +73,4 @@ class SpikingLinearAttention(nn.Module):
 
     def _rotate(self, x: Tensor) -> Tensor:
         """Each pair of neighbouring features, a complex number, times `turns` `[window tokens, d / 2]`."""
-        even, odd = x.unflatten(-1, (-1, 2)).unbind(-1)
-        cos, sin = self.turns.to(x.dtype).unbind(0)
-        return torch.stack([even * cos - odd * sin, even * sin + odd * cos], -1).flatten(-2)
-
-
-def _turns(window: int, width: int) -> Tensor:
-    """Cosines and sines `[2, window^2, width / 2]`."""
-    rate = 10_000 ** (-torch.arange(width // 4) / (width // 4))
-    rows, columns = torch.meshgrid(torch.arange(window), torch.arange(window), indexing="ij")
-    angles = torch.cat([rows.reshape(-1, 1) * rate, columns.reshape(-1, 1) * rate], 1)
-    return torch.stack([angles.cos(), angles.sin()])
+        return rotate(x, self.turns)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from spikenet.layers.channels import ConvNorm, LinearNorm, MakeNeuron, Shortcut, branch, transformer_lif
+from spikenet.layers.channels import Chain, ConvNorm, LinearNorm, MakeNeuron, Shortcut, branch, transformer_lif
 
 __all__ = ["DepthwiseMixing", "FeedForward"]
 
@@ -34,8 +34,8 @@ class FeedForward(nn.Module):
     ) -> None:
         super().__init__()
         hidden = int(dim * ratio)
-        self.widen = nn.Sequential(*branch(shortcut, neuron, LinearNorm(dim, hidden)))
-        self.narrow = nn.Sequential(*branch(shortcut, neuron, LinearNorm(hidden, dim)))
+        self.widen = Chain(*branch(shortcut, neuron, LinearNorm(dim, hidden)))
+        self.narrow = Chain(*branch(shortcut, neuron, LinearNorm(hidden, dim)))
         self.inner = shortcut == "membrane" and hidden == dim
 
     def forward(self, x: Tensor) -> Tensor:
@@ -43,7 +43,7 @@ class FeedForward(nn.Module):
         return hidden + self.narrow(x + hidden) if self.inner else self.narrow(hidden)
 
 
-class DepthwiseMixing(nn.Sequential):
+class DepthwiseMixing(Chain):
     """A depth-wise convolution of spikes, which mixes neighbouring tokens and keeps high frequencies.
 
         f(x) = BN(DWConv(LIF(x)))                   shortcut="membrane"

@@ -31,6 +31,9 @@ class SequenceDropout(nn.modules.dropout._DropoutNd):
     NeurIPS 2016.
     """
 
+    def __init__(self, p: float = 0.5) -> None:
+        super().__init__(p)
+
     def forward(self, x: Tensor) -> Tensor:
         if x.ndim < 2:
             raise ShapeError(f"SequenceDropout takes [T, B, *features], got {tuple(x.shape)}")

@@ -131,15 +131,21 @@ class SpikeCodedLinear(nn.Linear):
 
 
 def spike_coded(network: nn.Module, k: float = 3.0, code: Code | None = None) -> nn.Module:
-    """A copy of a network whose every `torch.nn.Linear` is a `SpikeCodedLinear` of the same weights.
+    """A copy of a network whose every `torch.nn.Linear` is a `SpikeCodedLinear` of the same weights; one that has
+    several names stays one layer.
 
     What uses a linear layer's weights without calling it (torch's multi-head attention) is left as it is.
     """
-    converted = copy.deepcopy(network)
-    for module in list(converted.modules()):
-        for name, child in module.named_children():
-            if type(child) is nn.Linear:
-                coded = SpikeCodedLinear(child.in_features, child.out_features, child.bias is not None, k, code)
-                coded.weight, coded.bias = child.weight, child.bias
-                setattr(module, name, coded.train(child.training))
-    return converted
+    whole = nn.ModuleList([copy.deepcopy(network)])
+    coded = {m: _coded(m, k, code) for m in whole.modules() if type(m) is nn.Linear}
+    for module in list(whole.modules()):
+        for name, child in module._modules.items():
+            if child in coded:
+                setattr(module, name, coded[child])
+    return whole[0]
+
+
+def _coded(linear: nn.Linear, k: float, code: Code | None) -> SpikeCodedLinear:
+    coded = SpikeCodedLinear(linear.in_features, linear.out_features, linear.bias is not None, k, code)
+    coded.weight, coded.bias = linear.weight, linear.bias
+    return coded.train(linear.training)

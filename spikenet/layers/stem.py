@@ -8,6 +8,7 @@ from torch import nn
 
 from spikenet.errors import ArgumentError
 from spikenet.layers.channels import (
+    Chain,
     ChannelsLast,
     ConvNorm,
     MakeNeuron,
@@ -44,7 +45,7 @@ class RelativePosition(Residual):
         super().__init__(*branch(shortcut, neuron, ConvNorm(dim, dim)))
 
 
-class SpikingPatchSplitting(nn.Sequential):
+class SpikingPatchSplitting(Chain):
     """Four convolutions to D/8, D/4, D/2 and D channels, some with pooling, and a relative position code.
 
         stage: Conv3x3 -> BN -> LIF -> max pool          pool_before_neuron=False, as in the authors' code
@@ -91,7 +92,7 @@ class SpikingPatchSplitting(nn.Sequential):
         super().__init__(*layers, RelativePosition(dim, shortcut, neuron))
 
 
-class SpikingConvStem(nn.Sequential):
+class SpikingConvStem(Chain):
     """Four strided convolutions to D/8, D/4, D/2 and D channels, each followed by a residual pair that widens and
     narrows, and a relative position code. The order of layers is this library's: that of Spikformer V2 is not public.
 
@@ -140,7 +141,7 @@ def _check_stages(name: str, dim: int, stages: Sequence[bool]) -> None:
         )
 
 
-class PatchMerging(nn.Sequential):
+class PatchMerging(Chain):
     """Half the height and width and other channels, by two convolutions and a shortcut of one.
 
         LIF(BN(Conv3x3(LIF(pool(BN(Conv3x3(x))))))) + LIF(BN(Conv1x1(x)))              shortcut="sew"
@@ -175,4 +176,4 @@ class PatchMerging(nn.Sequential):
         main = [ConvNorm(inputs, outputs, pool=True), neuron(1.0), ConvNorm(outputs, outputs), *post]
         strided = ConvNorm(inputs, outputs, 1, 1 if pool_shortcut else 2, pool=pool_shortcut)
         skip = [strided, *([neuron(1.0)] if shortcut == "sew" else [])]
-        super().__init__(*pre, Sum(nn.Sequential(*main), nn.Sequential(*skip)))
+        super().__init__(*pre, Sum(Chain(*main), Chain(*skip)))

@@ -2,10 +2,13 @@
 
 from spikenet.models.conv import SpikingConvNet
 from spikenet.models.delays import DelayNet
+from spikenet.models.diehl_cook import DiehlCook, assign_neurons, class_scores
 from spikenet.models.hd_snn import HDSNN
+from spikenet.models.liquid import LiquidStateMachine
 from spikenet.models.max_resnet import MaxResNet
 from spikenet.models.maxformer import MaxFormer
 from spikenet.models.mlp import SpikingMLP
+from spikenet.models.place_modules import PlaceModules, patch_normalize, recall_at
 from spikenet.models.qkformer import QKFormer
 from spikenet.models.spike_driven import SpikeDrivenTransformer
 from spikenet.models.spikegpt import SpikeGPT, generate
@@ -16,9 +19,12 @@ from spikenet.models.spikmamba import SpikMamba
 __all__ = [
     "HDSNN",
     "DelayNet",
+    "DiehlCook",
+    "LiquidStateMachine",
     "MaskedPretraining",
     "MaxFormer",
     "MaxResNet",
+    "PlaceModules",
     "QKFormer",
     "SpikMamba",
     "SpikeDrivenTransformer",
@@ -27,5 +33,9 @@ __all__ = [
     "SpikformerV2",
     "SpikingConvNet",
     "SpikingMLP",
+    "assign_neurons",
+    "class_scores",
     "generate",
+    "patch_normalize",
+    "recall_at",
 ]

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from spikenet.errors import ShapeError
 from spikenet.layers import DelayBankConv2d, ToDense
-from spikenet.models.base import Network
+from spikenet.models.base import Network, picture
 
 __all__ = ["HDSNN"]
 
@@ -72,8 +72,7 @@ class HDSNN(Network):
     body: nn.Sequential
 
     def __init__(self, in_shape: Sequence[int], classes: int, taps: int = 21, kernel_size: int = 17) -> None:
-        polarities, height, width = in_shape
-        if polarities != 2 or min(height, width) < kernel_size:
+        if picture("HDSNN", in_shape) != 2 or min(in_shape[1:]) < kernel_size:
             raise ShapeError(
                 f"HDSNN takes two polarities and at least {kernel_size} x {kernel_size} pixels, got {tuple(in_shape)}"
             )
@@ -99,7 +98,12 @@ class HDSNN(Network):
         Args:
             x: events, `taps` steps or more, of any height and width that the kernels fit in.
             labels: what each entry shows throughout, int64 `[B]`.
+
+        Raises:
+            ShapeError: for fewer steps.
         """
+        if x.shape[0] < self.bank.taps:
+            raise ShapeError(f"HDSNN learns from steps with a whole past of {self.bank.taps}, got {x.shape[0]} steps.")
         evidence = self.evidence(x)[self.bank.taps - 1 :].movedim(2, 1)
         shape = len(evidence), *evidence.shape[2:]
         return functional.cross_entropy(evidence, labels[None, :, None, None].expand(shape))

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from spikenet.errors import ArgumentError
-from spikenet.layers import ChannelsLast, ConvNorm, Residual, Sum, ToDense, transformer_lif
+from spikenet.layers import Chain, ChannelsLast, ConvNorm, Residual, Sum, ToDense, transformer_lif
 from spikenet.layers.channels import MakeNeuron, branch
 from spikenet.models.base import Network, Readout, head, picture
 
@@ -78,4 +78,4 @@ class MaxResNet(Network):
 
 def _first(inputs: int, width: int, halved: bool, neuron: MakeNeuron) -> Sum:
     main = branch("membrane", neuron, ConvNorm(inputs, width, pool=halved), ConvNorm(width, width))
-    return Sum(nn.Sequential(*main), ConvNorm(inputs, width, 1, 2 if halved else 1))
+    return Sum(Chain(*main), ConvNorm(inputs, width, 1, 2 if halved else 1))

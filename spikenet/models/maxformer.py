@@ -11,6 +11,7 @@ from torch import nn
 
 from spikenet.errors import ArgumentError, UnknownNameError
 from spikenet.layers import (
+    Chain,
     ChannelsLast,
     ConvNorm,
     DepthwiseMixing,
@@ -27,6 +28,7 @@ from spikenet.models.base import Network, Readout, block, head, picture
 __all__ = ["MaxFormer"]
 
 Mixer = int | Literal["attention", "none"]
+_MIXERS = ("attention", "none")
 
 
 class MaxFormer(Network):
@@ -39,7 +41,8 @@ class MaxFormer(Network):
     Args:
         in_shape: ``(C, H, W)`` of one step.
         classes: number of classes.
-        dim: D, features of a token of the last stage; each stage before has half as many.
+        dim: D, features of a token of the last stage; each stage before has half as many, and the convolutions of
+            the embedding half of the first stage's, at `"eighth"` down to an eighth.
         embed: first embedding: `"same"` keeps the size (CIFAR), `"quarter"` takes a quarter of height and width
             (ImageNet), `"eighth"` an eighth (event cameras).
         mixers: of the stages: the side of a depth-wise kernel, `"attention"`, or `"none"`.
@@ -52,7 +55,8 @@ class MaxFormer(Network):
 
     Raises:
         ShapeError: the data are not of the form ``(C, H, W)``, or the input has other features.
-        ArgumentError: if there are not as many depths as mixers; UnknownNameError for another embedding.
+        ArgumentError: if there are not as many depths as mixers, or D cannot be halved as often.
+        UnknownNameError: for another embedding or mixer.
 
     Source: Fang et al., "Spiking Transformers need high-frequency information", NeurIPS 2025.
     """
@@ -76,6 +80,14 @@ class MaxFormer(Network):
             raise UnknownNameError("embedding", embed, _EMBEDDINGS)
         if len(mixers) != len(depths) or not mixers:
             raise ArgumentError(f"MaxFormer wants a depth for each mixer, got {tuple(mixers)} and {tuple(depths)}.")
+        for mixer in mixers:
+            if not isinstance(mixer, int) and mixer not in _MIXERS:
+                raise UnknownNameError("mixer", mixer, (*_MIXERS, "the side of a kernel"))
+        narrowest = (8 if embed == "eighth" else 2) * 2 ** (len(mixers) - 1)
+        if dim < 1 or dim % narrowest:
+            raise ArgumentError(
+                f"MaxFormer wants a width that is a multiple of {narrowest} for these stages, got {dim}."
+            )
         width = dim // 2 ** (len(mixers) - 1)
         layers: OrderedDict[str, nn.Module] = OrderedDict(dense=ToDense(), channels=ChannelsLast())
         for stage, (mixer, depth) in enumerate(zip(mixers, depths, strict=True), start=1):
@@ -111,26 +123,26 @@ def _block(mixer: Mixer, width: int, heads: int, ratio: float, neuron: MakeNeuro
         return block(mlp=mlp)
     if mixer == "attention":
         return block(attention=SpikingSelfAttention(width, heads, shortcut="membrane", neuron=neuron), mlp=mlp)
-    return block(mixing=DepthwiseMixing(width, int(mixer), neuron=neuron), mlp=mlp)
+    return block(mixing=DepthwiseMixing(width, mixer, neuron=neuron), mlp=mlp)
 
 
-def _same(channels: int, width: int, neuron: MakeNeuron) -> nn.Sequential:
+def _same(channels: int, width: int, neuron: MakeNeuron) -> Chain:
     half = width // 2
     both = Sum(ConvNorm(half, width), ConvNorm(half, width, 1))
-    return nn.Sequential(ConvNorm(channels, half), neuron(1.0), both)
+    return Chain(ConvNorm(channels, half), neuron(1.0), both)
 
 
-def _quarter(channels: int, width: int, neuron: MakeNeuron) -> nn.Sequential:
+def _quarter(channels: int, width: int, neuron: MakeNeuron) -> Chain:
     half = width // 2
-    main = nn.Sequential(ConvNorm(half, width, stride=2), neuron(1.0), ConvNorm(width, width))
-    return nn.Sequential(ConvNorm(channels, half, stride=2), neuron(1.0), Sum(main, ConvNorm(half, width, 1, 2)))
+    main = Chain(ConvNorm(half, width, stride=2), neuron(1.0), ConvNorm(width, width))
+    return Chain(ConvNorm(channels, half, stride=2), neuron(1.0), Sum(main, ConvNorm(half, width, 1, 2)))
 
 
-def _eighth(channels: int, width: int, neuron: MakeNeuron) -> nn.Sequential:
+def _eighth(channels: int, width: int, neuron: MakeNeuron) -> Chain:
     first, second, third = width // 8, width // 4, width // 2
     start = [ConvNorm(channels, first), neuron(1.0), ConvNorm(first, second, pool=True), neuron(1.0)]
-    main = nn.Sequential(ConvNorm(second, third, pool=True), neuron(1.0), ConvNorm(third, width, pool=True))
-    return nn.Sequential(*start, Sum(main, ConvNorm(second, width, 1, 4)))
+    main = Chain(ConvNorm(second, third, pool=True), neuron(1.0), ConvNorm(third, width, pool=True))
+    return Chain(*start, Sum(main, ConvNorm(second, width, 1, 4)))
 
 
 _EMBEDDINGS = {"same": _same, "quarter": _quarter, "eighth": _eighth}

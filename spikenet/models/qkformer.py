@@ -11,6 +11,7 @@ from torch import nn
 
 from spikenet.errors import ArgumentError
 from spikenet.layers import (
+    Chain,
     ChannelsLast,
     ConvNorm,
     FeedForward,
@@ -68,7 +69,7 @@ class QKFormer(Network):
         if dim % 8 or len(depths) != 3:
             raise ArgumentError(f"QKFormer wants a width that is a multiple of 8 and three depths, got {dim}, {depths}")
         widths = (dim // 8, dim // 4, dim // 2, dim)
-        first = nn.Sequential(ChannelsLast(), ConvNorm(channels, widths[0], pool=True), neuron())
+        first = Chain(ChannelsLast(), ConvNorm(channels, widths[0], pool=True), neuron())
         layers: OrderedDict[str, nn.Module] = OrderedDict(dense=ToDense(), first=first)
         for stage, (inputs, width, depth) in enumerate(zip(widths, widths[1:], depths, strict=False), start=1):
             layers[f"merge{stage}"] = PatchMerging(inputs, width, neuron=neuron)

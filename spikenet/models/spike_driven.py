@@ -53,7 +53,8 @@ class SpikeDrivenTransformer(Network):
 
     Raises:
         ShapeError: the data are not of the form ``(C, H, W)``, or the input has other features.
-        ArgumentError: for less than one level; UnknownNameError for another attention.
+        ArgumentError: for less than one level, or heads that do not divide the features; UnknownNameError for another
+            attention.
 
     Source: Yao et al., "Spike-driven Transformer", NeurIPS 2023 (version 1; the convolution over heads that its code
     makes and never calls is left out); Yao et al., "Scaling spike-driven Transformer with efficient spike firing
@@ -108,5 +109,7 @@ def _integer(levels: int, v_threshold: float) -> Neuron:
 def _attention(kind: str, dim: int, heads: int, neuron: MakeNeuron) -> nn.Module:
     if kind == "gate":
         return SpikeDrivenSelfAttention(dim, neuron=neuron)
+    if heads < 1 or dim % heads:
+        raise ArgumentError(f"SpikeDrivenTransformer: {heads} heads do not divide {dim} features evenly.")
     scale = 2 * (dim // heads) ** -0.5
     return SpikingSelfAttention(dim, heads, scale, "membrane", value_ratio=4, neuron=neuron)

@@ -88,7 +88,8 @@ class MaskedPretraining(nn.Module):
         `[T, B, C, H, W]` -> the loss, a scalar.
 
     Raises:
-        ArgumentError: if H or W is no multiple of the encoder's patch, or `hide` is not between 0 and 1.
+        ArgumentError: if H or W is no multiple of the encoder's patch or the picture is a single one, `hide` is not
+            between 0 and 1, or `width` is no multiple of 4 and of the heads.
 
     Source: after He et al., "Masked autoencoders", CVPR 2022, and the pre-training of Yao et al., IEEE TPAMI 47(4),
     2025.
@@ -106,6 +107,11 @@ class MaskedPretraining(nn.Module):
             )
         self.network, self.hide = network, hide
         self.grid = height // network.patch, side // network.patch
+        if self.grid == (1, 1) or width < 4 or width % 4 or heads < 1 or width % heads:
+            raise ArgumentError(
+                f"MaskedPretraining wants two patches or more and a width that is a multiple of 4 and of the heads, "
+                f"got {self.grid[0]} x {self.grid[1]} patches, {width=} and {heads=}."
+            )
         self.widen = nn.Sequential(nn.LayerNorm(network.dim), nn.Linear(network.dim, width))
         layer = nn.TransformerEncoderLayer(width, heads, 4 * width, 0.0, "gelu", batch_first=True, norm_first=True)
         self.decoder = nn.TransformerEncoder(layer, depth, nn.LayerNorm(width), enable_nested_tensor=False)

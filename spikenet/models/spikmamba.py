@@ -42,7 +42,8 @@ class SpikMamba(Network):
         window: side of the attention's windows in tokens, a divisor of the map's sides.
         ratio: width of the hidden feed-forward layers over `dim`.
         tau: membrane time constant in steps.
-        dropout: share of the channels of the patches dropped while training, and of the features before the last layer.
+        dropout: share of the features dropped while training, those of each patch and step one by one, and of those
+            before the last layer.
         readout: how the outputs become one answer.
 
     Raises:

@@ -4,7 +4,7 @@ Times are in milliseconds, rates in Hz; a step is the neurons' `dt`.
 """
 
 from spikenet.simulate.drive import ConstantInput, NoiseInput, PoissonInput
-from spikenet.simulate.monitor import RateMonitor, SpikeMonitor, StateMonitor
+from spikenet.simulate.monitor import RateMonitor, SpikeMonitor, StateMonitor, WeightMonitor
 from spikenet.simulate.network import Network, SynapseTable
 from spikenet.simulate.pictures import draw_raster
 from spikenet.simulate.population import PoissonSource, Population, SpikeSource
@@ -46,6 +46,7 @@ __all__ = [
     "StateMonitor",
     "SynapseTable",
     "Uniform",
+    "WeightMonitor",
     "activity",
     "draw_raster",
     "interval_cv",

@@ -11,6 +11,7 @@ from spikenet.errors import ArgumentError
 from spikenet.kernels.dynamics.ops import registered
 from spikenet.kernels.simulate.plan import Classes, Drive, Group, Plan, most_threads
 from spikenet.simulate.drive import ConstantInput, Input, PoissonInput
+from spikenet.simulate.plasticity import learning
 from spikenet.simulate.population import Cells, Population, Source, neuron_arrays
 from spikenet.simulate.projection import Projection
 from spikenet.simulate.values import values
@@ -62,13 +63,15 @@ def assemble(
     groups = [_group(layout, g, members, cells, seed, real) for g, members in enumerate(layout.members)]
     classes, kinds = _classes(projections, real)
     quantised = weight_bits != 32 and not classes.weight.size
+    if quantised and any(p.plasticity is not None for p in projections):
+        raise ArgumentError(f"weights of {weight_bits} bits cannot learn; take weight_bits=32")
     if quantised:
         _scale(groups, layout, projections, LARGEST[weight_bits])
     populations = np.zeros(layout.rows, np.uint16)
     for number, each in enumerate(cells):
         populations[layout.row[each] : layout.row[each] + each.n] = number
     sources = [each for each in cells if isinstance(each, Source)]
-    return Plan(
+    plan = Plan(
         real=real,
         groups=groups,
         drives=_drives(layout, inputs, seed, dt),
@@ -77,6 +80,8 @@ def assemble(
         sources=[(source.n, source.n * source.most_in_step(dt)) for source in sources],
         populations=populations,
     )
+    plan.learning = learning(plan, layout, projections, kinds, [seed, PROJECTIONS], dt)
+    return plan
 
 
 def _group(
@@ -110,7 +115,7 @@ def _drives(layout: Layout, inputs: Sequence[Input], seed: int, dt: float) -> li
         first = layout.lane[target]
         where = layout.group[target], target.input_index(each.input), first, first + target.n
         if isinstance(each, PoissonInput):
-            what = "poisson", each.weight, each.n * each.rate * dt / 1000.0
+            what = "poisson", each.weight, each.mean
         else:
             what = ("constant", each.value, 0.0) if isinstance(each, ConstantInput) else ("normal", each.sd, 0.0)
         found.append(Drive(*where, *what, key=key(seed, DRIVES, number)))
@@ -126,7 +131,7 @@ def _classes(projections: Sequence[Projection], real: Any) -> tuple[Classes, lis
         known[each] = number
     tables = []
     for p in projections:
-        table = np.zeros(int(p.delays()[-1]) + 1, np.int32)
+        table = np.zeros(int(p.delays().max(initial=0)) + 1, np.int32)
         for d in p.delays():
             table[d] = known[int(d), float(p.weight) if constant else 0.0]  # type: ignore[arg-type]
         tables.append(table)
@@ -159,15 +164,18 @@ def _sorted(
 
     own = not classes.weight.size  # each synapse has its own weight
 
+    def made(number: int, p: Projection, table: np.ndarray, weights: bool) -> Iterator[build.Batch]:
+        g, first, lane = layout.group[p.post], np.int32(layout.row[p.pre]), np.int32(layout.lane[p.post])
+        scale = groups[g].scales[p.input] if quantised else 1.0
+        for some in p.synapses([seed, PROJECTIONS, number], weights and own):
+            if not np.isfinite(some.weight).all():
+                raise ArgumentError(f"{p.name}: weights must be finite")
+            given = np.rint(some.weight / scale) if quantised else some.weight
+            yield build.Batch(some.pre + first, some.post + lane, table[some.delay], given, g, p.input)
+
     def batches(weights: bool) -> Iterator[build.Batch]:
-        for number, (p, table) in enumerate(zip(projections, kinds, strict=True)):
-            g, first, lane = layout.group[p.post], np.int32(layout.row[p.pre]), np.int32(layout.lane[p.post])
-            scale = groups[g].scales[p.input] if quantised else 1.0
-            for some in p.synapses([seed, PROJECTIONS, number], weights and own):
-                if not np.isfinite(some.weight).all():
-                    raise ArgumentError(f"{p.name}: weights must be finite")
-                given = np.rint(some.weight / scale) if quantised else some.weight
-                yield build.Batch(some.pre + first, some.post + lane, table[some.delay], given, g, p.input)
+        each = [made(k, p, table, weights) for k, (p, table) in enumerate(zip(projections, kinds, strict=True))]
+        return build.ahead(each, threads)
 
     lanes, inputs = [g.lanes for g in groups], [len(g.program.inputs) for g in groups]
     dtype = np.dtype(np.int16 if quantised else real) if own else None

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from spikenet.errors import ArgumentError
+from spikenet.kernels.simulate.poisson import LARGEST_MEAN
 from spikenet.simulate.population import Population
 
 __all__ = ["ConstantInput", "NoiseInput", "PoissonInput"]
@@ -66,7 +67,8 @@ class PoissonInput:
         input: which of the neuron's inputs; not needed if it has one.
 
     Raises:
-        ArgumentError: for a rate or number that is negative, or numbers that are not finite.
+        ArgumentError: for a rate or number that is negative, numbers that are not finite, or more than 10,000 spikes a
+            step.
     """
 
     target: Population
@@ -79,6 +81,16 @@ class PoissonInput:
         _check_finite("PoissonInput", self.rate, lowest=0.0)
         _check_finite("PoissonInput", self.weight)
         _check_finite("PoissonInput", self.n, lowest=0.0)
+        if self.mean > LARGEST_MEAN:
+            raise ArgumentError(
+                f"PoissonInput draws up to {LARGEST_MEAN:g} spikes a step, got n rate dt = {self.mean:g}; so many are "
+                "as good as a ConstantInput and a NoiseInput"
+            )
+
+    @property
+    def mean(self) -> float:
+        """Spikes a step."""
+        return self.n * self.rate * self.target.dt / 1000.0
 
 
 Input = ConstantInput | NoiseInput | PoissonInput

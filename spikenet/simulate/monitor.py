@@ -16,8 +16,9 @@ from spikenet.simulate.population import Cells, Population
 if TYPE_CHECKING:
     from spikenet.kernels.simulate.plan import Recorded
     from spikenet.simulate.network import Network
+    from spikenet.simulate.projection import Projection
 
-__all__ = ["RateMonitor", "SpikeMonitor", "StateMonitor"]
+__all__ = ["RateMonitor", "SpikeMonitor", "StateMonitor", "WeightMonitor"]
 
 
 class Monitor:
@@ -25,9 +26,19 @@ class Monitor:
 
     every: int | None = None  # steps between two samples; None asks for none
     cells: Cells
+    _dt = 0.0  # of its network, once it has one
 
     def prepare(self, network: Network) -> None:
-        """Called when the network is made."""
+        """Called when the network is made.
+
+        Raises:
+            ArgumentError: if it belongs to a network already.
+        """
+        if self._dt:
+            raise ArgumentError(
+                f"this {type(self).__name__} of {self.cells.name!r} belongs to another network, whose record it holds; "
+                "give each network monitors of its own"
+            )
         self._dt = network.dt
 
     def add(self, network: Network, first: int, recorded: Recorded) -> None:
@@ -208,3 +219,60 @@ class StateMonitor(Monitor):
 
     def load(self, content: dict[str, Any]) -> None:
         self._parts, self._steps = [content["states"]], content["steps"].tolist()
+
+
+class WeightMonitor(Monitor):
+    """Weights of a plastic projection, after every `interval` ms.
+
+    Args:
+        projection: one with a rule.
+        synapses: which ones, counted as in `Network.synapses`; none means all.
+        interval: ms between two samples, a whole number of steps.
+
+    Attributes:
+        weights: `[samples, synapses]`.
+
+    Raises:
+        ArgumentError: for a projection that does not learn, a synapse that is not there, or an interval that is shorter
+            than a step.
+    """
+
+    def __init__(self, projection: Projection, synapses: Sequence[int] | None = None, interval: float = 100.0) -> None:
+        if projection.plasticity is None:
+            raise ArgumentError(f"WeightMonitor: the weights of {projection.name} do not change")
+        self.cells, self.projection, self.interval = projection.post, projection, interval
+        self.synapses = None if synapses is None else torch.as_tensor(synapses, dtype=torch.int64)
+        self._parts: list[Tensor] = []
+        self._steps: list[int] = []
+
+    def prepare(self, network: Network) -> None:
+        super().prepare(network)
+        self.every = round(self.interval / network.dt)
+        if self.every < 1:
+            raise ArgumentError(f"WeightMonitor: {self.interval} ms is shorter than a step of {network.dt} ms")
+        n = len(network.weights(self.projection))
+        self.synapses = torch.arange(n) if self.synapses is None else self.synapses
+        if len(self.synapses) and (self.synapses.min() < 0 or self.synapses.max() >= n):
+            raise ArgumentError(f"WeightMonitor: {self.projection.name} has the synapses 0 to {n - 1}")
+
+    def sample(self, network: Network) -> None:
+        self._parts.append(network.weights(self.projection)[self.synapses][None])
+        self._steps.append(network.step)
+
+    @property
+    def weights(self) -> Tensor:
+        if not self._parts:
+            return torch.empty(0, 0 if self.synapses is None else len(self.synapses))
+        self._parts = [torch.cat(self._parts)]
+        return self._parts[0]
+
+    @property
+    def times(self) -> Tensor:
+        """ms, float64 `[samples]`."""
+        return torch.tensor(self._steps, dtype=torch.float64) * self._dt
+
+    def content(self) -> dict[str, Tensor]:
+        return {"weights": self.weights, "steps": torch.tensor(self._steps, dtype=torch.int64)}
+
+    def load(self, content: dict[str, Any]) -> None:
+        self._parts, self._steps = [content["weights"]], content["steps"].tolist()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,9 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spikenet.errors import ArgumentError, DtypeError
+from spikenet.errors import ArgumentError, BackendError, DtypeError
 from spikenet.kernels.simulate.engine import ENGINE
 from spikenet.kernels.simulate.plan import Recorded, Sources
+from spikenet.kernels.simulate.plastic import Learning
+from spikenet.learning import ThreeFactor
 from spikenet.simulate import assemble
 from spikenet.simulate.drive import ConstantInput, NoiseInput, PoissonInput
 from spikenet.simulate.monitor import Monitor
@@ -80,7 +83,7 @@ class Network:
             *(layout, self._cells, self.projections, self._inputs, self.seed, _REAL[dtype], weight_bits, threads),
             self.dt,
         )
-        self._engine = ENGINE(plan)
+        self._engine = ENGINE(plan, torch.device("cpu"))
         self._watched = np.zeros(layout.rows, np.uint8)
         for monitor in self.monitors:
             monitor.prepare(self)
@@ -129,6 +132,11 @@ class Network:
         return self.populations[0].dt
 
     @property
+    def device(self) -> torch.device:
+        """Where it runs."""
+        return self._engine.device
+
+    @property
     def step(self) -> int:
         """Steps done."""
         return self._engine.step
@@ -160,7 +168,13 @@ class Network:
         return torch.from_numpy(self._engine.tally[row : row + cells.n].copy())
 
     def rate(self, cells: Cells) -> float:
-        """Mean rate of a population since the network was made, Hz."""
+        """Mean rate of a population since the network was made, Hz.
+
+        Raises:
+            ArgumentError: before the first run.
+        """
+        if self.step == 0:
+            raise ArgumentError("a rate needs time: nothing was run yet")
         return float(self.spike_counts(cells).double().mean()) / (self.time / 1000.0)
 
     def synapses(self, projection: Projection) -> SynapseTable:
@@ -170,6 +184,41 @@ class Network:
         columns = [np.concatenate([np.broadcast_to(b[k], b.pre.shape) for b in parts]) for k in range(4)]
         pre, post, delay, weight = (torch.from_numpy(c) for c in columns)
         return SynapseTable(pre.long(), post.long(), weight.double(), delay.double() * self.dt)
+
+    def weights(self, projection: Projection) -> Tensor:
+        """The weights of a plastic projection as they are now, `[E]`, in the order of `synapses`."""
+        learning, site = self._site(projection)
+        return torch.from_numpy(learning.weights(site))
+
+    def eligibility(self, projection: Projection) -> Tensor:
+        """What waits for the third factor of a `ThreeFactor` rule, `[E]`, in the order of `synapses`.
+
+        Raises:
+            ArgumentError: for a projection with another rule, or without one.
+        """
+        learning, site = self._third(projection)
+        return torch.from_numpy(learning.eligibility(site))
+
+    def modulate(self, projection: Projection, amount: float) -> None:
+        """Give the next step of a projection with a `ThreeFactor` rule its third factor: a reward, an error.
+
+        Raises:
+            ArgumentError: for a projection with another rule, or without one.
+        """
+        learning, site = self._third(projection)
+        learning.modulate(site, float(amount))
+
+    def _site(self, projection: Projection) -> tuple[Learning, int]:
+        plastic = [p for p in self.projections if p.plasticity is not None]
+        learning = self._engine.plan.learning
+        if learning is None or projection not in plastic:
+            raise ArgumentError(f"{projection.name} is no projection of this network whose weights change")
+        return learning, plastic.index(projection)
+
+    def _third(self, projection: Projection) -> tuple[Learning, int]:
+        if not isinstance(projection.plasticity, ThreeFactor):
+            raise ArgumentError(f"{projection.name} has no ThreeFactor rule")
+        return self._site(projection)
 
     def number(self, cells: Cells) -> int:
         """The place of a population or source in the network: populations first."""
@@ -185,6 +234,30 @@ class Network:
         self._watched[row : row + cells.n] = 1
 
     # Running.
+
+    def to(self, device: str | torch.device) -> Network:
+        """Move the network to a device, at any time; it goes on where it stands. Returns the network.
+
+        On a GPU sums are integers: weights that are not are rounded to multiples of what 31 bits allow, some 1e-9 of
+        the most that can arrive at a neuron in a step. A run gives the same spikes each time; they are those of the CPU
+        wherever no sum had to be rounded, and normal noise aside.
+
+        Raises:
+            ArgumentError: for what is no device.
+            BackendError: for a device without an engine, or a network that the device's engine cannot run (float64).
+        """
+        try:
+            before, wanted = self._engine, torch.device(device)
+        except RuntimeError as error:
+            raise ArgumentError(f"{device!r} is no device; take 'cpu' or 'cuda'") from error
+        if wanted.type == "cuda" and not torch.cuda.is_available():
+            raise BackendError("the network cannot go to a CUDA device: torch finds none here")
+        engine = ENGINE(before.plan, wanted)
+        engine.load_state(before.state())
+        engine.resume(before.step, *before.in_flight())
+        engine.tally = before.tally.copy()
+        self._engine = engine
+        return self
 
     def prepare(self) -> None:
         """Compile what a run needs; otherwise the first run does."""
@@ -208,10 +281,10 @@ class Network:
             snapshot_every: ms.
 
         Raises:
-            ArgumentError: for a duration that is negative or no whole number of steps.
+            ArgumentError: for a duration that is negative, not finite, or no whole number of steps.
         """
-        steps = round(duration / self.dt)
-        if duration < 0 or abs(duration / self.dt - steps) > 1e-3:
+        steps = round(duration / self.dt) if math.isfinite(duration) else -1
+        if steps < 0 or duration < 0 or abs(duration / self.dt - steps) > 1e-3:
             raise ArgumentError(f"a duration must be a whole number of steps of {self.dt} ms, got {duration} ms")
         every = steps + 1 if snapshot is None else max(1, round(snapshot_every / self.dt))
         saved = None

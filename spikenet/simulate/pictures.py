@@ -30,14 +30,16 @@ def draw_raster(network: Network, path: str | Path, *, last: float = 200.0, shar
             drawn in red.
         path: the file.
         last: ms from the end of the run.
-        share: of the neurons of each population, evenly chosen.
+        share: of the neurons of each population, evenly chosen; above 0, up to 1.
 
     Raises:
-        ArgumentError: if the network watches no spikes.
+        ArgumentError: if the network watches no spikes, or for another share.
     """
     import matplotlib
     from matplotlib.figure import Figure
 
+    if not 0.0 < share <= 1.0:
+        raise ArgumentError(f"a raster shows a share of the neurons above 0 and up to 1, got {share}")
     monitors = [m for m in network.monitors if isinstance(m, SpikeMonitor)]
     if not monitors:
         raise ArgumentError("a raster needs spikes: give the network a SpikeMonitor for each population")
@@ -60,13 +62,14 @@ def _dots(axes: Any, network: Network, monitors: list[SpikeMonitor], last: float
     """Draw the spikes; returns where each population begins on the axis, and where the last one ends."""
     start, edges = max(network.time - last, 0.0), [0.0]
     for monitor in monitors:
-        every = max(1, round(1 / share))
-        mine = (monitor.times >= start) & (monitor.neurons % every == 0)
-        times, neurons = monitor.times[mine].numpy(), monitor.neurons[mine].numpy() // every
+        line = np.floor(np.arange(monitor.cells.n) * share).astype(int)  # a neuron is shown where it begins one
+        shown = np.diff(line, prepend=-1) > 0
+        mine = (monitor.times >= start).numpy() & shown[monitor.neurons.numpy()]
+        times, neurons = monitor.times.numpy()[mine], line[monitor.neurons.numpy()[mine]]
         thin = np.linspace(0, len(times) - 1, min(len(times), MOST)).astype(int)
         size = 1.8 if len(times) < FEW else 0.7
         axes.plot(times[thin], neurons[thin] + edges[-1], ".", color=_colour(monitor.cells.name), ms=size, mew=0)
-        edges.append(edges[-1] + -(-monitor.cells.n // every))
+        edges.append(edges[-1] + line[-1] + 1)
     middles = [(a + b) / 2 for a, b in pairwise(edges)]
     axes.set(xlim=(start, network.time), ylim=(edges[-1], 0), xlabel="time (ms)")
     axes.set_yticks(middles, [m.cells.name for m in monitors])

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from spikenet.errors import ArgumentError, ShapeError, UnknownNameError
 from spikenet.events import EventStream, EventTensor
-from spikenet.kernels.dynamics.philox import draw
 from spikenet.neurons import Neuron
 from spikenet.simulate.values import Value
 
@@ -133,7 +132,8 @@ class SpikeSource(Source):
             if events.batch != 1:
                 raise ShapeError(f"{name}: one batch entry is needed, got {events.batch}; choose one: events.entry(b)")
             counts = events.values.numpy()
-            if len(counts) and (counts.min() < 0 or (counts != np.rint(counts)).any()):
+            whole = np.isfinite(counts) & (counts >= 0) & (counts == np.rint(counts))
+            if not whole.all():
                 raise ArgumentError(
                     f"{name}: values must be whole numbers of spikes, got {counts.min()} to {counts.max()}"
                 )
@@ -182,6 +182,7 @@ class PoissonSource(Source):
 
     Raises:
         ArgumentError: for a rate that is negative or not finite.
+        ShapeError: for another number of rates.
     """
 
     def __init__(
@@ -193,7 +194,10 @@ class PoissonSource(Source):
         name: str = "poisson",
     ) -> None:
         super().__init__(n, name, places)
-        self.rate = torch.as_tensor(rate, dtype=torch.float64).expand(n)
+        given = torch.as_tensor(rate, dtype=torch.float64)
+        if given.ndim > 1 or given.numel() not in (1, n):
+            raise ShapeError(f"{name}: one rate or {n} are needed, got {list(given.shape)}")
+        self.rate = given.expand(n)
         if not bool((self.rate >= 0).all() and torch.isfinite(self.rate).all()):
             raise ArgumentError(f"{name}: rates must be finite and not negative, got {self.rate.min().item()}")
 
@@ -203,10 +207,9 @@ class PoissonSource(Source):
     def spikes(self, first: int, steps: int, dt: float, key: int) -> tuple[np.ndarray, np.ndarray]:
         if (self.rate * dt > 1000.0).any():
             raise ArgumentError(f"{self.name}: {self.rate.max().item()} Hz is more than a spike a step of {dt} ms")
-        times = torch.arange(first, first + steps)[:, None]
-        u = draw("uniform", torch.tensor(key), times, torch.arange(self.n)[None], 0, torch.float64)
-        step, neuron = (u < self.rate * dt / 1000.0).nonzero(as_tuple=True)
-        return np.searchsorted(step.numpy(), np.arange(steps + 1)), neuron.numpy()
+        from spikenet.kernels.simulate.numba_trains import poisson_trains
+
+        return poisson_trains(key, first, steps, self.rate.numpy() * dt / 1000.0)
 
 
 def neuron_arrays(population: Population, real: Any) -> tuple[list[np.ndarray], list[np.ndarray]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -9,6 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from spikenet.errors import ArgumentError, ShapeError
+from spikenet.learning import SpikeRule, ThreeFactor
 from spikenet.simulate.population import Cells, Population
 from spikenet.simulate.rules import Ends, Rule
 from spikenet.simulate.values import Distribution, Value
@@ -39,6 +41,9 @@ class Projection:
         weight: a number, a `Distribution`, or one each `[E]` where the rule gives the pairs.
         delay: in ms, likewise; at least one step. A number must be a whole number of steps, drawn ones are rounded.
         input: which of the neuron's inputs; not needed if it has one.
+        plasticity: a rule of `spikenet.learning` by which the weights change while the network runs, its time constants
+            in ms (the network's step is its `dt`). A spike counts as incoming when it arrives, after its delay. A
+            `ThreeFactor` hears what `Network.modulate` gives.
 
     Raises:
         ArgumentError: for weights that are not finite and delays that are not finite, negative, shorter than a step,
@@ -55,12 +60,18 @@ class Projection:
         weight: Value,
         delay: Value,
         input: str | None = None,
+        plasticity: SpikeRule | ThreeFactor | None = None,
     ) -> None:
         if not isinstance(post, Population):
             raise ArgumentError(f"{post.name} hears nothing: its spikes are given; only a Population can be a target")
         self.pre, self.post, self.rule, self.weight, self.delay = pre, post, rule, weight, delay
         self.name = f"{pre.name} -> {post.name}"
         self.input = post.input_index(input)
+        self.plasticity = plasticity
+        if plasticity is not None and not isinstance(plasticity, SpikeRule | ThreeFactor):
+            raise ArgumentError(
+                f"{self.name}: plasticity is a SpikeRule or a ThreeFactor, got {type(plasticity).__name__}"
+            )
         self.ends = Ends(pre.n, post.n, pre is post, pre.places, post.places)
         rule.check(self.ends)
         self._check_weight()
@@ -73,9 +84,13 @@ class Projection:
 
     def _check_delay(self, dt: float) -> None:
         found = _array(self.delay)
-        lowest = self.delay.low if isinstance(self.delay, Distribution) else float(np.min(_given(self.delay)))
+        lowest = (
+            self.delay.low if isinstance(self.delay, Distribution) else float(_given(self.delay).min(initial=math.inf))
+        )
         if found is not None and not np.isfinite(found).all():
             raise ArgumentError(f"{self.name}: delays must be finite, got {found[~np.isfinite(found)][0]}")
+        if lowest == math.inf:
+            return  # of no synapses
         if lowest < 0:
             raise ArgumentError(f"{self.name}: delays cannot be negative, got {lowest:g} ms")
         if _steps(lowest, dt) < 1:
@@ -101,8 +116,8 @@ class Projection:
 
     @property
     def constant(self) -> bool:
-        """Whether all synapses have one weight."""
-        return isinstance(self.weight, int | float)
+        """Whether all synapses have one weight, and keep it."""
+        return isinstance(self.weight, int | float) and self.plasticity is None
 
     def synapses(self, seed: list[int], weights: bool = True) -> Iterator[Synapses]:
         """The synapses in batches, always the same ones for a seed. Without `weights` there are none to read."""

@@ -34,6 +34,8 @@ def save_snapshot(network: Network, engine: Engine, path: str | Path) -> None:
         tensors |= {f"state.{g}.{j}": torch.from_numpy(v) for j, v in enumerate(states)}
     for m, monitor in enumerate(network.monitors):
         tensors |= {f"monitor.{m}.{name}": t.contiguous().clone() for name, t in monitor.content().items()}
+    if engine.plan.learning is not None:
+        tensors |= {f"plastic.{k}": torch.from_numpy(v) for k, v in engine.plan.learning.state().items()}
     header = {"format": FORMAT, "network": fingerprint(network, engine), "step": engine.step}
     header["sha256"] = _digest(tensors)
     write_atomically(path, save(tensors, metadata={"spikenet": json.dumps(header)}))
@@ -53,16 +55,17 @@ def load_snapshot(network: Network, engine: Engine, path: str | Path) -> None:
     engine.load_state(states)
     engine.resume(int(header["step"]), tensors["in_flight.steps"].numpy(), tensors["in_flight.rows"].numpy())
     engine.tally = tensors["tally"].numpy().copy()
+    if engine.plan.learning is not None:
+        engine.plan.learning.load({k: v.numpy() for k, v in _prefixed(tensors, "plastic.").items()})
     for m, monitor in enumerate(network.monitors):
-        prefix = f"monitor.{m}."
-        monitor.load({k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)})
+        monitor.load(_prefixed(tensors, f"monitor.{m}."))
 
 
 def fingerprint(network: Network, engine: Engine) -> str:
     """What has to be the same for a run to go on: equations, parameters, drives, connections, monitors."""
     plan, told = engine.plan, hashlib.sha256()
     told.update(repr((network.seed, np.dtype(plan.real).name, plan.scaled, plan.drives, plan.sources)).encode())
-    told.update(_told([(p.name, p.rule, p.weight, p.delay, p.input) for p in network.projections]))
+    told.update(_told([(p.name, p.rule, p.weight, p.delay, p.input, p.plasticity) for p in network.projections]))
     told.update(_told([source.content(network.dt) for source in network.sources]))
     cells = [*network.populations, *network.sources]
     told.update(_told([(type(m).__name__, cells.index(m.cells)) for m in network.monitors]))
@@ -72,6 +75,10 @@ def fingerprint(network: Network, engine: Engine) -> str:
             told.update(np.ascontiguousarray(param).tobytes())
     told.update(str(network.synapse_count).encode())
     return told.hexdigest()
+
+
+def _prefixed(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
 
 
 def _told(value: Any) -> bytes:

@@ -7,10 +7,10 @@ import math
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torchmetrics.classification import MulticlassAccuracy
 
-from spikenet.errors import RunError, ShapeError
-from spikenet.training.module import Batch, Classifier, check_logits
+from spikenet.errors import DtypeError, ShapeError
+from spikenet.events import EventTensor
+from spikenet.training.module import Classifier, check_labels
 
 __all__ = ["NextToken", "bits_per_token"]
 
@@ -20,20 +20,12 @@ class NextToken(Classifier):
     follow. Everything else is as for `Classifier`.
     """
 
-    def _step(self, split: str, batch: Batch, batch_idx: int, accuracy: MulticlassAccuracy, smoothing: float) -> Tensor:
-        tokens, following = batch
-        logits, labels = self(tokens).flatten(0, -2), following.flatten()
-        check_logits(logits, labels, self.classes)
-        loss = functional.cross_entropy(logits.float(), labels, label_smoothing=smoothing)
-        if not torch.isfinite(loss):
-            raise RunError(
-                f"the loss is {loss.item()} at {split} batch {batch_idx} of epoch {self.current_epoch + 1}; try a "
-                "smaller optim.lr or trainer.clip_norm."
-            )
-        accuracy(logits, labels)
-        self.log(f"{split}_loss", loss, on_step=False, on_epoch=True, batch_size=len(labels))
-        self.log(f"{split}_accuracy", accuracy, on_step=False, on_epoch=True, batch_size=len(labels))
-        return loss
+    def _scored(self, x: EventTensor | Tensor, labels: Tensor, place: str) -> tuple[Tensor, Tensor]:
+        if isinstance(x, EventTensor):
+            raise DtypeError(f"{place} holds an EventTensor; a language model takes tokens [T, B] in int64.")
+        check_labels(x, self.classes, place, "tokens")
+        check_labels(labels, self.classes, place)
+        return self(x).flatten(0, -2), labels.flatten()
 
 
 @torch.inference_mode()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -54,8 +55,10 @@ class Optimiser:
         if self.schedule not in ("cosine", "one-cycle"):
             raise UnknownNameError("optim.schedule", self.schedule, ("cosine", "one-cycle"))
         for name in ("lr", "delay_lr"):
-            if not getattr(self, name) > 0:
+            if not 0 < getattr(self, name) < math.inf:
                 raise ArgumentError(f"optim.{name}: a positive number is needed, {getattr(self, name)} was given.")
+        if not 0 <= self.weight_decay < math.inf:
+            raise ArgumentError(f"optim.weight_decay: 0 or more is needed, {self.weight_decay} was given.")
         for name in ("warmup", "final_lr", "label_smoothing", "sigma_share", "settle"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ArgumentError(f"optim.{name}: a share from 0 to 1 is needed, {getattr(self, name)} was given.")
@@ -138,10 +141,8 @@ class Classifier(pl.LightningModule):
         return [*groups, {**delays, "delays": True}] if delays["params"] else groups
 
     def _step(self, split: str, batch: Batch, batch_idx: int, accuracy: MulticlassAccuracy, smoothing: float) -> Tensor:
-        x, labels = batch
         place = f"{split} batch {batch_idx} of epoch {self.current_epoch + 1}"
-        check_batch(x, labels, self.classes, place)
-        logits = self(x)
+        logits, labels = self._scored(*batch, place)
         check_logits(logits, labels, self.classes)
         loss = functional.cross_entropy(logits.float(), labels, label_smoothing=smoothing)
         if not torch.isfinite(loss):
@@ -153,6 +154,11 @@ class Classifier(pl.LightningModule):
         self.log(f"{split}_accuracy", accuracy, on_step=False, on_epoch=True, batch_size=len(labels))
         return loss
 
+    def _scored(self, x: EventTensor | Tensor, labels: Tensor, place: str) -> tuple[Tensor, Tensor]:
+        """The logits ``[N, classes]`` of a checked batch, and the labels ``[N]`` that they are held against."""
+        check_batch(x, labels, self.classes, place)
+        return self(x), labels
+
 
 def check_batch(x: EventTensor | Tensor, labels: Tensor, classes: int, place: str) -> None:
     """Refuse a batch of nonsense; a spiking neuron swallows a NaN without a trace in the loss."""
@@ -161,10 +167,17 @@ def check_batch(x: EventTensor | Tensor, labels: Tensor, classes: int, place: st
         raise DtypeError(f"{place} is {values.dtype}; layers with float weights need float input: x.float() makes it.")
     if not bool(torch.isfinite(values).all()):
         raise DataError(f"{place} holds values that are not finite (NaN or infinity); check the data set.")
+    check_labels(labels, classes, place)
+
+
+def check_labels(labels: Tensor, classes: int, place: str, name: str = "labels") -> None:
+    """Refuse numbers outside of the classes."""
+    if labels.is_floating_point():
+        raise DtypeError(f"{place} holds {name} of {labels.dtype}; the numbers of the classes are whole: int64.")
     least, most = labels.aminmax() if labels.numel() else (0, 0)
     if least < 0 or most >= classes:
         raise DataError(
-            f"{place} holds labels {int(least)} to {int(most)}; the {classes} classes are 0 to {classes - 1}."
+            f"{place} holds {name} {int(least)} to {int(most)}; the {classes} classes are 0 to {classes - 1}."
         )
 
 

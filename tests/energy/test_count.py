@@ -136,7 +136,7 @@ class Around(nn.Module):
 @pytest.mark.parametrize(
     ("layer", "shape", "operation"),
     [
-        (DelayLinear(4, 5, 3), (6, 2, 4), "delay_conv"),
+        (DelayLinear(4, 5, 3), (6, 2, 4), "delay_bumps"),
         (DelayLinear(4, 5, 3).eval(), (6, 2, 4), "delay_taps"),
         (DelayConv1d(4, 5, 3, 3), (6, 2, 4, 7), "convolution"),
         (DelayRecurrent(IF(), 4, 3), (6, 2, 4), "mm"),

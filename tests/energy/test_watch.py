@@ -327,6 +327,27 @@ def test_causal_attention_in_a_kernel_counts_as_elsewhere(decay: torch.Tensor | 
     assert work.acs + work.macs > 0
 
 
+@pytest.mark.parametrize("channels", [None, 1, 4])
+@pytest.mark.parametrize("delta", [True, False])
+def test_causal_attention_by_chunks_counts_tokens_not_chunks(delta: bool, channels: int | None) -> None:
+    class Causal(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            q, k, v, gates = x.unflatten(-1, (2, 17)).split((4, 4, 4, 5), -1)
+            decay = None if channels is None else -gates[..., : 4 if channels == 4 else 1]
+            decay = decay.squeeze(-1) if channels == 1 else decay
+            return causal_attention(q, k, v, decay, gates[..., 4] if delta else None)[0]
+
+    counts = []
+    for steps in (5, 70):  # less than a chunk, and more
+        for backend in ("reference", None):
+            x = torch.ones(steps, 1, 34)
+            with use_backend(backend), energy.count(net := Causal(), strict=True) as work, torch.no_grad():
+                net(x)
+            counts.append({name: work.total(name) for name in COUNTERS})
+    assert counts[0::2] == counts[1::2]  # step by step, every operation seen
+    assert counts[0]["acs"] + counts[0]["macs"] > 0
+
+
 def test_gradients_are_the_same_to_the_last_bit_and_backward_is_not_counted() -> None:
     net = nn.Sequential(
         Conv2d(2, 4, 3, padding=1), BatchNorm2d(4), PLIF(), nn.Flatten(2), nn.Linear(4 * 36, 5), LIF(), MeanReadout()

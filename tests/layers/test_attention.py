@@ -9,6 +9,7 @@ from spikenet.errors import ArgumentError, UnknownNameError
 from spikenet.kernels.attention import spiking_attention
 from spikenet.layers import (
     ChannelNorm,
+    ConvNorm,
     DepthwiseMixing,
     FeedForward,
     QKAttention,
@@ -146,6 +147,13 @@ def test_wrong_heads_and_masks_are_refused_in_words() -> None:
         QKAttention(8, over="row")  # type: ignore[arg-type]
     with pytest.raises(ArgumentError, match="multiple of 8"):
         SpikingPatchSplitting(2, 12)
+
+
+def test_an_even_kernel_is_refused() -> None:
+    for kernel in (0, 2):
+        with pytest.raises(ArgumentError, match="odd kernel"):
+            ConvNorm(4, 8, kernel)
+    assert ConvNorm(4, 8, 5)(torch.zeros(2, 1, 6, 7, 4)).shape == (2, 1, 6, 7, 8)
 
 
 @pytest.mark.parametrize("layer", [SpikingSelfAttention, QKAttention])

@@ -233,6 +233,27 @@ def test_compiled_whole() -> None:
         assert torch.equal(compiled(x), layer(x))
 
 
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_delays_that_are_not_finite_have_no_tap(kind: tuple[Delayed, tuple[int, ...]], bad: float) -> None:
+    layer, features = kind
+    layer.eval()
+    layer.delay.data[0, 0] = bad
+    name = type(layer).__name__
+    with pytest.raises(ArgumentError, match=rf"{name}\.delay has .* that are not finite, such as {bad}"):
+        layer.rounded()
+    with pytest.raises(ArgumentError, match=rf"{name}\.delay"):
+        layer(spikes(5, 2, *features))
+
+
+def test_compiled_layers_too_refuse_delays_that_are_not_finite() -> None:
+    layer = linear().eval()
+    compiled = torch.compile(layer, backend="aot_eager", fullgraph=True)
+    compiled(spikes(5, 2, 6))
+    layer.delay.data[0, 0] = math.nan
+    with pytest.raises(ArgumentError, match=r"DelayLinear\.delay"):
+        compiled(spikes(5, 2, 6))
+
+
 # Learning.
 
 

@@ -37,3 +37,8 @@ def test_what_cannot_be_is_refused() -> None:
         stream(torch.ones(2, 1, 3))
     stream.net.eval()
     assert torch.equal(stream(torch.ones(2, 1, 3)), torch.ones(2, 1, 3))
+
+
+def test_it_never_writes_into_its_input_nor_promises_to() -> None:
+    with pytest.raises(TypeError, match="inplace"):
+        SequenceDropout(0.5, inplace=True)  # type: ignore[call-arg]

@@ -87,6 +87,14 @@ def test_a_converted_network_is_a_copy_with_coded_layers_alone() -> None:
     assert layers[0].weight is not net[0].weight
 
 
+def test_a_linear_layer_alone_is_coded_and_one_with_two_names_stays_one() -> None:
+    dense = nn.Linear(4, 4)
+    assert type(spike_coded(dense)) is SpikeCodedLinear
+    coded = spike_coded(nn.Sequential(dense, nn.GELU(), dense, nn.Sequential(dense)))
+    assert isinstance(coded[0], SpikeCodedLinear)
+    assert coded[0] is coded[2] is coded[3][0]
+
+
 def test_what_is_no_count_is_refused_in_words() -> None:
     with pytest.raises(ArgumentError, match="whole numbers"):
         spike_train(torch.tensor([0.5]))

@@ -81,6 +81,11 @@ def test_learns_four_directions_of_textures_it_has_not_seen() -> None:
 def test_refusals() -> None:
     with pytest.raises(ShapeError, match="two polarities"):
         HDSNN((1, 20, 20), 3)
+    with pytest.raises(ShapeError, match=r"data of shape \(C, H, W\)"):
+        HDSNN((700,), 3)
+    net, x = case()
+    with pytest.raises(ShapeError, match="past of 4, got 3 steps"):
+        net.loss(x[:3], torch.tensor([0, 1]))
     with pytest.raises(ShapeError, match="17 x 17"):
         HDSNN((2, 16, 20), 3)
     with pytest.raises(ShapeError, match="takes"):

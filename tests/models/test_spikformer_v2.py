@@ -84,3 +84,9 @@ def test_the_counter_sees_every_product() -> None:
 def test_wrong_sizes_are_refused_in_words() -> None:
     with pytest.raises(ArgumentError, match="whole patches of 4"):
         MaskedPretraining(SpikformerV2((2, 10, 10), 3, 16, 1, 2))
+    with pytest.raises(ArgumentError, match="two patches or more"):
+        MaskedPretraining(SpikformerV2((2, 4, 4), 3, 16, 1, 2))
+    with pytest.raises(ArgumentError, match="width=10"):
+        MaskedPretraining(tiny(), width=10, heads=2)
+    with pytest.raises(ArgumentError, match="heads=3"):
+        MaskedPretraining(tiny(), width=16, heads=3)

@@ -148,3 +148,11 @@ def test_wrong_options_are_refused_in_words() -> None:
         SpikeDrivenTransformer((2, 16, 16), 3, attention="softmax")  # type: ignore[arg-type]
     with pytest.raises(ArgumentError, match="1 level"):
         SpikeDrivenTransformer((2, 16, 16), 3, levels=0)
+    for heads in (0, 3, 32):
+        with pytest.raises(ArgumentError, match=f"{heads} heads do not divide 16 features"):
+            SpikeDrivenTransformer((2, 16, 16), 3, 16, 1, "product", heads)
+    with pytest.raises(UnknownNameError, match="foo"):
+        MaxFormer((2, 16, 16), 3, mixers=("foo",), depths=(1,))  # type: ignore[arg-type]
+    for dim, embed in ((65, "same"), (68, "same"), (16, "eighth")):
+        with pytest.raises(ArgumentError, match=f"multiple of (8|32) for these stages, got {dim}"):
+            MaxFormer((2, 16, 16), 3, dim, embed)  # type: ignore[arg-type]

@@ -242,6 +242,11 @@ def cells(n: int = 3, **options) -> Population:
     return Population(n, CurrentLIF(dt=0.1), **options)
 
 
+def used_twice(monitor: SpikeMonitor | RateMonitor | StateMonitor, population: Population) -> None:
+    Network(population, monitor)
+    Network(population, monitor)
+
+
 REFUSED = [
     (
         lambda c: Projection(c, c, Pairs([0, 3], [0, 0]), weight=1.0, delay=1.0, input="excitatory"),
@@ -270,12 +275,21 @@ REFUSED = [
     (lambda c: Network(c, weight_bits=8), "16 or 32"),
     (lambda c: Network(c).run(0.25), "whole number of steps"),
     (lambda c: Network(c).run(-1.0), "whole number of steps"),
+    (lambda c: Network(c).run(math.nan), "whole number of steps of 0.1 ms, got nan"),
+    (lambda c: Network(c).run(math.inf), "whole number of steps of 0.1 ms, got inf"),
+    (lambda c: Network(c).rate(c), "nothing was run yet"),
+    (lambda c: used_twice(SpikeMonitor(c), c), "SpikeMonitor of 'population' belongs to another network"),
+    (lambda c: used_twice(RateMonitor(c), c), "RateMonitor of 'population' belongs to another network"),
+    (lambda c: used_twice(StateMonitor(c, ["v"]), c), "StateMonitor of 'population' belongs to another network"),
     (lambda c: Network(Population(2, LIF(), state={"v": torch.zeros(3)})), "1 value or 2 are needed, got 3"),
     (lambda c: Network(Population(2, LIF(), state={"v": math.nan})), "must be finite"),
     (lambda c: Network(c, RateMonitor(c, 0.01)), "shorter than a step"),
     (lambda c: StateMonitor(c, ["w"]), "unknown state"),
     (lambda c: StateMonitor(c, ["v"], [3]), "neurons 0 to 2"),
     (lambda c: PoissonInput(c, -1.0, 1.0), "from 0 up"),
+    (lambda c: PoissonInput(c, 1e12, 1.0, input="excitatory"), "up to 10000 spikes a step, got n rate dt = 1e"),
+    (lambda c: PoissonSource(2, torch.ones(3)), r"one rate or 2 are needed, got \[3\]"),
+    (lambda c: SpikeSource(EventTensor.from_dense(torch.full((2, 1, 3), math.inf))), "whole numbers of spikes"),
     (lambda c: NoiseInput(c, math.inf), "finite"),
     (lambda c: PoissonSource(2, -1.0), "not negative"),
     (lambda c: SpikeSource(EventTensor.from_dense(torch.zeros(2, 2, 3))), "one batch entry"),
@@ -295,6 +309,17 @@ REFUSED = [
 def test_what_cannot_work_is_refused_with_the_reason(make, reason: str) -> None:
     with pytest.raises((ArgumentError, DtypeError, ShapeError, UnknownNameError), match=reason):
         make(cells())
+
+
+def test_a_projection_may_be_empty() -> None:
+    c = cells()
+    none = Projection(c, c, Pairs([], []), weight=torch.empty(0), delay=torch.empty(0), input="excitatory")
+    network = Network(c, none)
+    network.run(1.0)
+    assert network.synapse_count == 0
+    full = Projection(c, c, AllToAll(), weight=1.0, delay=torch.empty(0), input="excitatory")
+    with pytest.raises(ShapeError, match="0 delays for more synapses than that"):
+        Network(c, full)
 
 
 def test_integer_weights_span_the_largest_of_all_projections() -> None:

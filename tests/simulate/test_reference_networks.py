@@ -8,12 +8,25 @@ import math
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 from scipy import integrate, optimize, special
 
 from spikenet.errors import ArgumentError, UnknownNameError
-from spikenet.simulate import PoissonInput, activity, draw_raster, interval_cv, synchrony
+from spikenet.neurons import IF
+from spikenet.simulate import (
+    ConstantInput,
+    Network,
+    PoissonInput,
+    Population,
+    SpikeMonitor,
+    activity,
+    draw_raster,
+    interval_cv,
+    synchrony,
+)
 from spikenet.simulate.networks import brunel, coba, cuba, izhikevich, microcircuit
 from spikenet.simulate.networks.brunel import RESET, TAU, THRESHOLD
+from spikenet.simulate.pictures import _dots
 
 pd = importlib.import_module("spikenet.simulate.networks.microcircuit")  # the package's name is the function
 
@@ -142,6 +155,20 @@ def test_a_raster_is_a_picture(tmp_path) -> None:
     assert (tmp_path / "raster.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.parametrize(("share", "shown"), [(1.0, 4000), (0.7, 2800), (0.4, 1600), (1e-9, 2)])
+def test_a_raster_shows_that_share_of_the_neurons(share: float, shown: int) -> None:
+    """Of each population, evenly: its part of the picture is as high, and every line of it has its neuron."""
+    cells = [Population(n, IF(0.5)) for n in (3200, 800)]
+    monitors = [SpikeMonitor(p) for p in cells]
+    network = Network(*cells, *monitors, *(ConstantInput(p, 1.0) for p in cells))
+    network.run(1.0)  # all fire
+    axes = Figure().subplots()
+    edges = _dots(axes, network, monitors, 200.0, share)
+    assert edges[-1] == pytest.approx(shown, abs=2)
+    dots = np.concatenate([line.get_ydata() for line in axes.lines[:2]])
+    np.testing.assert_array_equal(dots, np.arange(edges[-1]))
+
+
 def test_what_cannot_be_made_is_refused(tmp_path) -> None:
     with pytest.raises(ArgumentError, match="above 0 and at most 1, got 0"):
         microcircuit(0.0)
@@ -152,4 +179,7 @@ def test_what_cannot_be_made_is_refused(tmp_path) -> None:
     network = microcircuit(0.01, record=False)
     with pytest.raises(ArgumentError, match="SpikeMonitor"):
         draw_raster(network, tmp_path / "raster.png")
+    for share in (0.0, 1.5, math.nan):
+        with pytest.raises(ArgumentError, match="above 0 and up to 1"):
+            draw_raster(network, tmp_path / "raster.png", share=share)
     assert any(isinstance(part, PoissonInput) for part in network._inputs)

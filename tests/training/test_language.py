@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from spikenet.errors import ShapeError
+from spikenet.errors import DataError, DtypeError, ShapeError
+from spikenet.events import EventTensor
 from spikenet.training import NextToken, Optimiser, bits_per_token
 
 
@@ -54,3 +55,15 @@ def test_the_loss_is_that_of_the_tokens_that_follow(monkeypatch: pytest.MonkeyPa
     smoothed = module._step("train", (tokens, following), 0, module.train_accuracy, 0.1)
     expected = functional.cross_entropy(module.model.logits[tokens].permute(0, 2, 1), following, label_smoothing=0.1)
     torch.testing.assert_close(smoothed, expected)
+
+
+def test_tokens_outside_the_classes_are_refused() -> None:
+    module = NextToken(Table(torch.randn(9, 6)), 6)
+    good, bad = torch.randint(6, (4, 2)), torch.full((4, 2), 7)
+    for batch, name in (((bad, good), "tokens"), ((good, bad), "labels")):
+        with pytest.raises(DataError, match=f"train batch 3 of epoch 1 holds {name} 7 to 7; the 6 classes"):
+            module._step("train", batch, 3, module.train_accuracy, 0.0)
+    with pytest.raises(DtypeError, match=r"EventTensor"):
+        module._step("train", (EventTensor.from_dense(torch.ones(4, 2, 3)), good), 3, module.train_accuracy, 0.0)
+    with pytest.raises(DtypeError, match=r"tokens of torch.float32"):
+        module._step("train", (good.float(), good), 3, module.train_accuracy, 0.0)

@@ -1,12 +1,13 @@
 """The training step: the schedule in closed form, the loss against torch, refusals in words."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
 
-from spikenet.errors import ArgumentError, DataError, DtypeError, RunError, ShapeError
+from spikenet.errors import ArgumentError, DataError, DtypeError, RunError, ShapeError, UnknownNameError
 from spikenet.events import EventTensor
 from spikenet.training import Classifier, Optimiser, batch_seed
 from spikenet.training.module import check_batch, check_logits
@@ -40,11 +41,22 @@ def test_a_final_share_of_one_keeps_the_rate() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"lr": 0}, {"lr": math.nan}, {"warmup": 1.5}, {"final_lr": -1}, {"label_smoothing": 2}]
+    "wrong",
+    [{"lr": 0}, {"lr": math.nan}, {"warmup": 1.5}, {"final_lr": -1}, {"label_smoothing": 2}]
+    + [{"weight_decay": w} for w in (-1.0, math.nan, math.inf)],
 )
 def test_options_out_of_range_are_refused(wrong: dict) -> None:
     with pytest.raises(ArgumentError, match=f"optim.{next(iter(wrong))}"):
         Optimiser(**wrong)
+
+
+def test_an_unknown_schedule_and_a_cycle_of_one_epoch_are_refused() -> None:
+    with pytest.raises(UnknownNameError, match=r"linear.*Known: cosine, one-cycle"):
+        Optimiser(schedule="linear")  # type: ignore[arg-type]
+    module = Classifier(Mean(), 3, Optimiser(schedule="one-cycle"))
+    module.trainer = SimpleNamespace(max_epochs=1, estimated_stepping_batches=4)  # type: ignore[assignment]
+    with pytest.raises(ArgumentError, match="2 epochs or more, got 1"):
+        module.configure_optimizers()
 
 
 def test_norms_and_biases_do_not_decay() -> None:
@@ -74,6 +86,11 @@ def test_batches_that_train_on_nonsense_are_refused() -> None:
         check_batch(fine, torch.tensor([0, 3]), 3, "train batch 7")
     with pytest.raises(DataError, match=r"labels -1"):
         check_batch(fine, torch.tensor([0, -1]), 3, "train batch 7")
+
+
+def test_labels_that_are_no_numbers_of_classes_are_refused() -> None:
+    with pytest.raises(DtypeError, match=r"train batch 7 holds labels of torch.float32"):
+        check_batch(torch.ones(5, 2, 4), LABELS.float(), 3, "train batch 7")
 
 
 def test_a_nan_hidden_in_an_event_tensor_is_found() -> None:

@@ -23,6 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
+from torch.utils._python_dispatch import _disable_current_modes, _get_current_dispatch_mode_stack
 
 from spikenet.errors import ShapeError
 from spikenet.kernels.attention import kernels
@@ -40,7 +41,29 @@ def _step_by_step(
 
 def _in_torch(*arguments: Any) -> tuple[Tensor, Tensor]:
     """The plain form: by chunks, which is many times faster, unless the reference is asked for by name."""
-    return _in_real(recurrent if forced() == "reference" else chunkwise, *arguments)
+    return _in_real(recurrent, *arguments) if forced() == "reference" else _in_chunks(*arguments)
+
+
+def _in_chunks(*arguments: Any) -> tuple[Tensor, Tensor]:
+    """Chunk by chunk. Modes that count operations, those with a `see`, are told of the recurrence in their place."""
+    modes: list[Any] = [] if torch.compiler.is_compiling() else _get_current_dispatch_mode_stack()
+    counting = [mode for mode in modes if hasattr(mode, "see")]
+    if not counting:
+        return _in_real(chunkwise, *arguments)
+    with _disable_current_modes():
+        found = _in_real(chunkwise, *arguments)
+    for mode in counting:
+        mode.see("spikenet::causal_attention", arguments, found)
+    return found
+
+
+def _by_triton(
+    q: Tensor, k: Tensor, v: Tensor, g: Tensor | None, beta: Tensor | None, state: Tensor | None, scale: float
+) -> tuple[Tensor, Tensor]:
+    """The kernels of the additive rule, or the chunkwise form with its kernel from chunk to chunk."""
+    if beta is None and (g is None or g.shape[-1] == 1):
+        return kernels.by_triton(q, k, v, g, beta, state, scale)
+    return _in_chunks(q, k, v, g, beta, state, scale)
 
 
 def _in_real(
@@ -63,7 +86,7 @@ def _in_real(
 
 CAUSAL = Operation(
     "causal_attention",
-    Implementation("triton", kernels.triton_why_not, kernels.by_triton),
+    Implementation("triton", kernels.triton_why_not, _by_triton),
     Implementation("numba", kernels.numba_why_not, kernels.by_numba),
     Implementation("reference", anywhere, _in_torch),
 )
@@ -77,6 +100,7 @@ def causal_attention(
     beta: Tensor | None = None,
     state: Tensor | None = None,
     scale: float = 1.0,
+    lengths: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Causal linear attention over time, with gradients for every tensor; see this module for the equations.
 
@@ -93,6 +117,8 @@ def causal_attention(
         beta: write strength `[T, B, H]`, which turns on the delta rule.
         state: what was seen before, `[B, H, D, E]`; None for nothing.
         scale: factor of the output.
+        lengths: tokens of each sequence of the batch `[B]`; what lies beyond is padding, whose output is 0 and which
+            leaves the state as it is. None if all are whole.
 
     Returns:
         The output `[T, B, H, E]` in the dtype of `v`, and the state after the last step `[B, H, D, E]` in float32
@@ -111,6 +137,8 @@ def causal_attention(
     real = torch.float64 if v.dtype == torch.float64 else torch.float32
     g, strength = _decay(log_decay, q, real), _fitting("beta", beta, q.shape[:3], real)
     start = _fitting("state", state, (*q.shape[1:], v.shape[-1]), real)
+    if lengths is not None:
+        q, k, v, g, strength = _cut_off(lengths, q, k, v, g, strength)
     if len(q) <= 1 or v.numel() == 0 or q.numel() == 0:
         return _step_by_step(q, k, v, g, strength, start, scale)
     return CAUSAL(q, k, v, g, strength, start, scale)
@@ -153,6 +181,14 @@ def _decay(g: Tensor | None, q: Tensor, real: torch.dtype) -> Tensor | None:
         f"causal_attention: a log-decay of shape {tuple(g.shape)} is neither [H], [T, B, H] nor [T, B, H, D] "
         f"for q of shape {tuple(q.shape)}"
     )
+
+
+def _cut_off(lengths: Tensor, q: Tensor, *rest: Tensor | None) -> Any:
+    """Zeros beyond a sequence's length: no query, no key, no value, no decay."""
+    if lengths.shape != q.shape[1:2]:
+        raise ShapeError(f"causal_attention takes lengths of shape ({q.shape[1]},), got {tuple(lengths.shape)}")
+    beyond = torch.arange(len(q), device=q.device).unsqueeze(-1) >= lengths.to(q.device)
+    return [u if u is None else u.masked_fill(beyond[(...,) + (None,) * (u.ndim - 2)], 0.0) for u in (q, *rest)]
 
 
 def _fitting(name: str, value: Tensor | None, shape: tuple[int, ...], real: torch.dtype) -> Tensor | None:

@@ -8,7 +8,8 @@ With `b` the sum of the log-decays from the chunk's start, `S` the state before 
 
     O = (exp(b) Q) S + P U        next S = diag(exp(b_C)) S + (exp(b_C - b) K)^T U
 
-Only exponentials of differences that are not positive are taken. Yang et al., "Parallelizing linear transformers with
+Only exponentials of differences that are not positive are taken. What goes from chunk to chunk, `U`, `O` and `S`, is in
+`carried`. Yang et al., "Parallelizing linear transformers with
 the delta rule", NeurIPS 2024 (the triangular form); "Kimi Linear", 2025 (vector decay).
 """
 
@@ -17,6 +18,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
+
+from spikenet.kernels.attention.carried import CARRIED
 
 CHUNK, NARROW = 64, 16  # tokens; the second for a decay a channel, whose P takes C^2 D numbers a chunk
 
@@ -32,11 +35,8 @@ def chunkwise(
     early = q_ if b is None else q_ * b.exp()
     late = k_ if b is None else k_ * (b[..., -1:, :] - b).exp()
     decay = None if b is None else b[..., -1, :, None].exp()
-    if beta is None:
-        before, last = _states(late.mT @ v_, decay, state)
-        out = early @ before + score @ v_
-    else:
-        out, last = _delta(early, late, score, decay, *_solved(k_, v_, b, _cut(beta.unsqueeze(-1), size)), state)
+    own, heard = (v_, None) if beta is None else _solved(k_, v_, b, _cut(beta.unsqueeze(-1), size))
+    out, last = CARRIED(early, late, score, decay, own, heard, state)
     return (out * scale).permute(0, 3, 1, 2, 4).flatten(0, 1)[: len(q)], last
 
 
@@ -57,18 +57,6 @@ def _scores(q: Tensor, k: Tensor, b: Tensor | None, diagonal: int) -> Tensor:
     return torch.einsum("...ic,...jc,...ijc->...ij", q, k, between)
 
 
-def _states(sums: Tensor, decay: Tensor | None, state: Tensor) -> tuple[Tensor, Tensor]:
-    """The state before each chunk, and the last."""
-    if decay is None:
-        states = torch.cat([state.unsqueeze(0), sums]).cumsum(0)
-        return states[:-1], states[-1]
-    before = []
-    for n in range(len(sums)):
-        before.append(state)
-        state = decay[n] * state + sums[n]
-    return torch.stack(before), state
-
-
 def _solved(k: Tensor, v: Tensor, b: Tensor | None, beta: Tensor) -> tuple[Tensor, Tensor]:
     """`A V` and `A (exp(b) K)`."""
     eye = torch.eye(k.shape[-2], dtype=k.dtype, device=k.device)
@@ -77,14 +65,3 @@ def _solved(k: Tensor, v: Tensor, b: Tensor | None, beta: Tensor) -> tuple[Tenso
     return torch.linalg.solve_triangular(system, right, upper=False, unitriangular=True).split(
         (v.shape[-1], k.shape[-1]), -1
     )
-
-
-def _delta(
-    early: Tensor, late: Tensor, score: Tensor, decay: Tensor | None, own: Tensor, heard: Tensor, state: Tensor
-) -> tuple[Tensor, Tensor]:
-    rows = []
-    for n in range(len(early)):
-        new = own[n] - heard[n] @ state
-        rows.append(early[n] @ state + score[n] @ new)
-        state = (state if decay is None else decay[n] * state) + late[n].mT @ new
-    return torch.stack(rows), state

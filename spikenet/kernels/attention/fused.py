@@ -15,10 +15,10 @@ from torch import Tensor
 
 from spikenet.errors import BackendError, ShapeError
 from spikenet.kernels.attention.kernels import WIDEST
-from spikenet.kernels.attention.segments import kept_as
+from spikenet.kernels.attention.segments import kept_as, kept_shapes, like
 from spikenet.kernels.attention.tokens import check_heads, spiking_attention
 from spikenet.kernels.backends import Implementation, Operation, anywhere, lazily
-from spikenet.kernels.dynamics import scan
+from spikenet.kernels.dynamics import may_be_bound, scan
 from spikenet.kernels.dynamics.ops import registered
 from spikenet.kernels.triton_device import why_not_on
 
@@ -27,11 +27,11 @@ LONGEST = 16  # time steps whose states a program holds in registers
 _library = torch.library.Library("spikenet", "FRAGMENT")
 _library.define(
     "attention_neuron(Tensor q, Tensor k, Tensor v, str program, Tensor[] state, Tensor[] params, float scale) "
-    "-> (Tensor, Tensor)"
+    "-> (Tensor, Tensor, Tensor)"
 )
 _library.define(
     "attention_neuron_backward(Tensor q, Tensor k, Tensor v, str program, Tensor[] state, Tensor[] params, Tensor kv, "
-    "Tensor gz, float scale) -> (Tensor, Tensor, Tensor)"
+    "Tensor kept, Tensor gz, float scale) -> (Tensor, Tensor, Tensor)"
 )
 _triton_forward = lazily("spikenet.kernels.attention.triton_lif", "forward")
 _triton_backward = lazily("spikenet.kernels.attention.triton_lif", "backward")
@@ -66,6 +66,10 @@ def _why_not(
 
 def _run(q: Tensor, k: Tensor, scale: float, program: str, inputs: Sequence[Tensor], *values: Any) -> Any:
     (v,), (state, params, *_) = inputs, values
+    if may_be_bound((q, k, v)):  # past torch's dispatcher, which takes longer than a kernel
+        if _watched(q, k, v):
+            return _Attention.apply(True, q, k, v, program, state, params, scale), [], []
+        return _forward(q, k, v, program, state, params, scale)[0], [], []
     first = [s.as_strided((1,), (1,)) for s in state]
     return torch.ops.spikenet.attention_neuron(q, k, v, program, first, params, scale)[0], [], []
 
@@ -83,34 +87,45 @@ FUSED = Operation(
 )
 
 
+def _watched(q: Tensor, k: Tensor, v: Tensor) -> bool:
+    return torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad)
+
+
 class _Attention(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, *values: Any) -> Any:
-        with torch._C._AutoDispatchBelowAutograd():
-            z, kv = torch.ops.spikenet.attention_neuron(q, k, v, *values)
-        ctx.save_for_backward(q, k, v, kv)
-        ctx.values = values
-        ctx.set_materialize_grads(False)
-        ctx.mark_non_differentiable(kv)
-        return z, kv
+    """`straight`: past the operators, and with the output alone."""
 
     @staticmethod
-    def backward(ctx: Any, gz: Tensor | None, _: Any) -> Any:
+    def forward(ctx: Any, straight: bool, q: Tensor, k: Tensor, v: Tensor, *values: Any) -> Any:
+        z, kv, kept = (_forward if straight else _below_autograd)(q, k, v, *values)
+        ctx.save_for_backward(q, k, v, kv, kept)
+        ctx.values = values
+        ctx.set_materialize_grads(False)
+        if straight:
+            return z
+        ctx.mark_non_differentiable(kv, kept)
+        return z, kv, kept
+
+    @staticmethod
+    def backward(ctx: Any, gz: Tensor | None, *_: Any) -> Any:
         if torch.is_grad_enabled():
             raise BackendError(
                 "spiking_attention_lif has no second derivative: call grad or backward without create_graph=True"
             )
         if gz is None:
-            return (None,) * 7
-        q, k, v, kv = ctx.saved_tensors
+            return (None,) * 8
+        q, k, v, kv, kept = ctx.saved_tensors
         *values, scale = ctx.values
-        gradients = torch.ops.spikenet.attention_neuron_backward(q, k, v, *values, kv, gz, scale)
-        return *gradients, None, None, None, None
+        run = _backward if may_be_bound((gz,)) else torch.ops.spikenet.attention_neuron_backward
+        return None, *run(q, k, v, *values, kv, kept, gz, scale), None, None, None, None
 
 
 def _autograd(q: Tensor, k: Tensor, v: Tensor, *values: Any) -> Any:
-    if torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad):
-        return _Attention.apply(q, k, v, *values)
+    if _watched(q, k, v):
+        return _Attention.apply(False, q, k, v, *values)
+    return _below_autograd(q, k, v, *values)
+
+
+def _below_autograd(q: Tensor, k: Tensor, v: Tensor, *values: Any) -> Any:
     with torch._C._AutoDispatchBelowAutograd():
         return torch.ops.spikenet.attention_neuron(q, k, v, *values)
 
@@ -123,13 +138,13 @@ def _backward(q: Tensor, k: Tensor, v: Tensor, program: str, *values: Any) -> An
     return _triton_backward(registered(program), q, k, v, *values)
 
 
-def _fake(q: Tensor, k: Tensor, v: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
-    shape, dtype = (*q.shape[:3], q.shape[-1], v.shape[-1]), kept_as(q.dtype, q.shape[3])
-    return torch.empty_like(v), q.new_empty(shape, dtype=dtype)
+def _fake(q: Tensor, k: Tensor, v: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
+    kv, kept = kept_shapes(q, v)
+    return like(v), q.new_empty(kv, dtype=kept_as(q.dtype, q.shape[3])), q.new_empty(kept, dtype=torch.uint8)
 
 
 def _fake_backward(q: Tensor, k: Tensor, v: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
-    return torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
+    return like(q), like(k), like(v)
 
 
 _library.impl("attention_neuron", _forward, "CompositeExplicitAutograd")

@@ -14,6 +14,7 @@ from torch import Tensor
 from spikenet.errors import BackendError
 from spikenet.kernels.attention.segments import segments
 from spikenet.kernels.backends import lazily, on_processor
+from spikenet.kernels.dynamics import may_be_bound
 from spikenet.kernels.triton_device import why_not_on
 
 WIDEST = 128  # entries of a head in the Triton kernels
@@ -21,12 +22,8 @@ WIDEST = 128  # entries of a head in the Triton kernels
 _library = torch.library.Library("spikenet", "FRAGMENT")
 
 
-def triton_why_not(q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor | None, beta: Any, *_: Any) -> str | None:
+def triton_why_not(q: Tensor, k: Tensor, v: Tensor, *_: Any) -> str | None:
     """Why the Triton kernels cannot run, or None."""
-    if beta is not None:
-        return "the delta rule has no Triton kernel: it goes chunk by chunk in torch"
-    if log_decay is not None and log_decay.shape[-1] != 1:
-        return "a decay of its own for every channel has no Triton kernel: it goes chunk by chunk in torch"
     if v.dtype == torch.float64:
         return "the Triton kernels compute in float32, and the input is torch.float64"
     if max(q.shape[-1], v.shape[-1]) > WIDEST:
@@ -60,13 +57,14 @@ class Kernels:
             f"{name}_backward(Tensor q, Tensor k, Tensor v, Tensor? log_decay, Tensor states, Tensor go, "
             "Tensor? g_last, float scale) -> (Tensor, Tensor, Tensor, Tensor, Tensor)"
         )
-        _library.impl(name, lazily(module, "forward"), "CompositeExplicitAutograd")
-        _library.impl(f"{name}_backward", lazily(module, "backward"), "CompositeExplicitAutograd")
+        self.forward, self.backward = lazily(module, "forward"), lazily(module, "backward")
+        _library.impl(name, self.forward, "CompositeExplicitAutograd")
+        _library.impl(f"{name}_backward", self.backward, "CompositeExplicitAutograd")
         _library.impl(name, self._autograd, "Autograd")
         torch.library.register_fake(f"spikenet::{name}", self._fake, lib=_library)
         torch.library.register_fake(f"spikenet::{name}_backward", self._fake_backward, lib=_library)
-        self.forward = getattr(torch.ops.spikenet, name)
-        self.backward = getattr(torch.ops.spikenet, f"{name}_backward")
+        self._operator = getattr(torch.ops.spikenet, name)
+        self.operator_backward = getattr(torch.ops.spikenet, f"{name}_backward")
 
     def __call__(
         self, q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor | None, beta: None, state: Tensor | None, scale: float
@@ -74,14 +72,23 @@ class Kernels:
         """See `causal.causal_attention`; `log_decay` is `[T, B, H, 1 or D]`."""
         g = None if log_decay is None else log_decay.contiguous()
         start = None if state is None else state.contiguous()
-        out, last, _ = self.forward(q, k, v, g, start, scale)
+        if not may_be_bound((q, k, v)):
+            out, last, _ = self._operator(q, k, v, g, start, scale)
+        elif _watched(q, k, v, g, start):  # past the dispatcher, which takes longer than a kernel
+            out, last = _Causal.apply(self, True, q, k, v, g, start, scale)
+        else:
+            out, last, _ = self.forward(q, k, v, g, start, scale)
         return out, last
 
-    def _autograd(self, q: Tensor, k: Tensor, v: Tensor, g: Tensor | None, state: Tensor | None, scale: float) -> Any:
-        if torch.is_grad_enabled() and any(u is not None and u.requires_grad for u in (q, k, v, g, state)):
-            return _Causal.apply(self, q, k, v, g, state, scale)
+    def below_autograd(self, *given: Any) -> Any:
+        """The forward operator, below autograd."""
         with torch._C._AutoDispatchBelowAutograd():
-            return self.forward(q, k, v, g, state, scale)
+            return self._operator(*given)
+
+    def _autograd(self, q: Tensor, k: Tensor, v: Tensor, g: Tensor | None, state: Tensor | None, scale: float) -> Any:
+        if _watched(q, k, v, g, state):
+            return _Causal.apply(self, False, q, k, v, g, state, scale)
+        return self.below_autograd(q, k, v, g, state, scale)
 
     def _fake(self, q: Tensor, k: Tensor, v: Tensor, g: Tensor | None, state: Tensor | None, scale: float) -> Any:
         shape, real = (*q.shape[1:], v.shape[-1]), torch.float64 if v.dtype == torch.float64 else torch.float32
@@ -96,11 +103,18 @@ class Kernels:
         return *like, decay, torch.empty_like(states[0])
 
 
+def _watched(*given: Tensor | None) -> bool:
+    return torch.is_grad_enabled() and any(u is not None and u.requires_grad for u in given)
+
+
 class _Causal(torch.autograd.Function):
+    """`straight`: past the operators, and without the states as an output."""
+
     @staticmethod
     def forward(
         ctx: Any,
         kernels: Kernels,
+        straight: bool,
         q: Tensor,
         k: Tensor,
         v: Tensor,
@@ -108,16 +122,17 @@ class _Causal(torch.autograd.Function):
         state: Tensor | None,
         scale: float,
     ) -> Any:
-        with torch._C._AutoDispatchBelowAutograd():
-            out, last, states = kernels.forward(q, k, v, g, state, scale)
+        out, last, states = (kernels.forward if straight else kernels.below_autograd)(q, k, v, g, state, scale)
         ctx.save_for_backward(q, k, v, g, states)
         ctx.kernels, ctx.scale = kernels, scale
         ctx.set_materialize_grads(False)
+        if straight:
+            return out, last
         ctx.mark_non_differentiable(states)
         return out, last, states
 
     @staticmethod
-    def backward(ctx: Any, go: Tensor | None, g_last: Tensor | None, _: Any) -> Any:
+    def backward(ctx: Any, go: Tensor | None, g_last: Tensor | None, *_: Any) -> Any:
         if torch.is_grad_enabled():
             raise BackendError(
                 "the kernels of causal_attention have no second derivative: call grad or backward without "
@@ -128,8 +143,9 @@ class _Causal(torch.autograd.Function):
             go = torch.zeros_like(v)
         if g_last is not None:
             g_last = g_last.contiguous()  # it may be expanded or transposed, as a sum or a view makes it
-        gq, gk, gv, gg, g_state = ctx.kernels.backward(q, k, v, g, states, go, g_last, ctx.scale)
-        return None, gq, gk, gv, None if g is None else gg, g_state if ctx.needs_input_grad[5] else None, None
+        run = ctx.kernels.backward if may_be_bound((go,)) else ctx.kernels.operator_backward
+        gq, gk, gv, gg, g_state = run(q, k, v, g, states, go, g_last, ctx.scale)
+        return None, None, gq, gk, gv, None if g is None else gg, g_state if ctx.needs_input_grad[6] else None, None
 
 
 _HERE = "spikenet.kernels.attention"

@@ -20,31 +20,21 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from spikenet.kernels.attention.launch import launch
+from spikenet.kernels.attention.launch import Launch, Plans, layout, on_its_device
 from spikenet.kernels.attention.segments import CHUNK, Segments, blocks, power_of_two, segments
-from spikenet.kernels.triton_device import interpreted
+from spikenet.kernels.attention.triton_products import _dot, _product
 
 SEGMENTS, TILE = 32, 4096  # of the scan: segments at most, and entries of the states in all
-WIDE = tl.constexpr(interpreted())  # the interpreter multiplies no bfloat16
-
-
-def _run(kernel: Any, s: Segments, dtype: torch.dtype, arguments: tuple[Any, ...], stages: int) -> None:
-    wide = dtype == torch.float32
-    constants = CHUNK, *blocks(s.width, s.values)
-    launch(kernel, s.grid, arguments, constants, num_warps=8 if wide else 4, num_stages=1 if wide else stages)
 
 
 def forward(
     q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor | None, state: Tensor | None, scale: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The output, the last state, and the states between segments `[segments + 1, B, H, D, E]`."""
-    s = segments(q, v)
-    q, k, v = (u if u.stride(-1) == 1 else u.contiguous() for u in (q, k, v))
-    rows = (*k.stride()[:3], *v.stride()[:3])
-    states, last = _sums_scanned(s, k, v, log_decay, state, 1.0, False, rows)
-    out = v.new_empty(v.shape)
-    _run(_output, s, v.dtype, (q, k, v, log_decay, states, out, scale, *s, *q.stride()[:3], *rows), 3)
-    return out, last, states
+    q, k, v = map(_in_rows, (q, k, v))
+    given = q, k, v, log_decay, state
+    run = _forwards.at((scale, q.device, *map(layout, given)), lambda: _Forward(*given, scale))
+    return on_its_device(run, q, *given)
 
 
 def backward(
@@ -58,68 +48,104 @@ def backward(
     scale: float,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """The gradients of q, k, v, the log-decay (empty if there is none) and the first state."""
-    s = segments(q, v)
-    q, k, v, go = (u if u.stride(-1) == 1 else u.contiguous() for u in (q, k, v, go))
-    gq, gk, gv = (u.new_empty(u.shape) for u in (q, k, v))
-    rows = (*q.stride()[:3], *k.stride()[:3], *v.stride()[:3], *go.stride()[:3])
-    adjoints, first = _sums_scanned(s, q, go, log_decay, g_last, scale, True, (*rows[:3], *rows[-3:]))
-    sizes = (scale, *s, *rows)
-    if log_decay is None:
-        _run(_grad, s, v.dtype, (q, k, v, go, states, adjoints, gq, gk, gv, *sizes), 2)
-        return gq, gk, gv, states.new_empty(0), first
-    g = torch.empty_like(log_decay)
-    _run(_grad_q, s, v.dtype, (q, k, v, log_decay, go, states, gq, g, *sizes), 2)
-    _run(_grad_kv, s, v.dtype, (q, k, v, log_decay, go, states, adjoints, gk, gv, g, *sizes), 2)
-    return gq, gk, gv, g, first
+    q, k, v, go = map(_in_rows, (q, k, v, go))
+    given = q, k, v, log_decay, go, g_last
+    run = _backwards.at((scale, q.device, *map(layout, given)), lambda: _Backward(*given, scale))
+    return on_its_device(run, q, q, k, v, log_decay, states, go, g_last)
 
 
-def _sums_scanned(
-    s: Segments,
-    a: Tensor,
-    b: Tensor,
-    log_decay: Tensor | None,
-    start: Tensor | None,
-    scale: float,
-    reverse: bool,
-    rows: tuple[int, ...],
-) -> tuple[Tensor, Tensor]:
+class _Forward:
+    """The launches of the forward direction."""
+
+    def __init__(
+        self, q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor | None, state: Tensor | None, scale: float
+    ) -> None:
+        s, rows = segments(q, v), (*k.stride()[:3], *v.stride()[:3])
+        self.sums = _Sums(s, v, log_decay is not None, 1.0, False, rows)
+        self.output = _launch(_output, s, v.dtype, (scale, *s, *q.stride()[:3], *rows), 3)
+
+    def __call__(
+        self, q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor | None, state: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        states, last = self.sums(k, v, log_decay, state)
+        out = torch.empty(v.shape, dtype=v.dtype, device=v.device)
+        self.output(q, k, v, log_decay, states, out)
+        return out, last, states
+
+
+class _Backward:
+    """The launches of the backward direction."""
+
+    def __init__(
+        self, q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor | None, go: Tensor, g_last: Tensor | None, scale: float
+    ) -> None:
+        s, rows = segments(q, v), [u.stride()[:3] for u in (q, k, v, go)]
+        numbers = scale, *s, *(n for r in rows for n in r)
+        self.sums = _Sums(s, v, log_decay is not None, scale, True, (*rows[0], *rows[3]))
+        kernels = (_grad,) if log_decay is None else (_grad_q, _grad_kv)
+        self.grads = [_launch(kernel, s, v.dtype, numbers, 2) for kernel in kernels]
+
+    def __call__(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        log_decay: Tensor | None,
+        states: Tensor,
+        go: Tensor,
+        g_last: Tensor | None,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        adjoints, first = self.sums(q, go, log_decay, g_last)
+        gq, gk, gv = (torch.empty(u.shape, dtype=u.dtype, device=u.device) for u in (q, k, v))
+        if log_decay is None:
+            self.grads[0](q, k, v, go, states, adjoints, gq, gk, gv)
+            return gq, gk, gv, states.new_empty(0), first
+        g = torch.empty_like(log_decay)
+        self.grads[0](q, k, v, log_decay, go, states, gq, g)
+        self.grads[1](q, k, v, log_decay, go, states, adjoints, gk, gv, g)
+        return gq, gk, gv, g, first
+
+
+class _Sums:
     """The states between segments, from the sums of `a^T b` within them, and the one that they lead to.
 
     In reverse the states are adjoints: they grow from the end.
     """
-    sums = a.new_empty((s.number, s.batch, s.heads, s.width, s.values), dtype=torch.float32)
-    totals = None if log_decay is None else a.new_empty((s.number, s.batch, s.heads), dtype=torch.float32)
-    constants = CHUNK, *blocks(s.width, s.values), reverse
-    wide = a.dtype == torch.float32
-    options = {"num_warps": 4, "num_stages": 2 if wide else 4}
-    launch(_sums, s.grid, (a, b, log_decay, sums, totals, scale, *s, *rows), constants, **options)
-    states = sums.new_empty((s.number + 1, *sums.shape[1:]))
-    end = torch.empty_like(sums[0])
-    entries, n = s.width * s.values, s.batch * s.heads
-    deep = min(SEGMENTS, power_of_two(s.number + 1))
-    tile = deep, min(TILE // deep, power_of_two(entries))
-    grid = (-(-entries // tile[1]), n)
-    launch(_scan, grid, (sums, totals, start, states, end, s.number, n, entries), (reverse, *tile), num_warps=4)
-    return states, end
+
+    def __init__(
+        self, s: Segments, b: Tensor, decays: bool, scale: float, reverse: bool, rows: tuple[int, ...]
+    ) -> None:
+        self.shape, self.decays = (s.number + 1, s.batch, s.heads, s.width, s.values), decays
+        options = {"num_warps": 4, "num_stages": 2 if b.dtype == torch.float32 else 3}
+        constants = CHUNK, *blocks(s.width, s.values), reverse
+        self.sums = Launch(_sums, s.grid, (scale, *s, *rows), constants, **options)
+        entries, n = s.width * s.values, s.batch * s.heads
+        deep = min(SEGMENTS, power_of_two(s.number + 1))
+        tile = deep, min(TILE // deep, power_of_two(entries))
+        grid = -(-entries // tile[1]), n
+        self.scan = Launch(_scan, grid, (s.number, n, entries), (reverse, *tile), num_warps=4)
+
+    def __call__(self, a: Tensor, b: Tensor, log_decay: Tensor | None, start: Tensor | None) -> tuple[Tensor, Tensor]:
+        states = torch.empty(self.shape, dtype=torch.float32, device=a.device)
+        totals = states.new_empty(self.shape[:3]) if self.decays else None
+        self.sums(a, b, log_decay, states, totals)
+        end = states.new_empty(self.shape[1:])
+        self.scan(states, totals, start, end)
+        return states, end
 
 
-@triton.jit
-def _dot(a, b):  # type: ignore[no-untyped-def]
-    if WIDE:
-        a, b = a.to(tl.float32), b.to(tl.float32)
-    if a.dtype == tl.float32:
-        return tl.dot(a, b, input_precision="tf32x3")
-    return tl.dot(a, b)
+_forwards: Plans[_Forward] = Plans()
+_backwards: Plans[_Backward] = Plans()
 
 
-@triton.jit
-def _product(a, s):  # type: ignore[no-untyped-def]
-    """`a s` for an `s` of the type of `a`, or of float32 with more digits than that holds."""
-    if a.dtype == s.dtype:
-        return _dot(a, s)
-    high = s.to(a.dtype)
-    low = (s - high.to(tl.float32)).to(a.dtype)
-    return _dot(a, high) + _dot(a, low)
+def _launch(kernel: Any, s: Segments, dtype: torch.dtype, numbers: tuple[Any, ...], stages: int) -> Launch:
+    wide, sizes = dtype == torch.float32, blocks(s.width, s.values)
+    warps = 8 if wide and min(sizes) >= 64 else 4
+    return Launch(kernel, s.grid, numbers, (CHUNK, *sizes), num_warps=warps, num_stages=1 if wide else stages)
+
+
+def _in_rows(x: Tensor) -> Tensor:
+    return x if x.stride(-1) == 1 else x.contiguous()
 
 
 @triton.jit
@@ -146,11 +172,12 @@ def _state_at(states, segment, head, n, D, E, DP: tl.constexpr, EP: tl.constexpr
 
 @triton.jit
 def _sums(  # type: ignore[no-untyped-def]
-    a, b, log_decay, sums, totals, scale, steps, batch, heads, D, E, length,
+    a, b, log_decay, states, totals, scale, steps, batch, heads, D, E, length,
     a_t, a_b, a_h, b_t, b_b, b_h,
     C: tl.constexpr, DP: tl.constexpr, EP: tl.constexpr, REVERSE: tl.constexpr,
 ):  # fmt: skip
-    """`scale` times the segment's sum of `a^T b`, decayed up to its end, in reverse back to before its first token."""
+    """`scale` times the segment's sum of `a^T b`, decayed up to its end, in reverse back to before its first token: for
+    the time being in the place of the state that it leads to."""
     head = tl.program_id(1)
     a += (head // heads).to(tl.int64) * a_b + (head % heads) * a_h
     b += (head // heads).to(tl.int64) * b_b + (head % heads) * b_h
@@ -170,7 +197,8 @@ def _sums(  # type: ignore[no-untyped-def]
                 state = state * tl.exp(whole)
             total += whole
         state += _dot(tl.trans(left), right)
-    at, inside = _state_at(sums, tl.program_id(0), head, batch * heads, D, E, DP, EP)
+    place = tl.program_id(0) if REVERSE else tl.program_id(0) + 1
+    at, inside = _state_at(states, place, head, batch * heads, D, E, DP, EP)
     tl.store(at, state * scale, mask=inside)
     if log_decay is not None:
         tl.store(totals + tl.program_id(0) * batch * heads + head, total)
@@ -184,9 +212,10 @@ def _then(a1, b1, a2, b2):  # type: ignore[no-untyped-def]
 
 @triton.jit
 def _scan(  # type: ignore[no-untyped-def]
-    sums, totals, start, states, end, segments, n, entries,
+    states, totals, start, end, segments, n, entries,
     REVERSE: tl.constexpr, SEGMENTS: tl.constexpr, ENTRIES: tl.constexpr,
 ):  # fmt: skip
+    """From the segments' sums in `states` to the states between segments, in place."""
     head, entry = tl.program_id(1).to(tl.int64), tl.program_id(0) * ENTRIES + tl.arange(0, ENTRIES)
     here = entry < entries
     if start is None:
@@ -194,22 +223,21 @@ def _scan(  # type: ignore[no-untyped-def]
     else:
         carried = tl.load(start + head * entries + entry, mask=here, other=0.0)
     place = tl.arange(0, SEGMENTS)
-    for first in range(0, segments + 1, SEGMENTS):  # the state before segment i holds the sums up to i - 1
+    for first in range(0, segments + 1, SEGMENTS):
         at = first + place
-        before, known = at - 1, (at > 0) & (at <= segments)
-        segment = (segments - 1 - before if REVERSE else before).to(tl.int64)
-        mask = known[:, None] & here[None, :]
-        value = tl.load(sums + (segment[:, None] * n + head) * entries + entry[None, :], mask=mask, other=0.0)
+        slot = (segments - at if REVERSE else at).to(tl.int64)
+        here_at = states + (slot[:, None] * n + head) * entries + entry[None, :]
+        known = (at > 0) & (at <= segments)
+        value = tl.load(here_at, mask=known[:, None] & here[None, :], other=0.0)
         if totals is None:
             state = tl.cumsum(value, 0) + carried[None, :]
         else:
+            segment = slot if REVERSE else slot - 1
             factor = tl.exp(tl.load(totals + segment * n + head, mask=known, other=0.0))
             factors = tl.broadcast_to(factor[:, None], (SEGMENTS, ENTRIES))
             power, inner = tl.associative_scan((factors, value), 0, _then)
             state = power * carried[None, :] + inner
-        segment = (segments - at if REVERSE else at).to(tl.int64)
-        mask = (at <= segments)[:, None] & here[None, :]
-        tl.store(states + (segment[:, None] * n + head) * entries + entry[None, :], state, mask=mask)
+        tl.store(here_at, state, mask=(at <= segments)[:, None] & here[None, :])
         carried = tl.sum(tl.where((place == SEGMENTS - 1)[:, None], state, 0.0), axis=0)
     tl.store(end + head * entries + entry, carried, mask=here)
 

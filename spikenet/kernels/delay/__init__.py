@@ -3,7 +3,18 @@
 from spikenet.kernels.delay.bump import BUMPS, Bump, bump
 from spikenet.kernels.delay.construct import delay_kernel
 from spikenet.kernels.delay.conv import CROSSOVER, delay_conv
-from spikenet.kernels.delay.taps import delay_taps, one_tap
+from spikenet.kernels.delay.taps import delay_taps, one_tap, rounded
 from spikenet.kernels.delay.training import delay_bumps
 
-__all__ = ["BUMPS", "CROSSOVER", "Bump", "bump", "delay_bumps", "delay_conv", "delay_kernel", "delay_taps", "one_tap"]
+__all__ = [
+    "BUMPS",
+    "CROSSOVER",
+    "Bump",
+    "bump",
+    "delay_bumps",
+    "delay_conv",
+    "delay_kernel",
+    "delay_taps",
+    "one_tap",
+    "rounded",
+]

@@ -74,7 +74,7 @@ def _triangle_slope(u: Tensor, s: Tensor) -> Tensor:
 
 def _between(u: Tensor, s: Tensor) -> Tensor:
     """The taps on either side of the delay, in proportion to their nearness."""
-    return torch.where((u > -1) & (u < 1), 1 - u.abs(), 0.0)
+    return (1 - u.abs()).relu()
 
 
 def _between_slope(u: Tensor, s: Tensor) -> Tensor:

@@ -81,7 +81,7 @@ _library.define(
 )
 
 
-def _forward(weight: Tensor, delay: Tensor, sigma: Tensor, kernel: str, taps: int) -> Tensor:
+def forward(weight: Tensor, delay: Tensor, sigma: Tensor, kernel: str, taps: int) -> Tensor:
     return laid_out(FORWARD(weight, delay, sigma, kernel, taps))
 
 
@@ -98,7 +98,7 @@ def laid_out(k: Tensor) -> Tensor:
     return k.movedim(-1, 0).contiguous().movedim(0, -1) if k.is_cuda else k.contiguous()
 
 
-def _backward(weight: Tensor, delay: Tensor, sigma: Tensor, kernel: str, grad: Tensor) -> tuple[Tensor, Tensor]:
+def gradients(weight: Tensor, delay: Tensor, sigma: Tensor, kernel: str, grad: Tensor) -> tuple[Tensor, Tensor]:
     return GRADIENTS(weight, delay, sigma, kernel, grad)
 
 
@@ -133,8 +133,8 @@ def _autograd(weight: Tensor, delay: Tensor, sigma: Tensor, kernel: str, taps: i
         return torch.ops.spikenet.delay_kernel(weight, delay, sigma, kernel, taps)
 
 
-_library.impl("delay_kernel", _forward, "CompositeExplicitAutograd")
-_library.impl("delay_kernel_backward", _backward, "CompositeExplicitAutograd")
+_library.impl("delay_kernel", forward, "CompositeExplicitAutograd")
+_library.impl("delay_kernel_backward", gradients, "CompositeExplicitAutograd")
 _library.impl("delay_kernel", _autograd, "Autograd")
 torch.library.register_fake("spikenet::delay_kernel", _fake, lib=_library)
 torch.library.register_fake("spikenet::delay_kernel_backward", _fake_backward, lib=_library)

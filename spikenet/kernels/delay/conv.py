@@ -14,6 +14,7 @@ products over all taps in one kernel.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -35,6 +36,12 @@ DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 def real(dtype: torch.dtype) -> torch.dtype:
     """What a dtype is summed in."""
     return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def exactly(x: Tensor) -> AbstractContextManager[Any]:
+    """Without autocast, which takes its time to be turned off."""
+    kind = x.device.type
+    return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
 
 
 def _silent(x: Tensor, most: float) -> bool:
@@ -113,18 +120,18 @@ _library.define(
 )
 
 
-def _forward(x: Tensor, k: Tensor, first: int, steps: int, most: float) -> Tensor:
-    with torch.autocast(x.device.type, enabled=False):
+def forward(x: Tensor, k: Tensor, first: int, steps: int, most: float) -> Tensor:
+    with exactly(x):
         if x.numel() == 0 or k.numel() == 0 or steps == 0:
             return x.new_zeros(steps, x.shape[1], len(k))
         return FORWARD(x, k, first, steps, most, size=x.numel())
 
 
-def _backward(
+def gradients(
     x: Tensor, k: Tensor, grad: Tensor, first: int, taps: int, steps: int, most: float, wants_x: bool, wants_k: bool
 ) -> tuple[Tensor, Tensor]:
     """x may be empty unless the gradient of K is wanted, and K unless that of x is."""
-    with torch.autocast(grad.device.type, enabled=False):
+    with exactly(grad):
         gx, gk = grad.new_empty(0), k.new_empty(0)
         if wants_x:
             shape = steps, grad.shape[1], k.shape[1]
@@ -174,8 +181,8 @@ def _autograd(x: Tensor, k: Tensor, first: int, steps: int, most: float) -> Tens
         return torch.ops.spikenet.delay_conv(x, k, first, steps, most)
 
 
-_library.impl("delay_conv", _forward, "CompositeExplicitAutograd")
-_library.impl("delay_conv_backward", _backward, "CompositeExplicitAutograd")
+_library.impl("delay_conv", forward, "CompositeExplicitAutograd")
+_library.impl("delay_conv_backward", gradients, "CompositeExplicitAutograd")
 _library.impl("delay_conv", _autograd, "Autograd")
 torch.library.register_fake("spikenet::delay_conv", _fake, lib=_library)
 torch.library.register_fake("spikenet::delay_conv_backward", _fake_backward, lib=_library)
@@ -200,12 +207,26 @@ def delay_conv(x: Tensor, k: Tensor, first: int, steps: int, most: float = CROSS
     return torch.ops.spikenet.delay_conv(x, k, first, steps, float(most))
 
 
-def check(x: Tensor, others: dict[str, Tensor], first: int, steps: int, taps: int) -> None:
-    """Raise unless a sequence, its synapses `[N, M, ...]` and the steps asked for go together."""
+def check_synapses(x: Tensor, weight: Tensor, delay: Tensor, first: int, steps: int, taps: int) -> None:
+    """Raise unless a sequence, weights `[N, M, elements]` and the delays that broadcast against them go together."""
+    check(x, {"weight": weight}, first, steps, taps, cast=True)
+    if delay.ndim != 3 or any(d not in (1, w) for d, w in zip(delay.shape, weight.shape, strict=True)):
+        raise ShapeError(
+            f"delays that broadcast against weights {tuple(weight.shape)} wanted, got {tuple(delay.shape)}"
+        )
+    if not delay.is_floating_point():
+        raise DtypeError(f"delays must be of a floating dtype, got {delay.dtype}; .float() would do")
+    if delay.device != x.device:
+        raise DeviceError(f"x is on {x.device}, the delays on {delay.device}; move one of them")
+
+
+def check(x: Tensor, others: dict[str, Tensor], first: int, steps: int, taps: int, cast: bool = False) -> None:
+    """Raise unless a sequence, its synapses `[N, M, ...]` (of any floating dtype, if `cast`) and the steps asked for go
+    together."""
     for name, other in others.items():
         if x.ndim != 3 or other.ndim != 3 or x.shape[2] != other.shape[1]:
             raise ShapeError(f"x [T, B, M] and {name} [N, M, ...] wanted, got {tuple(x.shape)}, {tuple(other.shape)}")
-        if x.dtype not in DTYPES or other.dtype not in (x.dtype, real(x.dtype)):
+        if x.dtype not in DTYPES or other.dtype not in (DTYPES if cast else (x.dtype, real(x.dtype))):
             raise DtypeError(f"x is {x.dtype}, {name} {other.dtype}; both must be of one floating dtype")
         if x.device != other.device:
             raise DeviceError(f"x is on {x.device}, {name} on {other.device}; move one of them")

@@ -62,6 +62,9 @@ def _values(
     """The bump's values and slopes; the range of taps that it reaches. Outside of it nothing is written."""
     taps = value.size
     one = value.dtype.type(1.0)
+    if np.isnan(delay) or np.isnan(width):  # not silence
+        value[:], slope[:] = np.nan, np.nan
+        return 0, taps
     reach = width * np.sqrt(-2.0 * np.log(least)) if shape == _GAUSS else width
     first = max(0, int(np.floor(min(delay, float(taps)) - reach)))
     last = min(taps, int(np.ceil(max(delay, -1.0) + reach)) + 1)

@@ -2,9 +2,9 @@
 
     out[r, t] = sum over the terms of r, in order: coefficient source[row, t + shift]
 
-Some batch entries are laid side by side, `[rows, steps * entries]`, so that a shift in time is an offset: no synapse is
-read twice, and no tap that is 0 is read at all. A few rows of the source over some steps stay in the first-level cache
-while every output row adds its terms of them.
+Some batch entries are laid side by side, `[rows, steps * entries]`, so that a shift in time is an offset, and no tap
+that is 0 is read at all. What some steps of output hear stays in the second-level cache, and a few rows of it in the
+first-level one while every output row adds its terms of them.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ import torch
 from torch import Tensor
 
 from spikenet.kernels import buffers
-from spikenet.kernels.delay.numba_vectors import LANES, weigher
+from spikenet.kernels.delay.numba_vectors import LANES, transposed, weigher
 from spikenet.kernels.threads import over_lanes
 
 ENTRIES = 16  # batch entries side by side
-SOURCES = 8  # source rows that are worked on together
+SOURCES = 12  # source rows that are worked on together
 SPAN = 32 * ENTRIES  # numbers of an output row that are, steps times entries
 VECTORS = 8  # registers that hold running sums
 
@@ -50,16 +50,30 @@ def sums(source: Tensor, terms: Terms, lead: int, steps: int) -> Tensor:
     """`[steps, B, R]` from `[T, B, M]`, which is 0 before and after; shifts are `-lead` or more."""
     batch, rows = source.shape[1], len(terms.begins)
     out = buffers.empty((steps, batch, rows), source.dtype)
-    highest = int(terms.shift.max(initial=0))
     entries = min(ENTRIES, batch)
-    length = max(lead + len(source), lead + highest + steps) * entries
-    arrays = source.detach().contiguous().numpy(), terms.begins, terms.row * length + terms.shift * entries
+    ahead = int(terms.shift.max(initial=0))
+    length = (lead + ahead + -(-steps * entries // SPAN) * SPAN // entries) * entries
+    offset = terms.row * length + terms.shift * entries
+    offset = offset.astype(np.int32 if source.shape[2] * length < 1 << 31 else np.int64)
+    arrays = source.detach().contiguous().numpy(), terms.begins, offset
     run: Any = _sums
 
     def some(start: int, stop: int) -> None:
         wide = buffers.empty((source.shape[2] * length + LANES,), source.dtype)  # a last vector may read past a row
         totals = torch.empty(rows, SPAN + LANES, dtype=source.dtype)  # rows that do not share sets of the cache
-        run(*arrays, terms.coefficient, out.numpy(), wide.numpy(), totals.numpy(), lead, length, entries, start, stop)
+        run(
+            *arrays,
+            terms.coefficient,
+            out.numpy(),
+            wide.numpy(),
+            totals.numpy(),
+            lead,
+            ahead,
+            length,
+            entries,
+            start,
+            stop,
+        )
 
     over_lanes(some, batch, entries, out.numel())
     return out
@@ -122,37 +136,28 @@ def _sums(
     offset: np.ndarray,  # of a term in `wide`
     coefficient: np.ndarray,
     out: np.ndarray,  # [S, B, R], written
-    wide: np.ndarray,  # M rows of `length`
+    wide: np.ndarray,  # M rows of `length`, written
     totals: np.ndarray,  # [R, SPAN + LANES]
     lead: int,  # steps of silence before the source
+    ahead: int,  # steps that an output may hear from later on
     length: int,
     entries: int,  # batch entries side by side
     start: int,  # batch entries of this call
     stop: int,
 ) -> None:
     flat, span = totals.reshape(totals.size), SPAN // entries
-    wide[:] = 0.0  # silence, before and after too
     for b in range(start, stop, entries):
-        n = min(entries, stop - b)
-        _beside(source[:, b : b + n], wide[lead * entries :], length, entries)
+        n, known = min(entries, stop - b), 0
         for t in range(0, out.shape[0], span):
             steps = min(span, out.shape[0] - t)
+            _beside(source, known, lead, t + lead + ahead + span, b, n, wide, length, entries)
+            known = t + lead + ahead + span
             totals[:] = 0.0
             for block in range(begins.shape[1] - 1):
                 for r in range(begins.shape[0]):
-                    lo, hi = begins[r, block], begins[r, block + 1]
-                    _add(
-                        flat,
-                        r * totals.shape[1],
-                        wide,
-                        (lead + t) * entries,
-                        offset,
-                        coefficient,
-                        lo,
-                        hi,
-                        steps * entries,
-                    )
-            _apart(totals, out[t : t + steps, b : b + n], entries)
+                    lo, hi, at = begins[r, block], begins[r, block + 1], r * totals.shape[1]
+                    _add(flat, at, wide, (lead + t) * entries, offset, coefficient, lo, hi, steps * entries)
+            _apart(totals, out, t, steps, b, n, entries)
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
@@ -178,26 +183,38 @@ def _add(
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
-def _beside(source: np.ndarray, wide: np.ndarray, length: int, entries: int) -> None:
-    """`[T, n, M]` to M rows of T times entries; the usual n is a constant, which makes the inner loop straight code."""
-    n = source.shape[1]
-    for t in range(source.shape[0]):
-        now = source[t]
-        for j in range(source.shape[2]):
-            to = wide[j * length + t * entries : j * length + t * entries + n]
-            if n == ENTRIES:
-                for e in range(ENTRIES):
-                    to[e] = now[e, j]
-            else:
+def _beside(
+    source: np.ndarray, start: int, lead: int, stop: int, b: int, n: int, wide: np.ndarray, length: int, entries: int
+) -> None:
+    """`[T, B, M]` between silences, the first of `lead` steps, as M rows of steps times entries, those from start to
+    stop; squares of LANES in registers."""
+    batch, inputs = source.shape[1], source.shape[2]
+    flat, whole = source.reshape(source.size), inputs // LANES * LANES if n == LANES == entries else 0
+    for u in range(start, stop):
+        now, to = u - lead, u * entries
+        if 0 <= now < source.shape[0]:
+            first = (now * batch + b) * inputs
+            for j in range(0, whole, LANES):
+                transposed(flat, first + j, inputs, wide, to + j * length, length)
+            for j in range(whole, inputs):
                 for e in range(n):
-                    to[e] = now[e, j]
+                    wide[to + j * length + e] = flat[first + e * inputs + j]
+        else:
+            for j in range(inputs):
+                for e in range(entries):
+                    wide[to + j * length + e] = 0.0
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
-def _apart(totals: np.ndarray, out: np.ndarray, entries: int) -> None:
-    """Rows of S times entries to `[S, n, R]`."""
-    for t in range(out.shape[0]):
-        for e in range(out.shape[1]):
-            to, k = out[t, e], t * entries + e
-            for i in range(out.shape[2]):
-                to[i] = totals[i, k]
+def _apart(totals: np.ndarray, out: np.ndarray, t: int, steps: int, b: int, n: int, entries: int) -> None:
+    """Rows of `steps` times entries to `[t : t + steps, b : b + n, R]`; likewise."""
+    batch, rows, width = out.shape[1], out.shape[2], totals.shape[1]
+    flat, sums = out.reshape(out.size), totals.reshape(totals.size)
+    whole = rows // LANES * LANES if n == LANES == entries else 0
+    for s in range(steps):
+        first = ((t + s) * batch + b) * rows
+        for i in range(0, whole, LANES):
+            transposed(sums, i * width + s * entries, width, flat, first + i, rows)
+        for e in range(n):
+            for i in range(whole, rows):
+                flat[first + e * rows + i] = totals[i, s * entries + e]

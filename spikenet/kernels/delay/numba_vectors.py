@@ -65,7 +65,8 @@ def _emit(
     builder.position_at_end(loop)
     k, sums = builder.phi(INDEX), [builder.phi(vector) for _ in places]
     weight = _spread(builder, builder.load(builder.gep(coefficients, [k])), vector)
-    start = builder.add(source[1], builder.load(builder.gep(offsets, [k])))
+    offset = builder.load(builder.gep(offsets, [k]))
+    start = builder.add(source[1], offset if offset.type == INDEX else builder.sext(offset, INDEX))
     fused, after = _fused(builder, vector), []
     for n, running in enumerate(sums):
         heard = builder.load(_place(builder, source[0], start, n, vector), align=4)
@@ -84,6 +85,41 @@ def _emit(
         result.add_incoming(after[n], loop)
     for result, place in zip(results, places, strict=True):
         builder.store(result, place, align=4)
+
+
+@intrinsic
+def _transposed(typing: Any, source: Any, at: Any, row: Any, to: Any, place: Any, column: Any) -> Any:
+    """`to[place + n column + m] = source[at + m row + n]` for n, m < LANES, in registers."""
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        read, write = (context.make_array(signature.args[n])(context, builder, args[n]).data for n in (0, 3))
+        vector = ir.VectorType(read.type.pointee, LANES)
+        rows = []
+        for m in range(LANES):
+            start = builder.add(args[1], builder.mul(args[2], ir.Constant(INDEX, m)))
+            rows.append(builder.load(_place(builder, read, start, 0, vector), align=4))
+        for n, row_of in enumerate(_turned(builder, rows)):
+            start = builder.add(args[4], builder.mul(args[5], ir.Constant(INDEX, n)))
+            builder.store(row_of, _place(builder, write, start, 0, vector), align=4)
+        return context.get_dummy_value()
+
+    return types.void(source, at, row, to, place, column), emit
+
+
+transposed: Any = _transposed
+
+
+def _turned(builder: Any, rows: list[Any]) -> list[Any]:
+    """Columns of a square block as rows: squares of 1, 2, 4 .. change places across the diagonal."""
+    size, lane = 1, ir.VectorType(ir.IntType(32), LANES)
+    while size < LANES:
+        upper = ir.Constant(lane, [n if not n & size else LANES + n - size for n in range(LANES)])
+        lower = ir.Constant(lane, [n + size if not n & size else LANES + n for n in range(LANES)])
+        for m in (m for m in range(LANES) if not m & size):
+            a, b = rows[m], rows[m + size]
+            rows[m], rows[m + size] = builder.shuffle_vector(a, b, upper), builder.shuffle_vector(a, b, lower)
+        size *= 2
+    return rows
 
 
 def _place(builder: Any, data: Any, index: Any, n: int, vector: Any) -> Any:

@@ -1,10 +1,10 @@
 """Delayed synapses of one tap each, as at inference: a torch operator with a fake, autograd and the table of backends.
 
-    y[s, b, i] = sum_j sum_k weight[i, j, k] x[s + first - tap[i, j, k], b, j]
+    y[s, b, i] = sum_j sum_k weight[i, j, k] x[s + first - round(delay[i, j, k]), b, j]
 
 On the CPU each synapse is read once, and there are no taps to go through: a quiet sequence goes by its events, any
 other by its synapses, with the same bits. On a CUDA device it is a product over all taps, for the tensor cores. The
-gradients are those of `conv` for taps that are `weight` at `tap` and 0 elsewhere.
+gradients are those of `conv` for taps that are `weight` at the rounded delay and 0 elsewhere.
 """
 
 from __future__ import annotations
@@ -14,14 +14,52 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from spikenet.errors import BackendError, DtypeError, ShapeError
+from spikenet.errors import ArgumentError, BackendError
 from spikenet.kernels.backends import Implementation, Operation, anywhere, on_processor
-from spikenet.kernels.delay import dense
+from spikenet.kernels.delay import conv, dense
 from spikenet.kernels.delay.construct import silent_taps
-from spikenet.kernels.delay.conv import check, real, triton_why_not
+from spikenet.kernels.delay.conv import check_synapses, real, triton_why_not
+from spikenet.kernels.dynamics import may_be_bound
 
 QUIET = 0.035  # density of x up to which its events are faster on the CPU; measured at 256 inputs and outputs, 25 taps
 EVERY = 8  # of how many steps one is looked at for it
+KNOWN = 1024  # delays on CUDA devices that are known to be finite
+
+_known: dict[int, int] = {}  # their places and versions
+
+
+def rounded(delay: Tensor, taps: int, name: str) -> Tensor:
+    """The tap of each delay, int64, 0 to taps - 1; a tie goes where the reference's position would go.
+
+    Raises:
+        ArgumentError: for a delay that is not finite, with the parameter's name. While a CUDA graph is captured nothing
+            can be looked at; its warm-up was.
+    """
+    return torch.ops.spikenet.rounded_delays(delay, taps, name)
+
+
+def _rounded(delay: Tensor, taps: int, name: str) -> Tensor:
+    refuse_unbounded(delay, name)
+    half = taps - 1 - taps // 2
+    return (half - (half - delay).round()).clamp(0, taps - 1).long()
+
+
+def refuse_unbounded(delay: Tensor, name: str) -> None:
+    """Raise for a delay that is not finite; on a CUDA device, where to look is to wait, once a version."""
+    if delay.is_cuda:
+        place, version = delay.data_ptr(), -1 if delay.is_inference() else delay._version
+        if _known.get(place) == version != -1 or torch.cuda.is_current_stream_capturing():
+            return
+    finite = delay.isfinite()
+    if not bool(finite.all()):
+        raise ArgumentError(
+            f"{name} has {int((~finite).sum())} of {delay.numel()} delays that are not finite, such as "
+            f"{float(delay[~finite][0])}: they have no tap. Finite delays, in steps, would do"
+        )
+    if delay.is_cuda:
+        if len(_known) >= KNOWN:
+            _known.clear()
+        _known[place] = version
 
 
 def one_tap(weight: Tensor, tap: Tensor, taps: int) -> Tensor:
@@ -29,15 +67,15 @@ def one_tap(weight: Tensor, tap: Tensor, taps: int) -> Tensor:
     return silent_taps(weight, taps).scatter_add_(-1, tap, weight)
 
 
-def _reference(x: Tensor, weight: Tensor, tap: Tensor, taps: int, first: int, steps: int) -> Tensor:
-    wide = real(x.dtype)
+def _reference(x: Tensor, weight: Tensor, delay: Tensor, taps: int, first: int, steps: int, name: str) -> Tensor:
+    wide, tap = real(x.dtype), _rounded(delay, taps, name).expand(weight.shape)
     return dense.forward(x.to(wide), one_tap(weight.to(wide), tap, taps), first, steps).to(x.dtype)
 
 
-def _numba(x: Tensor, weight: Tensor, tap: Tensor, taps: int, first: int, steps: int) -> Tensor:
+def _numba(x: Tensor, weight: Tensor, delay: Tensor, taps: int, first: int, steps: int, name: str) -> Tensor:
     from spikenet.kernels.delay import numba_scatter, numba_terms
 
-    wide = real(x.dtype)
+    wide, tap = real(x.dtype), _rounded(delay, taps, name).expand(weight.shape)
     sample = x[::EVERY]
     if int(sample.count_nonzero()) <= QUIET * sample.numel():
         return numba_scatter.forward(x.to(wide), weight.to(wide), tap, taps, first, steps).to(x.dtype)
@@ -45,10 +83,18 @@ def _numba(x: Tensor, weight: Tensor, tap: Tensor, taps: int, first: int, steps:
     return numba_terms.sums(x.to(wide), terms, taps - 1, steps).to(x.dtype)
 
 
-def _triton(x: Tensor, weight: Tensor, tap: Tensor, taps: int, first: int, steps: int) -> Tensor:
-    from spikenet.kernels.delay import triton_conv
+def _triton(x: Tensor, weight: Tensor, delay: Tensor, taps: int, first: int, steps: int, name: str) -> Tensor:
+    """Where delays could not be looked at, what hears one that is not finite is not a number."""
+    from spikenet.kernels.delay import triton_construct, triton_conv
 
-    return triton_conv.forward(x, one_tap(weight, tap, taps), first, steps, 1.0)
+    refuse_unbounded(delay, name)
+    if triton_conv.widened(x):
+        return _triton(x.float(), weight, delay, taps, first, steps, name).to(x.dtype)
+    w, d = weight.float(), delay.float().expand(weight.shape)
+    k = triton_construct.halved(w, d, d, triton_construct.ROUNDED, taps, x.dtype, triton_conv.in_parts(x))
+    y = torch.empty(steps, x.shape[1], len(weight), dtype=x.dtype, device=x.device)
+    triton_conv.products(triton_conv.halved(x), len(x), x.shape[2], k, taps, first, y)
+    return y
 
 
 FORWARD = Operation(
@@ -59,71 +105,79 @@ FORWARD = Operation(
 )
 
 _library = torch.library.Library("spikenet", "FRAGMENT")
-_library.define("delay_taps(Tensor x, Tensor weight, Tensor tap, int taps, int first, int steps) -> Tensor")
+_library.define("rounded_delays(Tensor delay, int taps, str name) -> Tensor")
+_library.define("delay_taps(Tensor x, Tensor weight, Tensor delay, int taps, int first, int steps, str name) -> Tensor")
 
 
-def _forward(x: Tensor, weight: Tensor, tap: Tensor, taps: int, first: int, steps: int) -> Tensor:
-    with torch.autocast(x.device.type, enabled=False):
-        if x.numel() == 0 or weight.numel() == 0 or steps == 0:
-            return x.new_zeros(steps, x.shape[1], len(weight))
-        return FORWARD(x, weight, tap, taps, first, steps, size=x.numel())
+def _forward(x: Tensor, weight: Tensor, delay: Tensor, taps: int, first: int, steps: int, name: str) -> Tensor:
+    if x.numel() == 0 or weight.numel() == 0 or steps == 0:
+        return x.new_zeros(steps, x.shape[1], len(weight))
+    with conv.exactly(x):
+        return FORWARD(x, weight, delay, taps, first, steps, name, size=x.numel())
 
 
-def _fake(x: Tensor, weight: Tensor, tap: Tensor, taps: int, first: int, steps: int) -> Tensor:
+def _fake(x: Tensor, weight: Tensor, delay: Tensor, taps: int, first: int, steps: int, name: str) -> Tensor:
     return x.new_empty(steps, x.shape[1], weight.shape[0])
 
 
 class _Taps(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, tap: Tensor, taps: int, first: int, steps: int) -> Tensor:
-        ctx.save_for_backward(x, weight, tap)
-        ctx.taps, ctx.first = taps, first
+    def forward(ctx: Any, x: Tensor, weight: Tensor, delay: Tensor, *rest: Any) -> Tensor:
+        ctx.save_for_backward(x, weight, delay)
+        ctx.taps, ctx.first, _, ctx.name = rest
         with torch._C._AutoDispatchBelowAutograd():
-            return torch.ops.spikenet.delay_taps(x, weight, tap, taps, first, steps)
+            return torch.ops.spikenet.delay_taps(x, weight, delay, *rest)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         if torch.is_grad_enabled():
             raise BackendError("delay_taps has no second derivative: call backward without create_graph=True")
-        x, weight, tap = ctx.saved_tensors
+        x, weight, delay = ctx.saved_tensors
         wants_x, wants_weight = ctx.needs_input_grad[:2]
-        k = one_tap(weight, tap, ctx.taps)
+        tap = rounded(delay, ctx.taps, ctx.name).expand(weight.shape)
+        k = one_tap(weight.to(real(x.dtype)), tap, ctx.taps)
         sizes = ctx.first, ctx.taps, len(x), 1.0
         gx, gk = torch.ops.spikenet.delay_conv_backward(x, k, grad, *sizes, wants_x, wants_weight)
-        return gx if wants_x else None, gk.gather(-1, tap) if wants_weight else None, None, None, None, None
+        gw = gk.gather(-1, tap).to(weight.dtype) if wants_weight else None
+        return gx if wants_x else None, gw, *[None] * 5
 
 
-def _autograd(x: Tensor, weight: Tensor, tap: Tensor, taps: int, first: int, steps: int) -> Tensor:
+def _autograd(x: Tensor, weight: Tensor, delay: Tensor, *rest: Any) -> Tensor:
     if torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad):
-        return _Taps.apply(x, weight, tap, taps, first, steps)
+        return _Taps.apply(x, weight, delay, *rest)
+    if may_be_bound((x,)):
+        return _forward(x, weight, delay, *rest)
     with torch._C._AutoDispatchBelowAutograd():
-        return torch.ops.spikenet.delay_taps(x, weight, tap, taps, first, steps)
+        return torch.ops.spikenet.delay_taps(x, weight, delay, *rest)
 
 
+_library.impl("rounded_delays", _rounded, "CompositeExplicitAutograd")
 _library.impl("delay_taps", _forward, "CompositeExplicitAutograd")
 _library.impl("delay_taps", _autograd, "Autograd")
+torch.library.register_fake(
+    "spikenet::rounded_delays", lambda delay, taps, name: torch.empty_like(delay, dtype=torch.int64), lib=_library
+)
 torch.library.register_fake("spikenet::delay_taps", _fake, lib=_library)
 
 
-def delay_taps(x: Tensor, weight: Tensor, tap: Tensor, taps: int, first: int, steps: int) -> Tensor:
+def delay_taps(x: Tensor, weight: Tensor, delay: Tensor, taps: int, first: int, steps: int, name: str) -> Tensor:
     """`y` `[steps, B, N]` as above, with first derivatives for `x` and `weight`.
 
     Args:
         x: `[T, B, M]`.
-        weight: `[N, M, elements]`, of the same dtype and device.
-        tap: the delay of each synapse in steps, int64 of the weight's shape, 0 to taps - 1. They are not read to check.
+        weight: `[N, M, elements]`, of any floating dtype.
+        delay: in steps, `[N, M, elements]` or with 1 for what shares it; as `rounded` takes it.
         taps: the number of taps, D.
         first: the input step at the first output, 0 to D - 1.
         steps: of the output, from `T - first` on.
+        name: what the delays are called in an error.
 
     Half precision is summed in float32.
 
     Raises:
         ShapeError, DtypeError, DeviceError: if the arguments do not go together.
+        ArgumentError: for a delay that is not finite.
     """
-    check(x, {"weight": weight}, first, steps, taps)
-    if tap.shape != weight.shape:
-        raise ShapeError(f"delay_taps takes a tap a weight, {tuple(weight.shape)}, got {tuple(tap.shape)}")
-    if tap.dtype != torch.int64:
-        raise DtypeError(f"delay_taps takes taps in int64, got {tap.dtype}")
-    return torch.ops.spikenet.delay_taps(x, weight, tap, taps, first, steps)
+    check_synapses(x, weight, delay, first, steps, taps)
+    arguments = x, weight, delay, taps, first, steps, name
+    return _autograd(*arguments) if may_be_bound((x,)) else torch.ops.spikenet.delay_taps(*arguments)

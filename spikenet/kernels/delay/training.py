@@ -1,16 +1,192 @@
-"""Delayed synapses as they are trained: each spread over the taps by its bump, and the sequence through them."""
+"""Delayed synapses as they are trained: each spread over the taps by its bump, and the sequence through them, as one
+torch operator with a fake, autograd and the table of backends.
+
+The equations are those of `construct` and `conv`. Taps are made for some outputs at a time and never kept: where the
+gradient of the input wants them, they are made again.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from spikenet.kernels.delay.bump import Bump
-from spikenet.kernels.delay.construct import delay_kernel
-from spikenet.kernels.delay.conv import CROSSOVER, delay_conv
+from spikenet.errors import BackendError, ShapeError
+from spikenet.kernels.backends import Implementation, Operation, anywhere, lazily, on_processor
+from spikenet.kernels.delay import construct, conv
+from spikenet.kernels.delay.bump import BUMPS, Bump
+from spikenet.kernels.delay.conv import CROSSOVER, check_synapses, real, triton_why_not
+from spikenet.kernels.dynamics import may_be_bound
 
 LARGEST = 40_000_000  # bytes of taps that are made at a time
 TOGETHER = 128  # outputs, of which that is a multiple
+
+
+def some(outputs: int, size: int) -> Iterator[slice]:
+    """Outputs of that many bytes of taps each, as many at a time as are not too large."""
+    at_once = max(TOGETHER, LARGEST // max(1, size) // TOGETHER * TOGETHER)
+    for start in range(0, outputs, at_once):
+        yield slice(start, min(start + at_once, outputs))
+
+
+def _parts(x: Tensor, weight: Tensor, taps: int) -> Iterator[slice]:
+    return some(len(weight), real(x.dtype).itemsize * taps * weight.shape[1])
+
+
+def _forward(
+    x: Tensor, weight: Tensor, delay: Tensor, sigma: Tensor, kernel: str, taps: int, first: int, steps: int, most: float
+) -> Tensor:
+    spread = sigma.expand(weight.shape)
+    parts = []
+    for n in _parts(x, weight, taps):
+        k = construct.forward(weight[n], delay[n], spread[n], kernel, taps)
+        parts.append(conv.forward(x, k, first, steps, most))
+    return parts[0] if len(parts) == 1 else torch.cat(parts, -1)
+
+
+def _gradients(
+    x: Tensor,
+    weight: Tensor,
+    delay: Tensor,
+    sigma: Tensor,
+    grad: Tensor,
+    kernel: str,
+    taps: int,
+    first: int,
+    steps: int,
+    most: float,
+    wants: tuple[bool, bool],
+) -> tuple[Tensor, Tensor, Tensor]:
+    gx, gw, gd, spread = grad.new_empty(0), [weight[:0]], [weight[:0]], sigma.expand(weight.shape)
+    for n in some(len(weight), real(grad.dtype).itemsize * taps * weight.shape[1]):
+        own, k = (weight[n], delay[n], spread[n]), weight.new_empty(0)
+        if wants[0]:
+            k = construct.forward(*own, kernel, taps)
+        some_gx, gk = conv.gradients(x, k, grad[..., n], first, taps, steps, most, *wants)
+        if wants[0]:
+            gx = gx.add_(some_gx) if n.start else some_gx
+        if wants[1]:
+            for all_, one in zip((gw, gd), construct.gradients(*own, kernel, gk), strict=True):
+                all_.append(one)
+    return gx, torch.cat(gw), torch.cat(gd)
+
+
+_TRITON = "spikenet.kernels.delay.triton_training"
+FORWARD = Operation(
+    "delay_bumps",
+    Implementation("triton", triton_why_not, lazily(_TRITON, "forward")),
+    Implementation("numba", on_processor, _forward),
+    Implementation("reference", anywhere, _forward),
+)
+GRADIENTS = Operation(
+    "the gradients of delay_bumps",
+    Implementation("triton", triton_why_not, lazily(_TRITON, "gradients")),
+    Implementation("numba", on_processor, _gradients),
+    Implementation("reference", anywhere, _gradients),
+)
+
+_library = torch.library.Library("spikenet", "FRAGMENT")
+_library.define(
+    "delay_bumps(Tensor x, Tensor weight, Tensor delay, Tensor sigma, str kernel, int taps, int first, int steps, "
+    "float most) -> Tensor"
+)
+_library.define(
+    "delay_bumps_backward(Tensor x, Tensor weight, Tensor delay, Tensor sigma, Tensor grad, str kernel, int taps, "
+    "int first, int steps, float most, bool wants_x, bool wants_synapses) -> (Tensor, Tensor, Tensor)"
+)
+
+
+def _whole(weight: Tensor, delay: Tensor, sigma: Tensor, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """In the dtype of the sums, a delay for every weight."""
+    wide = real(x.dtype)
+    delay = delay.to(wide)
+    return weight.to(wide), delay if delay.shape == weight.shape else delay.expand(weight.shape), sigma.to(wide)
+
+
+def _run(x: Tensor, weight: Tensor, delay: Tensor, sigma: Tensor, kernel: str, taps: int, *sizes: Any) -> Tensor:
+    first, steps, most = sizes
+    if x.numel() == 0 or weight.numel() == 0 or steps == 0:
+        return x.new_zeros(steps, x.shape[1], len(weight))
+    with conv.exactly(x):
+        synapses = _whole(weight, delay, sigma, x)
+        return FORWARD(x, *synapses, kernel, taps, first, steps, most, size=x.numel())
+
+
+def _run_backward(
+    x: Tensor,
+    weight: Tensor,
+    delay: Tensor,
+    sigma: Tensor,
+    grad: Tensor,
+    kernel: str,
+    taps: int,
+    first: int,
+    steps: int,
+    most: float,
+    *wants: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """x may be empty unless the gradients of the synapses are wanted."""
+    if grad.numel() == 0 or weight.numel() == 0 or steps == 0:
+        gx = grad.new_zeros(steps, grad.shape[1], weight.shape[1])
+        return gx, torch.zeros_like(weight), torch.zeros_like(delay)
+    with conv.exactly(grad):
+        synapses = _whole(weight, delay, sigma, grad)
+        gx, gw, gd = GRADIENTS(x, *synapses, grad, kernel, taps, first, steps, most, wants, size=grad.numel())
+        if wants[1]:
+            gd = gd if delay.shape == weight.shape else gd.sum_to_size(delay.shape)
+        return gx, gw.to(weight.dtype), gd.to(delay.dtype)
+
+
+def _fake(x: Tensor, weight: Tensor, delay: Tensor, sigma: Tensor, kernel: str, taps: int, *sizes: Any) -> Tensor:
+    return x.new_empty(sizes[1], x.shape[1], weight.shape[0])
+
+
+def _fake_backward(
+    x: Tensor, weight: Tensor, delay: Tensor, sigma: Tensor, grad: Tensor, kernel: str, taps: int, *rest: Any
+) -> tuple[Tensor, Tensor, Tensor]:
+    _, steps, _, wants_x, wants_synapses = rest
+    gx = grad.new_empty((steps, grad.shape[1], weight.shape[1]) if wants_x else 0)
+    if not wants_synapses:
+        return gx, weight.new_empty(0), delay.new_empty(0)
+    return gx, weight.new_empty(weight.shape), delay.new_empty(delay.shape)
+
+
+class _Bumps(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, delay: Tensor, sigma: Tensor, *rest: Any) -> Tensor:
+        wants_synapses = ctx.needs_input_grad[1] or ctx.needs_input_grad[2]
+        ctx.save_for_backward(x if wants_synapses else x.new_empty(0), weight, delay, sigma)
+        ctx.wants = ctx.needs_input_grad[0], wants_synapses
+        ctx.rest = *rest[:3], len(x), rest[4]  # the steps of x instead of the output's
+        if may_be_bound((x,)):
+            return _run(x, weight, delay, sigma, *rest)
+        with torch._C._AutoDispatchBelowAutograd():
+            return torch.ops.spikenet.delay_bumps(x, weight, delay, sigma, *rest)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        if torch.is_grad_enabled():
+            raise BackendError("delay_bumps has no second derivative: call backward without create_graph=True")
+        run: Any = _run_backward if may_be_bound((grad,)) else torch.ops.spikenet.delay_bumps_backward
+        gx, gw, gd = run(*ctx.saved_tensors, grad, *ctx.rest, *ctx.wants)
+        needs = ctx.needs_input_grad
+        return gx if needs[0] else None, gw if needs[1] else None, gd if needs[2] else None, *[None] * 6
+
+
+def _autograd(x: Tensor, weight: Tensor, delay: Tensor, sigma: Tensor, *rest: Any) -> Tensor:
+    if torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad or delay.requires_grad):
+        return _Bumps.apply(x, weight, delay, sigma, *rest)
+    with torch._C._AutoDispatchBelowAutograd():
+        return torch.ops.spikenet.delay_bumps(x, weight, delay, sigma, *rest)
+
+
+_library.impl("delay_bumps", _run, "CompositeExplicitAutograd")
+_library.impl("delay_bumps_backward", _run_backward, "CompositeExplicitAutograd")
+_library.impl("delay_bumps", _autograd, "Autograd")
+torch.library.register_fake("spikenet::delay_bumps", _fake, lib=_library)
+torch.library.register_fake("spikenet::delay_bumps_backward", _fake_backward, lib=_library)
 
 
 def delay_bumps(
@@ -29,18 +205,18 @@ def delay_bumps(
     Args:
         weight: `[N, M, elements]`; `delay` broadcasts against it.
         x, first, steps, most: as for `delay_conv`.
-        sigma, shape, taps: as for `delay_kernel`.
+        sigma, shape, taps: as for `delay_kernel`; sigma is one number, and a bump that is not of `BUMPS` has its taps
+            made in plain torch, all at once.
 
-    Taps are made for some outputs at a time, and are not kept unless x has a gradient.
+    Raises:
+        ShapeError, DtypeError, DeviceError: if the arguments do not go together.
+        BackendError: for a second derivative.
     """
-    real = torch.float64 if x.dtype == torch.float64 else torch.float32
-
-    def through(w: Tensor, d: Tensor) -> Tensor:
-        return delay_conv(x, delay_kernel(w, d, sigma, shape, taps).to(real), first, steps, most)
-
-    at_once = max(1, LARGEST // max(1, real.itemsize * taps * weight.shape[1])) // TOGETHER * TOGETHER
-    if len(weight) <= max(TOGETHER, at_once):
-        return through(weight, delay)
-    size = max(TOGETHER, at_once)
-    delays = delay.split(size) if len(delay) > 1 else [delay] * -(-len(weight) // size)
-    return torch.cat([through(w, d) for w, d in zip(weight.split(size), delays, strict=True)], -1)
+    if sigma.numel() != 1:
+        raise ShapeError(f"delay_bumps takes one sigma for all synapses, got {tuple(sigma.shape)}")
+    if BUMPS.get(shape.name) != shape:
+        k = construct.delay_kernel(weight, delay, sigma, shape, taps)
+        return conv.delay_conv(x, k.to(real(x.dtype)), first, steps, most)
+    check_synapses(x, weight, delay, first, steps, taps)
+    arguments = x, weight, delay, sigma, shape.name, taps, first, steps, float(most)
+    return _autograd(*arguments) if may_be_bound((x,)) else torch.ops.spikenet.delay_bumps(*arguments)

@@ -12,14 +12,13 @@ sums off rather than round them, so that these are added up in float32 every fou
 from __future__ import annotations
 
 import functools
-from typing import Any
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
-from triton.tools.tensor_descriptor import TensorDescriptor
 
+from spikenet.kernels.delay.launch import Described, launch
 from spikenet.kernels.delay.triton_halves import Halves, halves, unscaled
 
 DEPTH = 64  # of a product
@@ -31,76 +30,89 @@ BUSY = 0.9  # part of the multiprocessors that shares of the rows are to keep at
 
 def forward(x: Tensor, k: Tensor, first: int, steps: int, most: float) -> Tensor:
     """See `conv.delay_conv`."""
-    if _widened(x):
+    if widened(x):
         return forward(x.float(), k.float(), first, steps, most).to(x.dtype)
-    return _products(x, k, steps, first * x.shape[1], -x.shape[1], of_input=False)
+    y = torch.empty(steps, x.shape[1], len(k), dtype=x.dtype, device=x.device)
+    products(halved(x), len(x), x.shape[2], _matrices(k, x), k.shape[2], first, y)
+    return y
 
 
 def gradient_of_input(grad: Tensor, k: Tensor, first: int, steps: int) -> Tensor:
     """See `conv.delay_conv`: the gradient of x."""
-    if _widened(grad):
+    if widened(grad):
         return gradient_of_input(grad.float(), k.float(), first, steps).to(grad.dtype)
-    return _products(grad, k, steps, -first * grad.shape[1], grad.shape[1], of_input=True)
+    gx = torch.empty(steps, grad.shape[1], k.shape[1], dtype=grad.dtype, device=grad.device)
+    products(halved(grad), len(grad), grad.shape[2], _matrices(k, grad), k.shape[2], first, gx, of_input=True)
+    return gx
 
 
 def gradient_of_taps(x: Tensor, grad: Tensor, first: int, taps: int, most: float) -> Tensor:
     """See `conv.delay_conv`: the gradient of K in float32, its taps the slowest axis in memory."""
-    if _widened(x):
+    if widened(x):
         return gradient_of_taps(x.float(), grad.float(), first, taps, most)
-    batch, inputs, outputs, rows = x.shape[1], x.shape[2], grad.shape[2], len(grad) * x.shape[1]
-    told, heard = _halved(grad), _halved(x)
-    tile = _tile(outputs, OUTPUTS), _tile(inputs, INPUTS // 2 if _both(x) else INPUTS)
-    grid = _cdiv(outputs, tile[0]), _cdiv(inputs, tile[1])
-    parts = _shares(grid[0] * grid[1] * taps, rows, x.device)
-    share = _cdiv(_cdiv(rows, parts), DEPTH) * DEPTH
-    sums = torch.empty(parts, taps, outputs, inputs, dtype=torch.float32, device=x.device)
-    arrays = _described(told, outputs, (DEPTH, tile[0])), _described(heard, inputs, (DEPTH, tile[1])), sums
-    sizes = rows, len(x) * batch, inputs, outputs, taps, share, first * batch, batch, told.width, heard.width
-    options = {"num_warps": 8, "num_stages": 4}
-    _of_taps[(*grid, taps * parts)](*arrays, told.found, heard.found, *sizes, _both(x), *tile, DEPTH, **options)
-    return (sums.sum(0) if parts > 1 else sums[0]).permute(1, 2, 0)
+    parts = sums(halved(grad), grad.shape[0], grad.shape[2], halved(x), x, first, taps)
+    return (parts.sum(0) if len(parts) > 1 else parts[0]).permute(1, 2, 0)
 
 
-def _products(x: Tensor, k: Tensor, steps: int, shift: int, step: int, of_input: bool) -> Tensor:
-    """y `[steps, B, N]`: row r hears row `r + shift + d step` of x through tap d, or that transposed."""
-    batch, taps, (outputs, inputs) = x.shape[1], k.shape[2], k.shape[:2] if not of_input else (k.shape[1], k.shape[0])
-    y = torch.empty(steps, batch, outputs, dtype=x.dtype, device=x.device)
-    matrices = k.to(x.dtype).permute(2, 0, 1).reshape(taps * k.shape[0], k.shape[1])
-    heard, through = _halved(x), _halved(matrices)
-    rows, columns = steps * batch, _tile(outputs, COLUMNS // 2 if _both(x) else COLUMNS)
-    tall = max(64, min(128, TILE // columns)) // (2 if _both(x) else 1)
+def products(
+    x: Halves, steps_in: int, inputs: int, k: Halves, taps: int, first: int, y: Tensor, of_input: bool = False
+) -> None:
+    """Write y `[steps, B, N]`, or some of its columns: x `[steps_in, B, inputs]` through K `[taps * N, inputs]`, or the
+    gradient of the output as x through K `[taps * inputs, N]`."""
+    steps, batch, outputs = y.shape
+    rows, both, columns = steps * batch, x.both, _tile(outputs, COLUMNS // 2 if x.both else COLUMNS)
+    tall = max(64, min(128, TILE // columns)) // (2 if both else 1)
+    shift, step = (-first * batch, batch) if of_input else (first * batch, -batch)
     arrays = (
-        _described(heard, inputs, (tall, DEPTH)),
-        _described(through, k.shape[1], (DEPTH, columns) if of_input else (columns, DEPTH)),
+        _described(x, inputs, (tall, DEPTH)),
+        _described(k, outputs if of_input else inputs, (DEPTH, columns) if of_input else (columns, DEPTH)),
         y,
     )
-    sizes = rows, len(x) * batch, inputs, outputs, taps, shift, step, heard.width, through.width
-    grid = (_cdiv(rows, tall) * _cdiv(outputs, columns),)
-    tile, options = (tall, columns, DEPTH), {"num_warps": 4, "num_stages": 4}
-    _through[grid](*arrays, heard.found, through.found, *sizes, of_input, _both(x), *tile, **options)
-    return y
+    sizes = rows, steps_in * batch, inputs, outputs, taps, shift, step, x.width, k.width, y.stride(1)
+    grid, constants = (_cdiv(rows, tall) * _cdiv(outputs, columns),), (of_input, both, tall, columns, DEPTH)
+    launch(_through, grid, (*arrays, x.found, k.found), sizes, constants, num_warps=4, num_stages=4)
 
 
-def _widened(x: Tensor) -> bool:
+def sums(told: Halves, steps: int, outputs: int, heard: Halves, x: Tensor, first: int, taps: int) -> Tensor:
+    """Parts of the gradient of K, `[parts, taps, N, M]`, for x `[T, B, M]` and the gradient of y `[steps, B, N]`, whose
+    halves are `heard` and `told`."""
+    steps_in, batch, inputs = x.shape
+    rows, both = steps * batch, heard.both
+    tile = _tile(outputs, OUTPUTS), _tile(inputs, INPUTS // 2 if both else INPUTS)
+    across = _cdiv(outputs, tile[0]), _cdiv(inputs, tile[1])
+    parts = _shares(across[0] * across[1] * taps, rows, x.device)
+    share = _cdiv(_cdiv(rows, parts), DEPTH) * DEPTH
+    found = torch.empty(parts, taps, outputs, inputs, dtype=torch.float32, device=x.device)
+    arrays = _described(told, outputs, (DEPTH, tile[0])), _described(heard, inputs, (DEPTH, tile[1])), found
+    sizes = rows, steps_in * batch, inputs, outputs, taps, share, first * batch, batch, told.width, heard.width
+    grid, constants = (*across, taps * parts), (both, *tile, DEPTH)
+    launch(_of_taps, grid, (*arrays, told.found, heard.found), sizes, constants, num_warps=8, num_stages=4)
+    return found
+
+
+def widened(x: Tensor) -> bool:
     """Triton's interpreter has no bfloat16 products; the same numbers in float32 give the same sums."""
     return x.dtype == torch.bfloat16 and not x.is_cuda
 
 
-def _both(x: Tensor) -> bool:
+def in_parts(x: Tensor) -> bool:
     """Whether low parts are wanted too."""
     return x.dtype == torch.float32 and not (x.is_cuda and torch.backends.cuda.matmul.allow_tf32)
 
 
-def _halved(x: Tensor) -> Halves:
+def halved(x: Tensor) -> Halves:
     """`[..., columns]` as a matrix in half precision."""
-    return halves(x.reshape(-1, x.shape[-1]), 2 if _both(x) else 1)
+    return halves(x.reshape(-1, x.shape[-1]), 2 if in_parts(x) else 1)
 
 
-def _described(x: Halves, columns: int, block: tuple[int, int]) -> Any:
-    """What the tensor memory accelerator is told of a matrix; beyond it, it reads zeros."""
-    values = x.values
-    shape = [len(values), columns if values.shape[1] == x.width else values.shape[1]]
-    return TensorDescriptor(values, shape, [values.stride(0), 1], list(block))
+def _matrices(k: Tensor, x: Tensor) -> Halves:
+    """K `[N, M, taps]` as a matrix `[taps * N, M]` in half precision, as x."""
+    return halved(k.to(x.dtype).permute(2, 0, 1))
+
+
+def _described(x: Halves, columns: int, block: tuple[int, int]) -> Described:
+    """What the tensor memory accelerator is told of the first columns of a matrix."""
+    return Described(x.values, [x.values.shape[0], x.values.shape[1] if x.both else columns], [x.row, 1], list(block))
 
 
 def _tile(size: int, most: int) -> int:
@@ -173,6 +185,7 @@ def _through(  # type: ignore[no-untyped-def]
     step,
     x_width,
     k_width,
+    y_row,
     OF_INPUT: tl.constexpr,
     BOTH: tl.constexpr,
     ROWS: tl.constexpr,
@@ -213,7 +226,7 @@ def _through(  # type: ignore[no-untyped-def]
             total, part = _flushed(total, part, i)
     total = _unscaled(total + part, x_found, k_found, BOTH)
     r, n = r0 + tl.arange(0, ROWS), n0 + tl.arange(0, COLUMNS)
-    to = y + r.to(tl.int64)[:, None] * outputs + n[None, :]
+    to = y + r.to(tl.int64)[:, None] * y_row + n[None, :]
     tl.store(to, total.to(y.dtype.element_ty), mask=(r < rows)[:, None] & (n < outputs)[None, :])
 
 

@@ -19,6 +19,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from spikenet.kernels.delay.launch import launch
+
 BLOCK = 2048
 WIDTH = 64  # columns are filled up with zeros to a multiple of it
 
@@ -27,29 +29,40 @@ class Halves(NamedTuple):
     """A matrix in half precision.
 
     Args:
-        values: `[rows, parts * width]`: the high parts, then, if wanted, the low ones; each `width` columns.
+        values: `[rows, parts * width]`, or a part of its columns: the high parts, then, if wanted, the low ones; each
+            `width` columns.
         width: of a part, `columns` or more.
         found: int32 `[2]`: the bits of the largest magnitude, and whether a low part is other than 0; None for what was
             in half precision already.
+        both: whether there are two parts.
+        row: from row to row in memory.
     """
 
     values: Tensor
     width: int
     found: Tensor | None
+    both: bool
+    row: int
+
+    def of(self, columns: slice) -> Halves:
+        """Those columns and all after them."""
+        return self._replace(values=self.values[:, columns.start :]) if columns.start else self
 
 
 def halves(x: Tensor, parts: int) -> Halves:
     """A float32 matrix `[rows, columns]` in float16; one in half precision as it is."""
     if x.dtype != torch.float32:
-        return Halves(_aligned(x), x.shape[1], None)
+        values = _aligned(x)
+        return Halves(values, values.shape[1], None, False, values.shape[1])
     rows, columns = x.shape
     width = -(-columns // WIDTH) * WIDTH
     values = torch.empty(rows, parts * width, dtype=torch.float16, device=x.device)
     found = torch.zeros(2, dtype=torch.int32, device=x.device)
     x, grid = x.contiguous(), (-(-rows * width // BLOCK),)
     for again in (False, True):
-        _halve[grid](x, values, found, rows * width, columns, width, columns != width, parts == 2, again, BLOCK)
-    return Halves(values, width, found)
+        sizes = rows * width, columns, width
+        launch(_halve, grid, (x, values, found), sizes, (columns != width, parts == 2, again, BLOCK))
+    return Halves(values, width, found, parts == 2, parts * width)
 
 
 def _aligned(x: Tensor) -> Tensor:

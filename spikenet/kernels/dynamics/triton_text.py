@@ -88,7 +88,7 @@ def philox(seed, lane, step, draw: tl.constexpr):
         high1, low1 = tl.umulhi(m1, c2), m1 * c2
         c0, c1, c2, c3 = high1 ^ c1 ^ k0, low1, high0 ^ c3 ^ k1, low0
         k0, k1 = k0 + w0, k1 + w1
-    return c0, c1
+    return c0, c1, c2, c3
 
 
 @triton.jit
@@ -103,7 +103,7 @@ def uniform(seed, lane, step, draw: tl.constexpr):
 
 @triton.jit
 def normal(seed, lane, step, draw: tl.constexpr):
-    first, second = philox(seed, lane, step, draw)
+    first, second, _, _ = philox(seed, lane, step, draw)
     radius = tl.sqrt_rn(-2.0 * log(open_interval(first)))
     return radius * cos(6.283185307179586 * open_interval(second))
 """

@@ -5,14 +5,17 @@ Synapses come in batches, twice: once to be counted, once to be put in their pla
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import chain
 from typing import NamedTuple
 
 import numba
 import numpy as np
 
 from spikenet.kernels.simulate.plan import BLOCK, Shard, columns, shares
+
+AHEAD = 8  # batches that are made at the same time
 
 
 class Batch(NamedTuple):
@@ -69,6 +72,22 @@ def sort(
             ]
             _finish(work)
     return shards
+
+
+def ahead(makers: Sequence[Iterator[Batch]], threads: int) -> Iterator[Batch]:
+    """All that the makers make, in order. As many of them as there are threads, up to eight, work on their next batch
+    at the same time: drawing takes longer than sorting."""
+    window = min(threads, AHEAD)
+    if window == 1:
+        yield from chain.from_iterable(makers)
+        return
+    with ThreadPoolExecutor(window) as pool:
+        next_ones = [pool.submit(next, maker, None) for maker in makers[:window]]
+        for k, maker in enumerate(makers):
+            while (batch := next_ones[k].result()) is not None:
+                next_ones[k] = pool.submit(next, maker, None)
+                yield batch
+            next_ones += [pool.submit(next, later, None) for later in makers[k + window : k + window + 1]]
 
 
 def _finish(work: Sequence[Future[None]]) -> None:

@@ -26,14 +26,14 @@ from spikenet.kernels.sources import load
 
 CAPACITY = 1 << 20  # spikes that a thread can write down in one call
 _DYNAMICS = ("trace.py", "printer.py", "numba_source.py", "numba_text.py")
-_HERE = ("numba_source.py", "numba_loop.py", "numba_threads.py", "plan.py")
+_HERE = ("numba_source.py", "numba_loop.py", "numba_plastic.py", "numba_threads.py", "plan.py")
 
 
 class Engine:
     """A network that can be advanced; see `engine.Engine`."""
 
-    def __init__(self, plan: Plan) -> None:
-        self.plan, self.step = plan, 0
+    def __init__(self, plan: Plan, device: torch.device) -> None:
+        self.plan, self.device, self.step = plan, device, 0
         lanes, inputs = [g.lanes for g in plan.groups], [len(g.program.inputs) for g in plan.groups]
         self._threads = len(plan.shards)
         self._shares = shares(lanes, self._threads)
@@ -41,7 +41,8 @@ class Engine:
         self._columns = [begins for begins, _ in places]
         self._sums: list[np.ndarray] = [np.zeros(max(n, 1), plan.real) for _, n in places]
         self._module = _compiled(
-            tuple(g.program for g in plan.groups), _shared(plan), plan.scaled, np.dtype(plan.real).name
+            *(tuple(g.program for g in plan.groups), _shared(plan), plan.scaled),
+            *(plan.learning is not None, np.dtype(plan.real).name),
         )
         self._tiles: list[np.ndarray] = [
             np.zeros((blocks(g.lanes), len(rows) * ROW), plan.real) for g, rows in self._groups()
@@ -122,7 +123,10 @@ class Engine:
         results: list[Any] = [None] * self._threads
 
         arguments = [
-            (*self._common(p, steps, sync, halt, watched, tallies[p], counted[p], sources), *self._of_groups(p))
+            (
+                *self._common(p, steps, sync, halt, watched, tallies[p], counted[p], sources),
+                *(*self._of_groups(p), *self._of_learning(p)),
+            )
             for p in range(self._threads)
         ]
 
@@ -156,7 +160,11 @@ class Engine:
             *(p, self._threads, self.step, steps, plan.stretch, *plan.classes, *plan.shards[p], self._sums[p]),
             *(self._ids, self._counts, self._begins, sync, halt, segments, *self._drives, plan.populations, watched),
             *(tally, counted, self._buffers[p], self._rooms[p], sources.indptr, sources.rows),
+            *(np.zeros(self._rooms[p] // plan.stretch, np.uint8), np.zeros(BLOCK, np.uint32)),
         )
+
+    def _of_learning(self, p: int) -> list[Any]:
+        return [] if self.plan.learning is None else [self.plan.learning.arguments(p)]
 
     def _of_groups(self, p: int) -> list[Any]:
         found: list[Any] = []
@@ -233,19 +241,21 @@ def _shared(plan: Plan) -> tuple[tuple[bool, ...], ...]:
 
 @functools.cache
 def _compiled(
-    programs: tuple[Program, ...], shared: tuple[tuple[bool, ...], ...], scaled: bool, real: str
+    programs: tuple[Program, ...], shared: tuple[tuple[bool, ...], ...], scaled: bool, plastic: bool, real: str
 ) -> ModuleType:
     """The module of one set of equations."""
     import hashlib
 
-    told = repr(([p.key for p in programs], shared, scaled, real))
+    told = repr(([p.key for p in programs], shared, scaled, plastic, real))
     name = f"network_{hashlib.sha256(told.encode()).hexdigest()[:16]}"
     here = Path(__file__).parent
     printers = [*(here.parent / "dynamics" / p for p in _DYNAMICS), *(here / p for p in _HERE)]
-    return load(name, functools.partial(_source, programs, shared, scaled, real), printers)
+    return load(name, functools.partial(_source, programs, shared, scaled, plastic, real), printers)
 
 
-def _source(programs: tuple[Program, ...], shared: tuple[tuple[bool, ...], ...], scaled: bool, real: str) -> str:
+def _source(
+    programs: tuple[Program, ...], shared: tuple[tuple[bool, ...], ...], scaled: bool, plastic: bool, real: str
+) -> str:
     from spikenet.kernels.simulate.numba_source import network_source  # sympy comes with it
 
-    return network_source(programs, shared, scaled, real)
+    return network_source(programs, shared, scaled, plastic, real)

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import math
 
-import numba
 import numpy as np
 
-from spikenet.kernels.simulate.numba_threads import APART, prefetch
+from spikenet.kernels.simulate.numba_threads import APART, bare, prefetch
 from spikenet.kernels.simulate.plan import BLOCK
 
 SEGMENTS = 512  # runs of synapses that are looked up before they are added
@@ -24,7 +23,7 @@ CONSTANT, POISSON, NORMAL = range(3)
 KINDS = {"constant": CONSTANT, "poisson": POISSON, "normal": NORMAL}
 
 
-@numba.njit(nogil=True, error_model="numpy")
+@bare
 def deliver(
     t: int,
     delay: np.ndarray,
@@ -59,7 +58,7 @@ def deliver(
     return found if few and total * SPARSE < sums.size else -1
 
 
-@numba.njit(nogil=True, error_model="numpy")
+@bare
 def forget(segments: np.ndarray, found: int, targets: np.ndarray, sums: np.ndarray) -> None:
     """Set the sums to which the segments were added back to zero: cheaper than all of them where little arrives."""
     for s in range(found):
@@ -67,7 +66,7 @@ def forget(segments: np.ndarray, found: int, targets: np.ndarray, sums: np.ndarr
             sums[targets[e]] = 0
 
 
-@numba.njit(nogil=True, error_model="numpy")
+@bare
 def _add(
     segments: np.ndarray,
     found: int,
@@ -91,7 +90,7 @@ def _add(
                 sums[targets[e]] += weights[e]
 
 
-@numba.njit(nogil=True, error_model="numpy")
+@bare
 def _ask_for(start: int, stop: int, targets: np.ndarray, weights: np.ndarray) -> None:
     for e in range(start, stop, LINE // targets.itemsize):
         prefetch(targets, e)
@@ -100,7 +99,7 @@ def _ask_for(start: int, stop: int, targets: np.ndarray, weights: np.ndarray) ->
             prefetch(weights, e)
 
 
-@numba.njit(nogil=True, error_model="numpy")
+@bare
 def block_words(key: int, block: int, step: int, words: np.ndarray) -> None:
     """One 32-bit word for each of a block's lanes: lane i of block b takes word `i // QUADS` of the counter
     `b QUADS + i % QUADS`. Philox4x32-10, see `dynamics.philox`."""
@@ -118,7 +117,7 @@ def block_words(key: int, block: int, step: int, words: np.ndarray) -> None:
         words[q + 2 * QUADS], words[q + 3 * QUADS] = c2, c3
 
 
-@numba.njit(nogil=True, error_model="numpy")
+@bare
 def add_drives(
     sums: np.ndarray,
     columns: np.ndarray,  # where each input of the group begins
@@ -156,7 +155,7 @@ def add_drives(
                 x[i] += weight * x.dtype.type(_normal(key, block * BLOCK + i, step))
 
 
-@numba.njit(nogil=True, error_model="numpy")
+@bare
 def _search(table: np.ndarray, word: int, start: float) -> float:
     number = np.uint64(start)
     while np.uint64(word) >= table[number]:
@@ -164,7 +163,7 @@ def _search(table: np.ndarray, word: int, start: float) -> float:
     return float(number)
 
 
-@numba.njit(nogil=True, error_model="numpy")
+@bare
 def note(
     rows: np.ndarray,
     first: int,
@@ -188,7 +187,7 @@ def note(
     return number
 
 
-@numba.njit(nogil=True, error_model="numpy")
+@bare
 def halted(halt: np.ndarray, shards: int, turn: int) -> bool:
     """Whether any thread has asked to stop at this turn or before."""
     stop = False
@@ -197,7 +196,7 @@ def halted(halt: np.ndarray, shards: int, turn: int) -> bool:
     return stop
 
 
-@numba.njit(nogil=True, error_model="numpy")
+@bare
 def _normal(key: int, lane: int, step: int) -> float:
     """As `dynamics.philox.draw` in float64."""
     mask, half = np.uint64(0xFFFFFFFF), np.uint64(32)

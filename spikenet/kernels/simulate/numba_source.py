@@ -16,13 +16,15 @@ from spikenet.kernels.simulate.plan import BLOCK
 SHARED_ARGUMENTS = (
     "shard, shards, t0, steps, stretch, delay, class_weight, offsets, targets, weights, sums, ids, counts, begins, "
     "sync, halt, segments, all_drives, strengths, guides, tables, populations, watched, tally, per_step, recorded, "
-    "room, source_indptr, source_rows"
+    "room, source_indptr, source_rows, fired, words"
 )
 COMMON_ARGUMENTS = "sums, all_drives, strengths, guides, tables, words, fired, eights, dense"
 GROUP_ARGUMENTS = "tiles{g}, low{g}, high{g}, lanes{g}, first{g}, key{g}, scales{g}, columns{g}, drives{g}, params{g}"
 
 
-def network_source(programs: Sequence[Program], shared: Sequence[tuple[bool, ...]], scaled: bool, real: str) -> str:
+def network_source(
+    programs: Sequence[Program], shared: Sequence[tuple[bool, ...]], scaled: bool, plastic: bool, real: str
+) -> str:
     """The source of a module with `run(...)`, which advances a network by `steps`, and `ROWS`, for each group the names
     of a tile's rows.
 
@@ -32,11 +34,12 @@ def network_source(programs: Sequence[Program], shared: Sequence[tuple[bool, ...
     groups = [StepSource(g, p, s, scaled, Variant(real)) for g, (p, s) in enumerate(zip(programs, shared, strict=True))]
     lines = ["import math", "", "import numpy as np", "from numba import njit", ""]
     lines += ["from spikenet.kernels.simulate.numba_loop import add_drives, deliver, forget, halted, note"]
-    lines += ["from spikenet.kernels.simulate.numba_threads import barrier", ""]
+    lines += ["from spikenet.kernels.simulate.numba_threads import bare, barrier", ""]
+    lines += ["from spikenet.kernels.simulate.numba_plastic import learn", ""] if plastic else []
     lines += PHILOX.format(real=real).splitlines() if any(p.draws for p in programs) else []
     for group in groups:
         lines += ["", "", *group.source().splitlines()]
-    lines += ["", "", f"ROWS = {[group.rows for group in groups]!r}", "", "", *_run(len(groups))]
+    lines += ["", "", f"ROWS = {[group.rows for group in groups]!r}", "", "", *_run(len(groups), plastic)]
     return "\n".join(lines) + "\n"
 
 
@@ -62,13 +65,15 @@ class StepSource(ForwardSource):
         setup = [f"{k} = np.{real}(float('{v}'))" for v, k in self._constants.items()]
         setup += [f"zero = np.{real}(0.0)"]
         arguments = GROUP_ARGUMENTS.format(g="") + f", {COMMON_ARGUMENTS}, step, fired_rows, at"
-        head = ["@njit(nogil=True, error_model='numpy')", f"def {self.name}({arguments}):"]
+        head = ["@bare", f"def {self.name}({arguments}):"]
         return "\n".join([*head, *("    " + line for line in setup), *self._lines, "    return at"])
 
     def body(self) -> None:
         self.line(*(f"p_{name} = params[{m}]" for m, name in self.shared_ones))
-        with self.block("for b in range(low, high):"):
+        with self.block("for turn in range(low, high):"):
+            self.line("b = turn if step & 1 else low + high - 1 - turn")  # first what the last step left in the cache
             self.line("scratch = tiles[b]", f"n0 = b * {BLOCK}", f"n = min({BLOCK}, lanes - n0)")
+            self.line(f"flags = fired[(b - low) * {BLOCK}:]")
             inputs = len(self.program.inputs)
             for k in range(inputs):
                 self.line(f"x{k}_row = sums[columns[{k}] + (b - low) * {BLOCK}:][:n]")
@@ -83,12 +88,12 @@ class StepSource(ForwardSource):
                 self.lanes([f"{self.at('d_' + name)} = {kind}(key, n0 + i, step, {index})"])
             with self.block("for i in range(n):"):
                 self.forward_step()
-                self.line("fired[i] = z != zero")
+                self.line("flags[i] = z != zero")
                 self.advance()
             with self.block("if dense or drives[0] < drives[1]:"):
                 for k in range(inputs):
                     self.lanes([f"x{k}_row[i] = zero"])
-            self.list_spikes()
+        self.list_spikes()
 
     def states(self, pattern: str) -> list[str]:
         return [pattern.format(n=n, s=self.at(f"s_{n}")) for n in self.program.state]
@@ -101,19 +106,25 @@ class StepSource(ForwardSource):
 
     def list_spikes(self) -> None:
         """32 lanes at a time, as most are silent."""
-        self.line("fired[n:] = 0")
-        with self.block("for e in range(0, (n + 7) // 8, 4):"):
-            some = self.block("if eights[e] | eights[e + 1] | eights[e + 2] | eights[e + 3]:")
-            with some, self.block("for i in range(8 * e, 8 * e + 32):"), self.block("if fired[i]:"):
-                self.line("fired_rows[at] = first + n0 + i", "at += 1")
+        self.line(
+            f"n0 = low * {BLOCK}", f"n = max(min(high * {BLOCK}, lanes) - n0, 0)", "fired[n : (n + 31) // 32 * 32] = 0"
+        )
+        with (
+            self.block("for e in range(0, (n + 7) // 8, 4):"),
+            self.block("if eights[e] | eights[e + 1] | eights[e + 2] | eights[e + 3]:"),
+            self.block("for q in range(e, e + 4):"),
+            self.block("if eights[q]:"),
+            self.block("for i in range(8 * q, 8 * q + 8):"),
+            self.block("if fired[i]:"),
+        ):
+            self.line("fired_rows[at] = first + n0 + i", "at += 1")
 
 
-def _run(groups: int) -> list[str]:
+def _run(groups: int, plastic: bool) -> list[str]:
     per_group = [GROUP_ARGUMENTS.format(g=g) for g in range(groups)]
     lines = [
-        "@njit(cache=True, nogil=True, error_model='numpy')",
-        f"def run({', '.join([SHARED_ARGUMENTS, *per_group])}):",
-        f"    fired, words = np.empty({BLOCK}, np.uint8), np.empty({BLOCK}, np.uint32)",
+        "@njit(cache=True, nogil=True, error_model='numpy', _nrt=False)",
+        f"def run({', '.join([SHARED_ARGUMENTS, *per_group, *(['plastic'] if plastic else [])])}):",
         "    eights = fired.view(np.uint64)",
         "    slots, turn, done, number = counts.shape[0], 0, 0, 0",
         "    while done < steps:",
@@ -145,6 +156,11 @@ def _run(groups: int) -> list[str]:
         "                    for j in range(n):",
         "                        ids[slot, begins[each] + j] = source_rows[first + j]",
         "                    counts[slot, each] = n",
+    ]
+    if plastic:
+        synapses = "delay, offsets, targets, weights, ids, counts, begins"
+        lines += [f"            learn(t, stretch, shard, shards, {synapses}, plastic)"]
+    lines += [
         "        done = stop",
         "        if recorded.shape[1] - number < room:",
         "            halt[shard * 8] = turn",

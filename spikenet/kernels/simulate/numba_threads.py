@@ -12,6 +12,8 @@ from numba.core import cgutils
 from numba.extending import intrinsic as _intrinsic
 
 intrinsic: Any = _intrinsic  # callable from compiled code alone
+# For functions of a time loop: without reference counts, which would take longer than a small network's step.
+bare: Any = njit(nogil=True, error_model="numpy", _nrt=False)  # type: ignore[call-overload]
 SPINS = 4000  # looks at the barrier before the processor is offered to others
 APART = 8  # int64 of a cache line
 
@@ -73,14 +75,14 @@ def _sched_yield(typing: Any) -> Any:
 YIELDS = hasattr(os, "sched_yield")
 
 
-@njit(nogil=True)
+@bare
 def give_way() -> None:
     """Let another thread have the processor, where there is a call for it; else spin on."""
     if YIELDS:
         _sched_yield()
 
 
-@njit(nogil=True)
+@bare
 def barrier(sync: np.ndarray, threads: int, turn: int) -> None:
     """Wait until all threads are here for the `turn`-th time (from 0); what they wrote is then seen by all.
 

@@ -15,11 +15,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from spikenet.kernels.dynamics.trace import Program
+
+if TYPE_CHECKING:
+    from spikenet.kernels.simulate.plastic import Learning
 
 BLOCK = 1024  # lanes that are worked on together; threads share a group out in whole blocks
 
@@ -106,6 +109,7 @@ class Plan:
     shards: list[Shard]  # one a thread
     sources: list[tuple[int, int]]  # neurons of each source, and the most spikes that it has in a step
     populations: np.ndarray  # uint16 [rows]: which population a row belongs to
+    learning: Learning | None = None  # of projections whose weights change
 
     @property
     def rows(self) -> int:

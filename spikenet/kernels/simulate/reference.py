@@ -14,8 +14,8 @@ from spikenet.kernels.simulate.poisson import numbers, thresholds
 class Engine:
     """A network that can be advanced; see `engine.Engine`."""
 
-    def __init__(self, plan: Plan) -> None:
-        self.plan, self.step = plan, 0
+    def __init__(self, plan: Plan, device: torch.device) -> None:
+        self.plan, self.device, self.step = plan, device, 0
         self.tally = np.zeros(plan.rows, np.int64)
         self._fired: dict[int, np.ndarray] = {}  # rows, ascending, by step
         self._tables = {d.mean: thresholds(d.mean) for d in plan.drives if d.kind == "poisson"}
@@ -53,6 +53,8 @@ class Engine:
                 for a, b in zip(sources.indptr[:, s], sources.indptr[:, s + 1], strict=True)
             ]
             self._fired[self.step] = np.concatenate([own, *given])
+            if self.plan.learning is not None:
+                self.plan.learning.step(self.step, self._fired)
             self._fired.pop(self.step - self.plan.horizon, None)
             self.step += 1
         return Recorded.joined(steps, [np.concatenate([*found, np.empty((2, 0))], 1)], counts)

@@ -16,7 +16,6 @@ from spikenet.kernels.attention.causal import CAUSAL
 from spikenet.kernels.attention.chunks import chunkwise
 
 MEMBERS = [f"{rule} {decay}" for rule in ("additive", "delta") for decay in ("none", "head", "step", "channel")]
-KERNELS = ["additive none", "additive head", "additive step"]
 FORMS = [None, "reference"]  # the first takes kernels where there are some
 HALF = [torch.float16, torch.bfloat16]
 gpu = pytest.mark.gpu
@@ -148,6 +147,52 @@ def test_chunks_of_a_sequence_give_the_whole(member: str) -> None:
     torch.testing.assert_close(state, last, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("member", MEMBERS)
+def test_padding_beyond_the_lengths_is_not_seen(member: str) -> None:
+    q, k, v, g, beta, state = case(member, 70)
+    lengths, padded = torch.tensor([70, 33]), [u for u in (q, k, v, g, beta, state) if u is not None]
+    for u in (q, k, v, g, beta):
+        if u is not None and u.ndim > 1:
+            u[33:, 1] = torch.nan
+    leaves = [u if u is None else u.requires_grad_() for u in (q, k, v, g, beta, state)]
+    out, last = causal_attention(*leaves, lengths=lengths)  # type: ignore[arg-type]
+    grads = torch.autograd.grad(out.sum() + last.square().sum(), padded)
+    rows, lasts = [], []
+    for b, n in enumerate(lengths):
+        gates = [u if u is None or u.ndim == 1 else u[:n, b : b + 1] for u in (g, beta)]
+        own = [u[:n, b : b + 1] for u in (q, k, v)]  # type: ignore[index]
+        row, end = causal_attention(*own, *gates, state[b : b + 1])  # type: ignore[index]
+        rows.append(torch.nn.functional.pad(row, (0, 0, 0, 0, 0, 0, 0, 70 - int(n))))
+        lasts.append(end)
+    apart = torch.cat(rows, 1), torch.cat(lasts)
+    torch.testing.assert_close((out, last), apart, rtol=1e-12, atol=1e-12)
+    truth = torch.autograd.grad(apart[0].sum() + apart[1].square().sum(), padded)
+    torch.testing.assert_close(grads, truth, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("backend", ["reference", "numba", pytest.param("triton", marks=interpreted)])
+@pytest.mark.parametrize("member", ["additive none", "delta step"])
+def test_the_output_s_gradient_may_have_any_strides(member: str, backend: str) -> None:
+    if (backend, member) == ("numba", "delta step"):
+        pytest.skip("the delta rule has no Numba kernel")
+    values = [None if u is None else u.float() for u in case(member, 5, 2, 3, 4, 4)]
+    weight = torch.linspace(-1, 1, 4)
+    for loss in (
+        lambda out: out.sum(),
+        lambda out: (out.sum(2) * weight.to(out)).sum(),
+        lambda out: (out.transpose(0, 3) * weight.to(out)[:, None, None, None]).sum(),
+        lambda out: (out[1:, :, ::2, 1::2].flip(0) * weight.to(out)[:, None, None, None]).sum(),
+    ):
+        grads = []
+        for form, leaves in ((products, [u if u is None else u.double() for u in values]), (causal_attention, values)):
+            wanted = [u.requires_grad_() for u in leaves if u is not None]
+            with use_backend(backend if form is causal_attention else None):
+                out = form(*leaves, 0.7)[0]  # type: ignore[operator]
+                grads.append(torch.autograd.grad(loss(out), wanted))
+        for found, truth in zip(grads[1], grads[0], strict=True):
+            assert error(found, truth) < 1e-5
+
+
 def counts(q: Tensor, k: Tensor, v: Tensor) -> np.ndarray:
     """`sum_{s <= t} (q_t . k_s) v_s` in 64-bit integers."""
     a, b, c = (u.double().numpy().astype(np.int64) for u in (q, k, v))
@@ -211,7 +256,7 @@ def test_mlstm_gates() -> None:
 def close(values: list[Tensor | None], dtype: torch.dtype, device: str = "cpu") -> None:
     """q, k and v in `dtype`, the rest in float32; against the reference on the same numbers in float64."""
     given = [u if u is None else u.to(dtype if n < 3 else torch.float32) for n, u in enumerate(values)]
-    if given[3] is not None:
+    if given[3] is not None and given[3].ndim == 1:
         given[3] = given[3].expand(values[0].shape[:3])  # the gradient of a decay a head is a sum that cancels
     with use_backend("reference"):
         truth = results(causal_attention, [u if u is None else u.double() for u in given])
@@ -224,7 +269,7 @@ def close(values: list[Tensor | None], dtype: torch.dtype, device: str = "cpu") 
 
 
 @interpreted
-@pytest.mark.parametrize("member", KERNELS)
+@pytest.mark.parametrize("member", MEMBERS)
 @pytest.mark.parametrize("sizes", [(3, 1, 1, 16, 16), (70, 1, 2, 20, 12), (200, 2, 1, 5, 33)])
 def test_kernels_equal_the_reference(member: str, sizes: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(segments, "PROGRAMS", 4)  # several chunks a segment, several segments
@@ -233,7 +278,7 @@ def test_kernels_equal_the_reference(member: str, sizes: tuple[int, ...], monkey
 
 @interpreted
 @pytest.mark.parametrize("dtype", HALF)
-@pytest.mark.parametrize("member", KERNELS)
+@pytest.mark.parametrize("member", MEMBERS)
 def test_kernels_in_half_precision(member: str, dtype: torch.dtype) -> None:
     close(case(member, 70, 1, 2, 16, 16), dtype)
 
@@ -264,7 +309,7 @@ def test_the_operators_are_seen_whole() -> None:
 
 @gpu
 @pytest.mark.parametrize("dtype", [torch.float32, *HALF])
-@pytest.mark.parametrize("member", KERNELS)
+@pytest.mark.parametrize("member", MEMBERS)
 @pytest.mark.parametrize("sizes", [(3, 1, 1, 16, 16), (70, 1, 2, 20, 12), (1000, 2, 3, 64, 64), (130, 1, 2, 128, 100)])
 def test_on_the_gpu(member: str, sizes: tuple[int, ...], dtype: torch.dtype) -> None:
     close(case(member, *sizes), dtype, "cuda")
@@ -293,11 +338,11 @@ def test_what_is_refused() -> None:
         causal_attention(q, k, v, g[:, :1])
     with pytest.raises(ShapeError, match=r"takes beta of shape \(4, 2, 3\), got \(4, 2\)"):
         causal_attention(q, k, v, beta=beta[..., 0])
+    with pytest.raises(ShapeError, match=r"takes lengths of shape \(2,\), got \(3,\)"):
+        causal_attention(q, k, v, lengths=torch.ones(3))
     with pytest.raises(ShapeError, match=r"takes state of shape"):
         causal_attention(q, k, v, state=state[:1])
     for values, reason in (
-        ((q, k, v, None, beta), "delta rule"),
-        ((q, k, v, g), "for every channel"),
         ((q, k, v), r"torch\.float64"),
         ([u.float().repeat(1, 1, 1, 30) for u in (q, k, v)], "up to 128"),
     ):

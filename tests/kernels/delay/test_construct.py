@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -107,6 +108,42 @@ def test_delays_far_outside_are_silent(name: str, backend: str) -> None:
         (gd,) = torch.autograd.grad(k.sum(), delay)
     assert k.count_nonzero() == 0
     assert gd.count_nonzero() == 0
+
+
+@pytest.mark.parametrize("name", BUMPS)
+@pytest.mark.parametrize("backend", ["reference", "numba", "triton"])
+def test_a_delay_that_is_no_number_is_not_silence(name: str, backend: str) -> None:
+    if backend == "triton" and torch.cuda.is_available():
+        pytest.skip("Triton does not interpret here")
+    weight, delay = torch.ones(1, 2, 1), torch.tensor([[[math.nan], [3.0]]])
+    with use_backend(backend):
+        k = delay_kernel(weight, delay, torch.tensor(0.0), BUMPS[name], TAPS)
+    assert bool(k[0, 0].isnan().all())
+    assert bool(k[0, 1].isfinite().all())
+
+
+@pytest.mark.parametrize("name", BUMPS)
+@pytest.mark.parametrize("backend", ["reference", "numba", "triton"])
+def test_gradients_of_any_strides(name: str, backend: str) -> None:
+    """Expanded, transposed and sliced, as losses send them."""
+    if backend == "triton" and torch.cuda.is_available():
+        pytest.skip("Triton does not interpret here")
+    weight, delay, grad = (v.detach() for v in case())
+    delay[0, :2] += torch.tensor([0.125, -0.125]).double()[:, None]  # off the kinks, where slopes are a convention
+    losses: list[Callable[[Tensor], Tensor]] = [
+        lambda k: k.sum(),
+        lambda k: k.mean(0).sum(),
+        lambda k: (k.transpose(0, 2) * grad.to(k.dtype).transpose(0, 2)).sum(),
+        lambda k: (k[..., ::2] * grad.to(k.dtype)[..., ::2]).sum(),
+    ]
+    for loss in losses:
+        wide = weight.clone().requires_grad_(), delay.clone().requires_grad_()
+        truth = torch.autograd.grad(loss(loop(name, *wide, 0.6)), wide)
+        leaves = weight.float().requires_grad_(), delay.float().requires_grad_()
+        with use_backend(backend):
+            ours = torch.autograd.grad(loss(delay_kernel(*leaves, torch.tensor(0.6), BUMPS[name], TAPS)), leaves)
+        for got, wanted in zip(ours, truth, strict=True):
+            torch.testing.assert_close(got.double(), wanted.double(), rtol=1e-4, atol=1e-5)
 
 
 def test_delays_and_sigma_broadcast(backend: str) -> None:

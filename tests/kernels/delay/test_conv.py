@@ -100,6 +100,39 @@ def test_strided_arguments(backend: str) -> None:
             torch.testing.assert_close(got, wanted)
 
 
+LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {  # of the output and of random numbers like it
+    "expanded": lambda y, w: y.sum(),
+    "expanded steps": lambda y, w: (y.mean(0) * w[0]).sum(),
+    "transposed": lambda y, w: (y.transpose(0, 1) * w.transpose(0, 1)).sum(),
+    "features first": lambda y, w: (y.permute(2, 1, 0) * w.permute(2, 1, 0)).sum(),
+    "sliced": lambda y, w: (y[1::2, :, ::2] * w[1::2, :, ::2]).sum(),
+}
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("size", [(5, 3, 7, 6, 4, 0, 7), (1, 1, 6, 8, 3, 0, 3)])
+@pytest.mark.parametrize("backend", [*BACKENDS, "triton", None])
+def test_gradients_of_any_strides(backend: str | None, size: tuple[int, ...], loss: str) -> None:
+    if backend == "triton" and torch.cuda.is_available():
+        pytest.skip("Triton does not interpret here")
+    x, k, w = (v.float() for v in case(size, 0.5, graded=True))
+    _, _, inputs, outputs, taps, first, steps = size
+    weight, tap = torch.randn(outputs, inputs, 2), torch.randint(0, taps, (outputs, inputs, 2))
+    hot = functional.one_hot(tap, taps).double()
+
+    def gradients(run: Callable[[Tensor, Tensor], Tensor], *leaves: Tensor) -> list[Tensor]:
+        leaves = tuple(v.detach().requires_grad_() for v in leaves)
+        return list(torch.autograd.grad(LOSSES[loss](run(*leaves), w.to(leaves[0].dtype)), leaves))
+
+    with use_backend(backend):
+        ours = gradients(lambda x, k: delay_conv(x, k, first, steps), x, k)
+        ours += gradients(lambda x, v: delay_taps(x, v, tap.double(), taps, first, steps, "delay"), x, weight)
+    expected = gradients(lambda x, k: truth(x, k, first, steps), x.double(), k.double())
+    summed = gradients(lambda x, v: truth(x, (v[..., None] * hot).sum(2), first, steps), x.double(), weight.double())
+    for got, wanted in zip(ours, [*expected, *summed], strict=True):
+        torch.testing.assert_close(got.double(), wanted, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     "size", [(5, 0, 3, 2, 4, 0, 5), (0, 2, 3, 2, 4, 0, 3), (5, 2, 3, 2, 4, 0, 5), (0, 2, 3, 2, 4, 0, 0)]
 )
@@ -140,7 +173,9 @@ def test_any_number_of_threads_gives_the_same_bits() -> None:
         for threads in (1, 2, 3):
             torch.set_num_threads(threads)
             with use_backend("numba"):
-                found.append([*results(delay_conv, x, k, grad, 0, 40), delay_taps(x, weight, tap, 9, 0, 40)])
+                found.append(
+                    [*results(delay_conv, x, k, grad, 0, 40), delay_taps(x, weight, tap.double(), 9, 0, 40, "delay")]
+                )
     finally:
         torch.set_num_threads(before)
     for other in found[1:]:
@@ -151,11 +186,11 @@ def test_a_part_of_a_sequence_gives_the_bits_of_the_whole() -> None:
     x, k, _ = (v.float() for v in case((30, 11, 13, 10, 6, 0, 30), 0.3, graded=True))
     weight, tap = torch.randn(10, 13, 1), torch.randint(0, 6, (10, 13, 1))
     with use_backend("numba"):
-        whole, tapped = delay_conv(x, k, 0, 30), delay_taps(x, weight, tap, 6, 0, 30)
+        whole, tapped = delay_conv(x, k, 0, 30), delay_taps(x, weight, tap.double(), 6, 0, 30, "delay")
         for start, stop in ((5, 30), (9, 10), (17, 24)):
             part = x[start - 5 : stop]
             assert torch.equal(delay_conv(part, k, 5, stop - start), whole[start:stop])
-            assert torch.equal(delay_taps(part, weight, tap, 6, 5, stop - start), tapped[start:stop])
+            assert torch.equal(delay_taps(part, weight, tap.double(), 6, 5, stop - start, "delay"), tapped[start:stop])
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -166,7 +201,7 @@ def test_one_tap_a_synapse(backend: str, size: tuple[int, ...]) -> None:
     weight, tap = torch.randn(outputs, inputs, 3).double(), torch.randint(0, taps, (outputs, inputs, 3))
 
     def ours(x: Tensor, w: Tensor, first: int, steps: int) -> Tensor:
-        return delay_taps(x, w, tap, taps, first, steps)
+        return delay_taps(x, w, tap.double(), taps, first, steps, "delay")
 
     def shifted(x: Tensor, w: Tensor, first: int, steps: int) -> Tensor:
         hot = functional.one_hot(tap, taps).double()
@@ -187,7 +222,7 @@ def test_quiet_and_busy_sequences_give_the_same_bits(size: tuple[int, ...], monk
     found = []
     for quiet in (0.0, 1.0):
         monkeypatch.setattr(rounded, "QUIET", quiet)
-        found.append(delay_taps(x, weight, tap, taps, first, steps))
+        found.append(delay_taps(x, weight, tap.double(), taps, first, steps, "delay"))
     assert torch.equal(*found)
     hot = functional.one_hot(tap, taps).double()
     expected = truth(x.double(), (weight.double()[..., None] * hot).sum(2), first, steps)
@@ -230,8 +265,12 @@ def test_triton_one_tap_a_synapse() -> None:
     x, _, _ = (v.float() for v in case(SIZES[0], 0.5, graded=True))
     weight, tap = torch.randn(3, 7, 2), torch.randint(0, 5, (3, 7, 2))
     with use_backend("triton"):
-        y = delay_taps(x, weight, tap, 5, 0, 15)
-    torch.testing.assert_close(y, delay_taps(x, weight, tap, 5, 0, 15))
+        y = delay_taps(x, weight, tap.double(), 5, 0, 15, "delay")
+    torch.testing.assert_close(y, delay_taps(x, weight, tap.double(), 5, 0, 15, "delay"))
+    delays = torch.cat([torch.linspace(-2.0, 8.0, 35), torch.tensor([0.5, 1.5, 2.5, 3.5, 1.4999999, 2.5000002, 1e9])])
+    with use_backend("triton"):
+        y = delay_taps(x, weight, delays.view(3, 7, 2), 5, 0, 15, "delay")
+    torch.testing.assert_close(y, delay_taps(x, weight, delays.view(3, 7, 2), 5, 0, 15, "delay"))
 
 
 @pytest.mark.gpu
@@ -259,7 +298,7 @@ def test_compiled_whole() -> None:
     weight, tap = torch.randn(3, 7, 1).double(), torch.randint(0, 5, (3, 7, 1))
 
     def run(x: Tensor, k: Tensor) -> Tensor:
-        return delay_conv(x, k, 0, 15) + delay_taps(x, weight, tap, 5, 0, 15)
+        return delay_conv(x, k, 0, 15) + delay_taps(x, weight, tap.double(), 5, 0, 15, "delay")
 
     compiled = torch.compile(run, backend="aot_eager", fullgraph=True)
     for got, wanted in zip(results(compiled, x, k, grad), results(run, x, k, grad), strict=True):
@@ -281,11 +320,13 @@ def test_refusals() -> None:
         delay_conv(x, k, 5, 15)
     with pytest.raises(ShapeError, match="steps = 12"):
         delay_conv(x, k, 0, 12)
-    with pytest.raises(ShapeError, match="takes a tap a weight"):
-        delay_taps(x, weight, tap[:2], 5, 0, 15)
-    with pytest.raises(DtypeError, match="taps in int64"):
-        delay_taps(x, weight, tap.int(), 5, 0, 15)
+    with pytest.raises(ShapeError, match=r"delays that broadcast against weights \(3, 7, 1\)"):
+        delay_taps(x, weight, tap[:2].double(), 5, 0, 15, "delay")
+    with pytest.raises(DtypeError, match=r"delays must be of a floating dtype, got torch\.int64"):
+        delay_taps(x, weight, tap, 5, 0, 15, "delay")
+    with pytest.raises(DeviceError, match="the delays on meta"):
+        delay_taps(x, weight, tap.double().to("meta"), 5, 0, 15, "delay")
     x.requires_grad_()
-    for y in (delay_conv(x, k, 0, 15), delay_taps(x, weight, tap, 5, 0, 15)):
+    for y in (delay_conv(x, k, 0, 15), delay_taps(x, weight, tap.double(), 5, 0, 15, "delay")):
         with pytest.raises(BackendError, match="no second derivative"):
             torch.autograd.grad(y.sum(), x, create_graph=True)

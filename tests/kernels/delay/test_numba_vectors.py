@@ -6,7 +6,7 @@ import numba
 import numpy as np
 import pytest
 
-from spikenet.kernels.delay.numba_vectors import LANES, multiply_add, weigher
+from spikenet.kernels.delay.numba_vectors import LANES, multiply_add, transposed, weigher
 
 COUNT = 3
 weigh = weigher(COUNT)
@@ -44,3 +44,24 @@ def test_sums(dtype: type, begin: int, end: int) -> None:
                 at = 33 + offset[k]
                 expected[5 : 5 + COUNT * LANES] += coefficient[k] * source[at : at + COUNT * LANES]
             assert np.array_equal(found, expected)
+
+
+@numba.njit(error_model="numpy")
+def turned(source, at, row, to, place, column):  # type: ignore[no-untyped-def]
+    transposed(source, at, row, to, place, column)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_square_is_transposed(dtype: type) -> None:
+    source, to = np.random.default_rng(0).normal(size=(LANES + 1, 21)).astype(dtype), np.zeros((LANES + 3, 19), dtype)
+    turned(source.reshape(-1), 21 + 2, 21, to.reshape(-1), 2 * 19 + 1, 19)
+    expected = np.zeros_like(to)
+    expected[2 : 2 + LANES, 1 : 1 + LANES] = source[1 : 1 + LANES, 2 : 2 + LANES].T
+    assert np.array_equal(to, expected)
+
+
+@pytest.mark.parametrize("kind", [np.int32, np.int64])
+def test_offsets_of_either_size(kind: type) -> None:
+    source, found = np.arange(100.0), np.zeros(COUNT * LANES)
+    in_vectors(found, 0, source, 20, np.array([-3, 4], kind), np.array([1.0, 10.0]), 0, 2)
+    assert np.array_equal(found, source[17 : 17 + COUNT * LANES] + 10 * source[24 : 24 + COUNT * LANES])

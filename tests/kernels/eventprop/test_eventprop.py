@@ -69,6 +69,39 @@ def test_strided_arguments_and_single_precision() -> None:
         torch.testing.assert_close(a, b.float(), atol=1e-6, rtol=1e-6)
 
 
+@pytest.mark.parametrize("recurrent", [False, True])
+def test_gradients_of_any_strides(recurrent: bool) -> None:
+    """Expanded, transposed and sliced, as losses send them."""
+    leaves, constants = case(2, 5, 3, 2, recurrent), Constants(t_end=32.0)
+    for loss in (
+        lambda s: s.sum(),
+        lambda s: (s.transpose(0, 2) * torch.arange(3.0)[:, None]).sum(),
+        lambda s: s[:, ::2].sum() + s[1].mean(0).sum(),
+    ):
+        found = []
+        for backend in ("numba", "reference"):
+            own = [leaf.detach().requires_grad_() for leaf in leaves]
+            with use_backend(backend):
+                spikes = eventprop(*own, constants)
+                loss(torch.where(spikes < math.inf, spikes, 0.0)).backward()
+                found.append([leaf.grad for leaf in own])
+        for a, b in zip(*found, strict=True):
+            torch.testing.assert_close(a, b, atol=1e-9, rtol=1e-8)
+
+
+def test_an_expanded_gradient_reaches_what_never_spikes() -> None:
+    """Neurons that never spike are infinity in the output; the ones that `sum` sends there are not heard."""
+    leaves = tuple(leaf.requires_grad_() for leaf in case(2, 5, 3, 2, True))
+    for backend in ("numba", "reference"):
+        with use_backend(backend):
+            spikes = eventprop(*leaves, Constants(t_end=32.0))
+            assert not bool(spikes.isfinite().all())
+            whole = torch.autograd.grad(spikes.sum(), leaves, retain_graph=True)
+            known = torch.autograd.grad(spikes[spikes < math.inf].sum(), leaves)
+        for a, b in zip(whole, known, strict=True):
+            torch.testing.assert_close(a, b, atol=1e-12, rtol=1e-12)
+
+
 def test_any_number_of_threads_gives_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("spikenet.kernels.threads.SERIAL", 0)
     leaves, before = case(5, 6, 4, 3, False), torch.get_num_threads()

@@ -11,8 +11,10 @@ import torch
 from scipy import stats
 
 from spikenet.kernels import use_backend
+from spikenet.kernels.dynamics.philox import draw
 from spikenet.kernels.simulate import numba_backend
 from spikenet.kernels.simulate.numba_loop import block_words
+from spikenet.kernels.simulate.numba_trains import poisson_trains
 from spikenet.kernels.simulate.plan import BLOCK
 from spikenet.kernels.simulate.poisson import guide, numbers, thresholds
 from spikenet.neurons import IF, CurrentLIF, Izhikevich, Neuron, RefractoryLIF, StochasticLIF, SynapticLIF
@@ -143,3 +145,18 @@ def test_no_spike_is_lost_where_room_runs_out(threads: int, monkeypatch: pytest.
     Network(cells, ConstantInput(cells, 1.0), monitor, threads=threads).run(20.0)
     assert torch.equal(monitor.steps, torch.arange(20).repeat_interleave(2100))
     assert torch.equal(monitor.neurons, torch.arange(2100).repeat(20))
+
+
+def test_poisson_trains_are_philox_s_draws() -> None:
+    """Against the plain draws, whatever the chances, in one piece or two, where the first room does not do either."""
+    chances = np.array([0.0, 1.0, 0.02, 0.5, *np.linspace(0.0, 0.1, 70)])
+    indptr, neurons = poisson_trains(11, 1 << 33, 60, chances)
+    steps, lanes = torch.arange(1 << 33, (1 << 33) + 60)[:, None], torch.arange(len(chances))[None]
+    u = draw("uniform", torch.tensor(11), steps, lanes, 0, torch.float64)
+    step, neuron = (u < torch.from_numpy(chances)).nonzero(as_tuple=True)
+    assert np.array_equal(neurons, neuron.numpy())
+    assert np.array_equal(np.repeat(np.arange(60), np.diff(indptr)), step.numpy())
+    begin, rest = poisson_trains(11, 1 << 33, 25, chances), poisson_trains(11, (1 << 33) + 25, 35, chances)
+    assert np.array_equal(np.concatenate([begin[1], rest[1]]), neurons)
+    full, everyone = poisson_trains(5, 0, 50, np.ones(3))
+    assert len(everyone) == full[-1] == 150

@@ -1,0 +1,261 @@
+"""Batch norm with the neuron that follows, in Triton. Importing this module imports triton.
+
+    forward     sums of a channel's numbers;  its moments of them;  norm and neuron over all steps
+    backward    the neuron once more and back, with sums of the gradient;  the weights' gradients;  the input's
+
+The numbers of a channel are summed by several programs, each less the channel's first number, so that little is lost
+where the mean is large.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from spikenet.kernels.dynamics.trace import Program
+from spikenet.kernels.sources import load
+from spikenet.kernels.triton_device import interpreted
+
+CHANNELS = 64  # of a tile
+ROWS = {"moments": 64, "forward": 32, "backward": 16, "gradient": 32}  # of a tile; fewer for more than 4 steps
+PROGRAMS = 1056  # wanted: eight for each multiprocessor of an H100
+KEPT = 1024  # plans; with ever new shapes they would fill the memory
+_HERE = Path(__file__).parent
+_PRINTERS = ("trace.py", "derive.py", "printer.py", "triton_source.py", "triton_text.py")
+
+
+def forward(
+    program: Program,
+    y: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    mean: Tensor,
+    var: Tensor,
+    state: Sequence[Tensor],
+    params: Sequence[Tensor],
+    momentum: float,
+    eps: float,
+) -> tuple[Tensor, Tensor]:
+    """The output, and the moments `[4, C]`: mean, 1 / standard deviation, scale and shift of the norm."""
+    y, plan = y.contiguous(), _plan(program, y)
+    z, sums = torch.empty_like(y), plan.sums(y, plan.moments)
+    moments = weight.new_empty((4, y.shape[-1]))
+    plan.moments(y, sums)
+    plan.statistics(y, sums, weight, bias, mean, var, moments, numbers=(momentum, eps))
+    plan.forward(y, moments, *state, *params, z)
+    return z, moments
+
+
+def backward(
+    program: Program,
+    y: Tensor,
+    weight: Tensor,
+    state: Sequence[Tensor],
+    params: Sequence[Tensor],
+    moments: Tensor,
+    gz: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The gradients of y, weight and bias."""
+    y, gz, plan = y.contiguous(), gz.contiguous(), _plan(program, y)
+    gradient, sums = torch.empty_like(y), plan.sums(y, plan.backward)
+    means, of_weight, of_bias = weight.new_empty((2, len(weight))), torch.empty_like(weight), torch.empty_like(weight)
+    plan.backward(y, moments, *state, *params, gz, gradient, sums)
+    plan.means(sums, moments, of_weight, of_bias, means)
+    plan.gradient(y, moments, means, gradient)
+    return gradient, of_weight, of_bias
+
+
+class _Kernel:
+    """A kernel with its grid and numbers, told of the tensors, which come first. After the first call it is launched
+    past Triton's own way, which takes longer than most of them run."""
+
+    def __init__(
+        self, kernel: Any, grid: tuple[int, int], numbers: tuple[int, ...], constants: tuple[int, int], device: Any
+    ) -> None:
+        self.kernel, self.grid, self.numbers, self.constants, self.device = kernel, grid, numbers, constants, device
+        self.compiled: Any = None
+
+    def __call__(self, *tensors: Tensor, numbers: tuple[float, ...] = ()) -> None:
+        if interpreted():
+            self.kernel[self.grid](*tensors, *self.numbers, *numbers, *self.constants)
+        elif self.device.index == torch._C._cuda_getDevice():
+            self._launch(tensors, numbers)
+        else:
+            with torch.cuda.device(self.device):
+                self._launch(tensors, numbers)
+
+    def _launch(self, tensors: tuple[Tensor, ...], numbers: tuple[float, ...]) -> None:
+        addresses = [t.data_ptr() for t in tensors]
+        aligned = not any(a % 16 for a in addresses)  # what is compiled relies on it
+        if self.compiled is None or not aligned:
+            given = (*tensors, *self.numbers, *numbers, *self.constants)
+            compiled = self.kernel[self.grid](*given, num_warps=4, enable_fp_fusion=False)
+            self.compiled = compiled if aligned else self.compiled
+            return
+        compiled = self.compiled
+        stream = torch._C._cuda_getCurrentRawStream(self.device.index)
+        handles = (compiled.function, compiled.packed_metadata, None, None, None)  # no launch hooks
+        compiled.run(*self.grid, 1, stream, *handles, *addresses, *self.numbers, *numbers, *self.constants)
+
+
+class _Plan:
+    """All kernels for inputs of one shape, dtype and device."""
+
+    def __init__(self, program: Program, y: Tensor) -> None:
+        steps, self.channels, self.device = len(y), y.shape[-1], y.device
+        rows = y.numel() // self.channels
+        scans = (_kernel(program, direction, steps) for direction in ("forward", "backward"))
+        self.moments = self._summing(_moments, "moments", rows, 1)
+        self.forward = self._tiled(next(scans), "forward", rows // steps, steps, 1)
+        self.backward = self._summing(next(scans), "backward", rows // steps, steps)
+        self.gradient = self._tiled(_gradient, "gradient", rows, 1, 1)
+        self.statistics = self._each_channel(_statistics, rows, self.moments)
+        self.means = self._each_channel(_gradient_means, rows, self.backward)
+
+    def _tiled(self, kernel: Any, name: str, rows: int, steps: int, tiles: int) -> _Kernel:
+        """On all rows and channels, with so many tiles for each program."""
+        height = _height(name, steps)
+        grid = -(-rows // (height * tiles)), -(-self.channels // CHANNELS)
+        return _Kernel(kernel, grid, (rows, self.channels, tiles), (height, CHANNELS), self.device)
+
+    def _summing(self, kernel: Any, name: str, rows: int, steps: int) -> _Kernel:
+        """The same in about `PROGRAMS` programs, each of which leaves two sums a channel."""
+        tiles = -(-rows // _height(name, steps)) * -(-self.channels // CHANNELS) // PROGRAMS
+        return self._tiled(kernel, name, rows, steps, max(tiles, 1))
+
+    def _each_channel(self, kernel: Any, rows: int, summing: _Kernel) -> _Kernel:
+        grid, numbers = (-(-self.channels // 16), 1), (rows, summing.grid[0], self.channels)
+        return _Kernel(kernel, grid, numbers, (32, 16), self.device)
+
+    def sums(self, y: Tensor, summing: _Kernel) -> Tensor:
+        """Room for what `summing` leaves."""
+        return y.new_empty((summing.grid[0], 2, self.channels), dtype=torch.float32)
+
+
+_plans: dict[tuple[Any, ...], _Plan] = {}
+
+
+def _plan(program: Program, y: Tensor) -> _Plan:
+    key = program.key, y.shape, y.dtype, y.device
+    plan = _plans.get(key)
+    if plan is None:
+        if len(_plans) >= KEPT:
+            _plans.clear()
+        plan = _plans[key] = _Plan(program, y)
+    return plan
+
+
+def _height(name: str, steps: int) -> int:
+    """Rows of a tile whose states of all steps fit into the registers."""
+    return ROWS[name] * 4 // (1 << max(steps - 1, 3).bit_length())
+
+
+@functools.cache
+def _kernel(program: Program, direction: str, steps: int) -> Any:
+    printers = [_HERE / "triton_norm_source.py", *(_HERE.parent / "dynamics" / name for name in _PRINTERS)]
+    name = f"{program.key}_norm_{direction}_{steps}{'_interpreted' * interpreted()}"
+    return getattr(load(name, functools.partial(_source, program, direction, steps), printers), direction)
+
+
+def _source(program: Program, direction: str, steps: int) -> str:
+    from spikenet.kernels.norm.triton_norm_source import source  # sympy comes with it
+
+    return source(program, direction, steps, interpreted())
+
+
+@triton.jit
+def _moments(y, sums, rows, C, tiles, M: tl.constexpr, N: tl.constexpr):  # type: ignore[no-untyped-def]
+    """Sums of `y - pivot` and of its square over the rows of a program, where the pivot is the first row."""
+    channel = tl.program_id(1) * N + tl.arange(0, N)
+    within = channel < C
+    pivot = tl.load(y + channel, mask=within, other=0.0).to(tl.float32)[None, :]
+    first, second = tl.zeros([M, N], tl.float32), tl.zeros([M, N], tl.float32)
+    for tile in range(tiles):
+        row = (tl.program_id(0) * tiles + tile) * M + tl.arange(0, M)
+        inside = (row < rows)[:, None] & within[None, :]
+        value = tl.load(y + row.to(tl.int64)[:, None] * C + channel[None, :], mask=inside, other=0.0).to(tl.float32)
+        value = tl.where(inside, value - pivot, 0.0)
+        first += value
+        second += value * value
+    place = sums + tl.program_id(0) * 2 * C + channel
+    tl.store(place, tl.sum(first, 0), mask=within)
+    tl.store(place + C, tl.sum(second, 0), mask=within)
+
+
+@triton.jit
+def _total(sums, programs, C, channel, within, P: tl.constexpr, N: tl.constexpr):  # type: ignore[no-untyped-def]
+    """Both sums over all programs."""
+    first, second = tl.zeros([P, N], tl.float32), tl.zeros([P, N], tl.float32)
+    for start in range(0, programs, P):
+        program = start + tl.arange(0, P)
+        inside = (program < programs)[:, None] & within[None, :]
+        place = sums + program[:, None] * 2 * C + channel[None, :]
+        first += tl.load(place, mask=inside, other=0.0)
+        second += tl.load(place + C, mask=inside, other=0.0)
+    return tl.sum(first, 0), tl.sum(second, 0)
+
+
+@triton.jit
+def _statistics(  # type: ignore[no-untyped-def]
+    y, sums, weight, bias, mean, var, moments, rows, programs, C, momentum, eps, P: tl.constexpr, N: tl.constexpr
+):
+    """The moments of each channel, and the running ones moved on."""
+    channel = tl.program_id(0) * N + tl.arange(0, N)
+    within = channel < C
+    first, second = _total(sums, programs, C, channel, within, P, N)
+    count = rows.to(tl.float32)
+    off = first / count
+    m = off + tl.load(y + channel, mask=within, other=0.0).to(tl.float32)
+    v = tl.maximum(second / count - off * off, 0.0)
+    rstd = 1.0 / tl.sqrt_rn(v + eps)
+    scale = tl.load(weight + channel, mask=within, other=0.0) * rstd
+    shift = tl.load(bias + channel, mask=within, other=0.0) - m * scale
+    tl.store(moments + channel, m, mask=within)
+    tl.store(moments + C + channel, rstd, mask=within)
+    tl.store(moments + 2 * C + channel, scale, mask=within)
+    tl.store(moments + 3 * C + channel, shift, mask=within)
+    before = tl.load(mean + channel, mask=within, other=0.0)
+    tl.store(mean + channel, before + momentum * (m - before), mask=within)
+    before = tl.load(var + channel, mask=within, other=0.0)
+    tl.store(var + channel, before + momentum * (v * (count / (count - 1.0)) - before), mask=within)
+
+
+@triton.jit
+def _gradient_means(  # type: ignore[no-untyped-def]
+    sums, moments, of_weight, of_bias, means, rows, programs, C, P: tl.constexpr, N: tl.constexpr
+):
+    """Gradients of weight and bias, and what the input's gradient loses: its mean, and its share along the input."""
+    channel = tl.program_id(0) * N + tl.arange(0, N)
+    within = channel < C
+    first, second = _total(sums, programs, C, channel, within, P, N)
+    rstd = tl.load(moments + C + channel, mask=within, other=0.0)
+    tl.store(of_weight + channel, second * rstd, mask=within)
+    tl.store(of_bias + channel, first, mask=within)
+    count = rows.to(tl.float32)
+    tl.store(means + channel, first / count, mask=within)
+    tl.store(means + C + channel, second * rstd * rstd / count, mask=within)
+
+
+@triton.jit
+def _gradient(y, moments, means, gradient, rows, C, tiles, M: tl.constexpr, N: tl.constexpr):  # type: ignore[no-untyped-def]
+    """From the gradient of x to that of y, in place."""
+    channel = tl.program_id(1) * N + tl.arange(0, N)
+    within = channel < C
+    mean = tl.load(moments + channel, mask=within, other=0.0)[None, :]
+    scale = tl.load(moments + 2 * C + channel, mask=within, other=0.0)[None, :]
+    lost = tl.load(means + channel, mask=within, other=0.0)[None, :]
+    along = tl.load(means + C + channel, mask=within, other=0.0)[None, :]
+    for tile in range(tiles):
+        row = (tl.program_id(0) * tiles + tile) * M + tl.arange(0, M)
+        inside = (row < rows)[:, None] & within[None, :]
+        place = row.to(tl.int64)[:, None] * C + channel[None, :]
+        value = tl.load(y + place, mask=inside, other=0.0).to(tl.float32)
+        gx = tl.load(gradient + place, mask=inside, other=0.0).to(tl.float32)
+        tl.store(gradient + place, scale * (gx - lost - (value - mean) * along), mask=inside)
