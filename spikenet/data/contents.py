@@ -130,7 +130,7 @@ class ZipContents:
 def _read_into(file: int, room: np.ndarray) -> int:
     """Fill an array from a file, as far as one call goes; returns the number of bytes, 0 at the end."""
     if hasattr(os, "readv"):
-        return os.readv(file, [room])
+        return os.readv(file, [room.data])
     content = os.read(file, len(room))
     room[: len(content)] = np.frombuffer(content, np.uint8)
     return len(content)

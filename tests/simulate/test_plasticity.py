@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from spikenet.errors import ArgumentError, FormatError
+from spikenet.errors import ArgumentError, BackendError, FormatError
 from spikenet.events import EventTensor
 from spikenet.kernels import use_backend
 from spikenet.learning import STDP, DiehlCookSTDP, RewardSTDP, SpikeRule, TargetSTDP, ThreeFactor, TripletSTDP
@@ -228,6 +228,12 @@ def test_refusals() -> None:
         network.weights(fixed)
     with pytest.raises(ArgumentError, match="no ThreeFactor"):
         network.modulate(learns, 1.0)
+
+
+def test_the_engine_of_the_gpu_says_that_it_does_not_learn() -> None:
+    pytest.importorskip("triton")
+    with use_backend("triton"), pytest.raises(BackendError, match="projections that learn"):
+        recurrent(PAIR)
 
 
 def poisson(n: int, rate: float, steps: int, dt: float, seed: int) -> SpikeSource:

@@ -53,6 +53,8 @@ def _why_not_triton(plan: Plan, device: torch.device) -> str | None:
         reason = "the Triton engine runs in float32, and the network in float64"
     if reason is None and max(g.lanes for g in plan.groups) > MOST_LANES:
         reason = f"the Triton engine takes up to {MOST_LANES:,} neurons with the same equations"
+    if reason is None and plan.learning is not None:
+        reason = "the Triton engine's weights do not change, and the network has projections that learn"
     sums = sum(g.lanes * len(g.program.inputs) for g in plan.groups) * (plan.horizon + 1)
     if reason is None and sums > LARGEST_RING:
         reason = f"the Triton engine keeps every input's sums of {plan.horizon + 1} steps, too many for 32 bits"
