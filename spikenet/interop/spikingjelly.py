@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import functools
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -25,27 +26,30 @@ def from_spikingjelly(module: nn.Module) -> nn.Module:
     It takes whole sequences `[T, B, ...]`, whatever the step mode was, and keeps no state between calls: nothing is
     left for `reset_net` to do. `IFNode`, `LIFNode`, `ParametricLIFNode`, `CUBALIFNode` and the neurons that do not
     spike become `IF`, `LIF`, `PLIF`, `CubaLIF` and integrators; layers with a step mode the sequence layers of
-    `spikenet.layers`; `SeqToANNContainer` an `OverTime`; `LinearRecurrentContainer` a `Recurrent`. A module with a
-    forward of its own, such as `Spikformer` or one of yours, keeps it, around its converted children; so it must not
-    loop over time itself.
+    `spikenet.layers`, and so torch's in a network of single steps or a `MultiStepContainer`; `SeqToANNContainer` an
+    `OverTime`; `LinearRecurrentContainer` a `Recurrent`. A module with a forward of its own, such as `Spikformer` or
+    one of yours, keeps it, around its converted children; so it must not loop over time itself.
 
     Args:
         module: the network; it is not changed.
 
     Raises:
         UnknownNameError: for a neuron, a layer with a state or a surrogate that has no counterpart here.
-        ArgumentError: for an option that has none.
+        ArgumentError: for an option that has none, or neurons of both step modes side by side.
         PackageError: without the package spikingjelly.
 
     Source: SpikingJelly 2.0.0.
     """
     base = "spikingjelly.activation_based"
-    return _Converter(*(package(f"{base}.{part}") for part in ("neuron", "layer", "base"))).module(module)
+    converter = _Converter(*(package(f"{base}.{part}") for part in ("neuron", "layer", "base")))
+    return converter.module(module, stepwise=converter.stepwise(module))
 
 
 class _Converter:
     def __init__(self, neuron: Any, layer: Any, base: Any) -> None:
         self.layer, self.stateful, self.step_module = layer, base.MemoryModule, base.StepModule
+        self.loops = (layer.MultiStepContainer, layer.StepModeContainer)
+        self.time_last = (layer.TLastMultiStepContainer, layer.TLastSeqToANNContainer)
         self.neurons: Mapping[type, Callable[[Any], nn.Module]] = {
             neuron.IFNode: self._if,
             neuron.LIFNode: self._lif,
@@ -55,7 +59,21 @@ class _Converter:
             neuron.NonSpikingLIFNode: lambda m: self._graded(m, LeakyIntegrator(_exact(m.tau))),
         }
 
-    def module(self, module: nn.Module) -> nn.Module:
+    def stepwise(self, module: nn.Module) -> bool:
+        """Whether a network takes single steps, as its neurons say."""
+        modes = set(self._modes(module))
+        if len(modes) > 1:
+            raise ArgumentError("some neurons take single steps and some sequences: functional.set_step_mode(net, 'm')")
+        return modes == {"s"}
+
+    def _modes(self, module: nn.Module) -> Iterator[str]:
+        if isinstance(module, self.stateful):
+            yield module.step_mode
+        elif type(module) not in self.loops:
+            for child in module.children():
+                yield from self._modes(child)
+
+    def module(self, module: nn.Module, stepwise: bool) -> nn.Module:
         kind = type(module)
         if kind in self.neurons:
             return self.neurons[kind](module)
@@ -63,18 +81,23 @@ class _Converter:
             return self._recurrent(module)
         if kind is self.layer.SeqToANNContainer:
             return OverTime(*rebuilt(module, self._inside).children())
-        if isinstance(module, self.stateful):
-            known = (each.__name__ for each in (*self.neurons, self.layer.LinearRecurrentContainer))
-            raise UnknownNameError("SpikingJelly module with a state", kind.__name__, known)
-        torchs = next(each for each in kind.__mro__ if each.__module__.startswith("torch.nn"))
-        if isinstance(module, self.step_module) and torchs not in (nn.Module, nn.Sequential):
-            layer = sequence_layer(module, torchs)
-            if layer is None:
-                raise UnknownNameError(
-                    "SpikingJelly layer", kind.__name__, ("Conv2d", "Linear", "MaxPool2d", "Flatten")
-                )
-            return layer
-        return rebuilt(module, self.module)
+        if kind in self.loops:
+            return nn.Sequential(*(self.module(child, stepwise=True) for child in module.children()))
+        if isinstance(module, self.stateful) or kind in self.time_last:
+            known = (each.__name__ for each in (*self.neurons, *self.loops, self.layer.LinearRecurrentContainer))
+            raise UnknownNameError("SpikingJelly module", kind.__name__, known)
+        layer = self._layer(module, stepwise)
+        return rebuilt(module, functools.partial(self.module, stepwise=stepwise)) if layer is None else layer
+
+    def _layer(self, module: nn.Module, stepwise: bool) -> nn.Module | None:
+        """The sequence layer in the place of one of theirs, or of torch's that takes single steps."""
+        torchs = next(each for each in type(module).__mro__ if each.__module__.startswith("torch.nn"))
+        theirs = isinstance(module, self.step_module) and torchs not in (nn.Module, nn.Sequential)
+        layer = sequence_layer(module, torchs) if theirs or (stepwise and type(module) is torchs) else None
+        if theirs and layer is None:
+            known = ("Conv1d", "Conv2d", "BatchNorm2d", "MaxPool2d", "AvgPool2d", "Linear", "Flatten")
+            raise UnknownNameError("SpikingJelly layer", type(module).__name__, known)
+        return layer
 
     def _inside(self, module: nn.Module) -> nn.Module:
         """What time is folded around already stays as it is."""
@@ -114,7 +137,7 @@ class _Converter:
         return nn.Sequential(neuron, readouts[m.decode]())
 
     def _recurrent(self, m: Any) -> nn.Module:
-        neuron, weight = self.module(m.sub_module), m.rc.weight.detach()
+        neuron, weight = self.module(m.sub_module, stepwise=True), m.rc.weight.detach()
         features, inputs = m.rc.out_features, m.rc.in_features - m.rc.out_features
         own = layers.Recurrent(neuron, features, dtype=weight.dtype, device=weight.device)  # type: ignore[arg-type]
         into = nn.Linear(inputs, features, bias=m.rc.bias is not None, dtype=weight.dtype, device=weight.device)

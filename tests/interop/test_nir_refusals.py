@@ -80,6 +80,8 @@ def test_delays_between_steps():
     graph = nir.NIRGraph.from_list(nir.Delay(torch.tensor([1.5e-3]).double().numpy()))
     with pytest.raises(ArgumentError, match=r"1.5 steps"):
         from_nir(graph, dt=1e-3)
+    with pytest.raises(ArgumentError, match="above 0"):
+        from_nir(graph, dt=0.0)
     x = torch.arange(5.0).view(5, 1, 1)
     assert from_nir(graph, dt=5e-4)(x).flatten().tolist() == [0, 0, 0, 0, 1]
 

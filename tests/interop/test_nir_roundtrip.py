@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from spikenet import Stream, layers
+from spikenet import Stream, layers, models
 from spikenet.interop import CubaLeakyIntegrator, Delay, Graph, Integrator, Scale, Threshold, from_nir, to_nir
 from spikenet.neurons import IF, LIF, CubaLIF, LeakyReadout
 
@@ -187,6 +187,26 @@ def test_nested_graphs_are_unfolded():
     assert isinstance(net[1], layers.Recurrent)
     assert 0.05 < z.mean() < 0.95
     assert torch.equal(net(x), z)
+
+
+def test_resistances_in_a_loop_scale_what_is_heard_there_too():
+    lif = nir.LIF(*(torch.full((4,), v).double().numpy() for v in (2e-3, 3.0, 0.0, 0.4)))
+    weight = torch.randn(4, 4)
+    nodes = {"x": nir.Input([4]), "lif": lif, "w": nir.Linear(weight.numpy()), "y": nir.Output([4])}
+    edges = [("x", "lif"), ("lif", "w"), ("w", "lif"), ("lif", "y")]
+    net = from_nir(nir.NIRGraph(nodes=nodes, edges=edges), dt=1e-3)
+    ours = layers.Recurrent(LIF(2.0, 0.4), 4)
+    ours.weight = nn.Parameter(3 * weight)
+    x = torch.randn(20, 2, 4)
+    z = ours(3 * x)
+    assert 0.05 < z.mean() < 0.95
+    assert torch.equal(net(x), z)
+
+
+def test_the_body_of_a_model(tmp_path):
+    body = stirred(models.SpikingMLP((2, 4, 4), 3).body, torch.float32)
+    x = spikes((2, 4, 4), torch.float32)
+    assert torch.equal(through_a_file(body, (2, 4, 4), tmp_path)(x), body(x))
 
 
 def test_thresholds_move_to_the_number_before():

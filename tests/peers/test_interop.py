@@ -6,6 +6,7 @@ distribution, where no rounding decides; Norse's on dyadic numbers, where there 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -162,8 +163,29 @@ def test_spikingjelly_networks_of_your_own(jelly):
     assert torch.equal(ours(x), net(x))
 
 
+def test_spikingjelly_networks_of_single_steps(jelly):
+    """There torch's own layers too see one step, here a sequence."""
+    lif = functools.partial(jelly.neuron.LIFNode, 2.0, v_threshold=0.1)
+    net = nn.Sequential(
+        nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4), lif(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(36, 9), lif()
+    )
+    net = net.double().eval()
+    x = spikes(2, 8, 8)
+    expected = looped(net, x)
+    assert torch.equal(from_spikingjelly(net)(x), busy(expected))
+    jelly.functional.reset_net(net)
+    within = jelly.layer.MultiStepContainer(*net)
+    assert torch.equal(within(x), expected)
+    assert torch.equal(from_spikingjelly(within)(x), expected)
+    mixed = nn.Sequential(lif(), lif(step_mode="m"))
+    with pytest.raises(ArgumentError, match="set_step_mode"):
+        from_spikingjelly(mixed)
+    with pytest.raises(UnknownNameError, match="TLastSeqToANNContainer"):
+        from_spikingjelly(jelly.layer.TLastSeqToANNContainer(nn.Linear(2, 2)))
+
+
 def test_spikingjelly_modules_without_a_counterpart(jelly):
-    with pytest.raises(UnknownNameError, match="GatedLIFNode"):
+    with pytest.raises(UnknownNameError, match="module 'GatedLIFNode'"):
         from_spikingjelly(nn.Sequential(jelly.neuron.GatedLIFNode(4)))
     with pytest.raises(UnknownNameError, match=r"surrogate.*Rect"):
         from_spikingjelly(jelly.neuron.LIFNode(surrogate_function=jelly.surrogate.Rect()))

@@ -69,6 +69,8 @@ def from_nir(
     if dt is None and "dt" not in known:
         raise ArgumentError(f"{where} does not say how long a step is: from_nir(..., dt=1e-4)")
     step = float(known["dt"]) if dt is None else float(dt)
+    if not step > 0:
+        raise ArgumentError(f"dt must be above 0, got {step}")
     plan = unfolded(graph)
     how = Reading(step, dtype or _precision(plan), exact_decay, soft_reset, surrogate)
     join_delays(plan, how)

@@ -31,8 +31,9 @@ def to_nir(module: nn.Module, input_shape: Sequence[int], *, dt: float | None = 
     `AvgPool2d` (with `divisor_override=1`, a sum); `nn.Flatten`; the neurons `IF`, `LIF`, `CubaLIF`, with one value or
     one a neuron, and `LeakyReadout`; and what `from_nir` makes. `Recurrent` becomes a loop. `DelayLinear`,
     `DelayConv1d`, `DelayConv2d` and `DelayRecurrent` become `Delay` nodes before weights, one pair for each delay that
-    occurs, rounded to steps as at inference. Inside `nn.Sequential`, `Residual` and `Sum`. Dropout is left out, as at
-    inference. Anything else, soft resets too, is refused by name; fold batch norms into the layer before first.
+    occurs, rounded to steps as at inference. Inside `nn.Sequential`, `Residual` and `Sum`; of a model with a readout
+    over time, its `body`. Dropout is left out, as at inference. Anything else, soft resets too, is refused by name;
+    batch norms are folded into the layer before first (`fold_batch_norm`).
 
     Thresholds are moved to the number before, since NIR's spikes need `v > v_threshold`. Surrogate slopes have no place
     in NIR. What an exact import needs and NIR has no field for stands in the metadata "spikenet": the step `dt`, that a
