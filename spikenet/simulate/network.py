@@ -54,7 +54,8 @@ class Network:
         seed: of connections, initial states, and all random input.
         dtype: of states and sums, float32 or float64.
         weight_bits: 32 keeps weights in `dtype`; 16 rounds drawn weights to multiples of 1/32767 of an input's largest.
-        threads: at most so many; none means torch's number.
+        threads: of the CPU, at most so many; none means torch's number. They meet once in every shortest delay: where
+            other programs keep the cores busy, one is faster than several.
 
     Raises:
         ArgumentError: for parts that do not go together, such as neurons of different `dt`, or a projection of a

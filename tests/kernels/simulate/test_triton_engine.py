@@ -173,13 +173,17 @@ def test_what_a_device_cannot_do_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
         Network(cells).to("cuda")
     with pytest.raises(BackendError, match=r"numba: it runs on the CPU, and the network is on meta"):
         Network(cells).to("meta")
-    many = PoissonSource(70_000, 0.0)
+
+
+def test_what_the_gpu_s_loop_cannot_do_is_refused() -> None:
+    cells, many = Population(3, IF(0.5)), PoissonSource(70_000, 0.0)
     synapses = Projection(many, cells, AllToAll(), weight=Uniform(0.9, 1.0), delay=1.0)
     network = Network(cells, many, synapses, weight_bits=16)
-    with use_backend("triton"), pytest.raises(BackendError, match="70,000 spikes can arrive"):
-        network.to("cpu")
-    with use_backend("triton"), pytest.raises(BackendError, match="runs in float32, and the network in float64"):
-        Network(cells, dtype=torch.float64)
+    with triton(), pytest.raises(BackendError, match="70,000 spikes can arrive"):
+        network.to(DEVICE)
+    network = Network(cells, dtype=torch.float64)
+    with triton(), pytest.raises(BackendError, match="runs in float32, and the network in float64"):
+        network.to(DEVICE)
 
 
 @gpu
