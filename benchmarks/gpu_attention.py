@@ -1,7 +1,9 @@
 """Spiking attention on one CUDA device: causal linear attention beside FLA and flash attention, attention among tokens
 with its neuron beside SpikingJelly.
 
-    python benchmarks/gpu_attention.py [--quick] [--rounds N] [--part causal|product]
+    python benchmarks/gpu_attention.py [--quick] [--rounds N] [--part causal|product] [--fla chunk fused_chunk]
+
+FLA tries many variants of its kernels at the first call, which takes minutes: `--fla` chooses among its ops.
 
 All get the same spikes and the same gradient at the output. Outputs and gradients are compared with float64 first, and
 the errors are printed; then forward plus backward, autograd included, is timed in blocks of calls, the contenders
@@ -27,6 +29,7 @@ from spikenet.kernels.attention.chunks import chunkwise
 from spikenet.neurons import LIF, surrogate
 
 TOKENS, HEADS, WIDTH = 32768, 16, 64
+FLA = ["chunk", "fused_chunk"]
 Row = dict[str, Any]
 Work = Callable[[], list[Tensor]]
 
@@ -85,7 +88,7 @@ def timed(works: dict[str, Work], rounds: int, ours: str) -> Row:
     return result
 
 
-def causal(steps: int, rounds: int) -> Row:
+def causal(steps: int, rounds: int, ops: list[str]) -> Row:
     """Causal linear attention in bfloat16 without decay, and with a decay a head and step, beside each of FLA's ops."""
     from fla.ops.linear_attn import chunk_linear_attn, fused_chunk_linear_attn
     from fla.ops.simple_gla import chunk_simple_gla, fused_chunk_simple_gla
@@ -112,16 +115,13 @@ def causal(steps: int, rounds: int) -> Row:
         works: dict[str, Work] = {
             "spikenet": trained(lambda *x, decay=decay: causal_attention(*x, decay)[0], [q, k, v], grad)
         }
+        kinds = {"chunk": chunk_simple_gla, "fused_chunk": fused_chunk_simple_gla}
+        options = {"g": decay_back}
         if decay is None:
-            plain = functools.partial(chunk_linear_attn, scale=1.0, normalize=False)
-            fused = functools.partial(fused_chunk_linear_attn, scale=1.0, normalize=False)
-        else:
-            plain = functools.partial(chunk_simple_gla, g=decay_back, scale=1.0)
-            fused = functools.partial(fused_chunk_simple_gla, g=decay_back, scale=1.0)
-        works |= {
-            "fla chunk": trained(lambda *x, op=plain: op(*x)[0], theirs, back),
-            "fla fused_chunk": trained(lambda *x, op=fused: op(*x)[0], theirs, back),
-        }
+            kinds = {"chunk": chunk_linear_attn, "fused_chunk": fused_chunk_linear_attn}
+            options = {"normalize": False}
+        theirs_by = {f"fla {op}": functools.partial(kinds[op], scale=1.0, **options) for op in ops}
+        works |= {name: trained(lambda *x, by=by: by(*x)[0], theirs, back) for name, by in theirs_by.items()}
         found = compared(works, {"spikenet": list, "fla chunk": parted, "fla fused_chunk": parted}, truth)
         if decay is None:
             bits = torch.equal(works["spikenet"]()[0], truth[0].bfloat16())
@@ -138,8 +138,7 @@ def causal(steps: int, rounds: int) -> Row:
             with torch.no_grad():
                 forward = {
                     "spikenet": lambda: [causal_attention(q, k, v)[0]],
-                    "fla chunk": lambda: [chunk_linear_attn(*theirs, scale=1.0, normalize=False)[0]],
-                    "fla fused_chunk": lambda: [fused_chunk_linear_attn(*theirs, scale=1.0, normalize=False)[0]],
+                    **{name: lambda by=by: [by(*theirs)[0]] for name, by in theirs_by.items()},
                 }
                 print("   forward alone")
                 result["forward"] = timed(forward, rounds, "spikenet")
@@ -202,6 +201,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="one length and one dtype, few rounds")
     parser.add_argument("--rounds", type=int, default=7, help="alternations (default 7)")
     parser.add_argument("--part", choices=("causal", "product"), help="one half of it alone")
+    parser.add_argument("--fla", nargs="*", choices=FLA, default=FLA, help="FLA's ops to time (default all)")
     options = parser.parse_args()
     if not torch.cuda.is_available():
         print("This benchmark needs a CUDA device.")
@@ -212,7 +212,7 @@ def main() -> None:
     rounds = 3 if options.quick else options.rounds
     results = []
     if options.part != "product":
-        results += [causal(steps, rounds) for steps in ((8192,) if options.quick else (2048, 8192, 32768))]
+        results += [causal(steps, rounds, options.fla) for steps in ((8192,) if options.quick else (2048, 8192, 32768))]
     if options.part != "causal":
         dtypes = (torch.bfloat16, torch.float16, torch.float32)[: 1 if options.quick else 3]
         results += [product(dtype, rounds) for dtype in dtypes]

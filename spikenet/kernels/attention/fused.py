@@ -59,9 +59,13 @@ def _why_not(
         return "the Triton kernels draw nothing and keep no states"
     if any(p.requires_grad for p in (*state, *params)):
         return "the Triton kernels have no gradients for states and parameters"
-    if any(p.numel() > 1 for p in params) or any(any(s.stride()) and s.numel() > 1 for s in state):
+    if any(p.numel() > 1 for p in params) or not all(map(_one_number, state)):
         return "the Triton kernels take one value of every state and parameter for all neurons"
     return why_not_on(v)
+
+
+def _one_number(state: Tensor) -> bool:
+    return all(size == 1 or stride == 0 for size, stride in zip(state.shape, state.stride(), strict=True))
 
 
 def _run(q: Tensor, k: Tensor, scale: float, program: str, inputs: Sequence[Tensor], *values: Any) -> Any:

@@ -129,6 +129,20 @@ def test_kernels_in_half_precision_with_exact_spikes(dtype: torch.dtype) -> None
     compare(NEURONS[0](), case((2, 1, 1, 270, 16, 16), dtype))  # more tokens than bfloat16 counts
 
 
+@interpreted
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_the_operators_are_seen_whole(dtype: torch.dtype) -> None:
+    neuron, (q, k, v, _) = NEURONS[0](), case((2, 1, 2, 4, 3, 3), dtype)
+    leaves = [u.requires_grad_() for u in (q, k, v)]
+    with use_backend("triton"):
+        params, _, state = neuron._prepared([v])
+        values = neuron._program, [s.as_strided((1,), (1,)) for s in state], params, 0.125
+        checks = ("test_schema", "test_autograd_registration", "test_faketensor")
+        torch.library.opcheck(torch.ops.spikenet.attention_neuron, (*leaves, *values), test_utils=checks)
+        out = torch.compile(lambda *u: fused(neuron, *u)[0], backend="aot_eager", fullgraph=True)(*leaves)
+        assert torch.equal(out, fused(neuron, *leaves)[0])
+
+
 @pytest.mark.parametrize("backend", [None, "numba", "reference"])
 def test_elsewhere_it_is_the_two_in_turn_with_states(backend: str | None) -> None:
     neuron, (q, k, v, _) = NEURONS[0](), case((6, 2, 2, 9, 4, 5))
