@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from spikenet.errors import ArgumentError, DeviceError, ShapeError, StateError
 from spikenet.events import EventTensor
-from spikenet.kernels.plasticity import Change, trace, update
-from spikenet.learning.synapses import Synapses, synapses
+from spikenet.kernels.plasticity import Change, trace
+from spikenet.learning.synapses import Factors, Synapses, synapses
 
-__all__ = ["Factors", "Pairing", "SpikeRule", "TraceState"]
+__all__ = ["Pairing", "SpikeRule", "TraceState"]
 
 AT_ONCE = 1 << 22  # numbers of one factor that are held at a time
 
@@ -45,16 +45,6 @@ class TraceState(NamedTuple):
     post: Tensor
     pre_slow: Tensor | None
     post_slow: Tensor | None
-
-
-class Factors(NamedTuple):
-    """What `spikenet.kernels.plasticity.update` takes of some steps: `[T, N, O]`, `[T, N, I]`, `[T, N, O]`,
-    `[T, N, I]`."""
-
-    gain: Tensor
-    x: Tensor
-    y: Tensor
-    loss: Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,7 +131,8 @@ class SpikeRule(ABC):
         Args:
             pre: incoming spikes `[T, B, ...]`, of any dtype.
             post: outgoing spikes `[T, B, ...]`.
-            weight: `[O, I]` or a `torch.nn.Linear` between `[T, B, I]` and `[T, B, O]`, or a `Conv1d` or `Conv2d`.
+            weight: `[O, I]`, dense or of compressed rows (`torch.sparse_csr`), or a `torch.nn.Linear`, between
+                `[T, B, I]` and `[T, B, O]`; or a `Conv1d` or `Conv2d`.
             state: where the sequence goes on; none begins in silence.
 
         Raises:
@@ -155,7 +146,7 @@ class SpikeRule(ABC):
         state = self._silence(pre, post, between.weight) if state is None else state
         for some in parts(pre, post, between):
             factors, state = self.factors(pre[some], post[some], between, state)
-            update(between.weight, *factors, self.change)
+            between.update(factors, self.change)
         return state
 
     def factors(self, pre: Tensor, post: Tensor, between: Synapses, state: TraceState) -> tuple[Factors, TraceState]:
@@ -209,5 +200,5 @@ def told(spikes: Tensor | EventTensor, weight: Tensor) -> Tensor:
 def parts(pre: Tensor, post: Tensor, between: Synapses) -> Iterator[slice]:
     """Stretches of time whose factors are not too large to hold."""
     entries = post[0, :, 0].numel() if len(post) and post.shape[2] else 1
-    steps = max(1, AT_ONCE // max(1, entries * sum(between.weight.shape)))
+    steps = max(1, AT_ONCE // max(1, entries * sum(between.shape)))
     yield from (slice(first, first + steps) for first in range(0, len(pre), steps))

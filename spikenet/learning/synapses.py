@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from spikenet.errors import ArgumentError, DtypeError, ShapeError
+from spikenet.kernels.plasticity import Change, update, update_sparse
 
-__all__ = ["Synapses", "synapses"]
+__all__ = ["Factors", "Synapses", "synapses"]
+
+
+class Factors(NamedTuple):
+    """What `spikenet.kernels.plasticity.update` takes of some steps: `[T, N, O]`, `[T, N, I]`, `[T, N, O]`,
+    `[T, N, I]`."""
+
+    gain: Tensor
+    x: Tensor
+    y: Tensor
+    loss: Tensor
 
 
 class Synapses(Protocol):
     """Weights as `[O, I]`, and what each of them has on its two sides in every step."""
 
-    weight: Tensor  # [O, I], a view: changing it changes the layer
+    weight: Tensor  # what changes: [O, I], or [E] if sparse; a view, so that the layer changes with it
+
+    @property
+    def shape(self) -> torch.Size:
+        """O and I."""
 
     def check(self, pre: Tensor, post: Tensor) -> None:
         """Raise a ShapeError unless `pre` [T, B, ...] and `post` [T, B, ...] go with the weights."""
@@ -27,21 +42,35 @@ class Synapses(Protocol):
     def rows(self, y: Tensor) -> Tensor:
         """Of who hears, [T, B, ...] -> [T, N, O]."""
 
+    def update(
+        self, factors: Factors, change: Change, eligibility: Tensor | None = None, modulator: Tensor | None = None
+    ) -> None:
+        """Change the weights, see `spikenet.kernels.plasticity`; an eligibility is [B, *weight.shape]."""
 
-class Dense:
+
+class _Matrix:
+    """Weights that the kernels take as they are."""
+
+    weight: Tensor
+
+    @property
+    def shape(self) -> torch.Size:
+        return self.weight.shape
+
+    def update(
+        self, factors: Factors, change: Change, eligibility: Tensor | None = None, modulator: Tensor | None = None
+    ) -> None:
+        update(self.weight, *factors, change, eligibility, modulator)
+
+
+class Dense(_Matrix):
     """A matrix `[O, I]`."""
 
     def __init__(self, weight: Tensor) -> None:
         self.weight = weight.detach()
 
     def check(self, pre: Tensor, post: Tensor) -> None:
-        outs, ins = self.weight.shape
-        wanted = (*pre.shape[:2], ins), (*pre.shape[:2], outs)
-        if pre.ndim != 3 or post.ndim != 3 or (tuple(pre.shape), tuple(post.shape)) != wanted:
-            raise ShapeError(
-                f"weights [{outs}, {ins}] need pre [T, B, {ins}] and post [T, B, {outs}], got "
-                f"{tuple(pre.shape)} and {tuple(post.shape)}"
-            )
+        _check_rows(self.weight.shape, pre, post)
 
     def columns(self, x: Tensor) -> Tensor:
         return x
@@ -50,7 +79,7 @@ class Dense:
         return y
 
 
-class Convolution:
+class Convolution(_Matrix):
     """A convolution's kernel: every place of its output is an entry of the batch, with the patch that it sees."""
 
     def __init__(self, layer: nn.Conv1d | nn.Conv2d) -> None:
@@ -92,20 +121,51 @@ class Convolution:
         return [(sides[i], sides[i + 1]) for i in range(len(sides) - 2, -1, -2)]
 
 
+class Sparse:
+    """A matrix `[O, I]` of compressed rows (CSR), of which only the weights that it holds change."""
+
+    def __init__(self, matrix: Tensor) -> None:
+        self.matrix, self.weight = matrix, matrix.detach().values()
+        self.indptr, self.indices = matrix.crow_indices().long(), matrix.col_indices().long()
+
+    @property
+    def shape(self) -> torch.Size:
+        return self.matrix.shape
+
+    def check(self, pre: Tensor, post: Tensor) -> None:
+        _check_rows(self.shape, pre, post)
+
+    def columns(self, x: Tensor) -> Tensor:
+        return x
+
+    def rows(self, y: Tensor) -> Tensor:
+        return y
+
+    def update(
+        self, factors: Factors, change: Change, eligibility: Tensor | None = None, modulator: Tensor | None = None
+    ) -> None:
+        update_sparse(self.weight, self.indptr, self.indices, *factors, change, eligibility, modulator)
+
+
+def _check_rows(shape: torch.Size, pre: Tensor, post: Tensor) -> None:
+    outs, ins = shape
+    wanted = (*pre.shape[:2], ins), (*pre.shape[:2], outs)
+    if pre.ndim != 3 or post.ndim != 3 or (tuple(pre.shape), tuple(post.shape)) != wanted:
+        raise ShapeError(
+            f"weights [{outs}, {ins}] need pre [T, B, {ins}] and post [T, B, {outs}], got "
+            f"{tuple(pre.shape)} and {tuple(post.shape)}"
+        )
+
+
 def synapses(connection: Tensor | nn.Module) -> Synapses:
-    """What a rule changes: a matrix `[O, I]`, the weight of `torch.nn.Linear`, or that of a convolution.
+    """What a rule changes: a matrix `[O, I]`, dense or of compressed rows (`torch.sparse_csr`), the weight of
+    `torch.nn.Linear`, or that of a convolution.
 
     Raises:
         ArgumentError: for anything else.
         DtypeError: for weights that are neither float32 nor float64.
     """
-    found: Synapses | None = None
-    if isinstance(connection, nn.Conv1d | nn.Conv2d):
-        found = Convolution(connection)
-    else:
-        matrix = connection.weight if isinstance(connection, nn.Linear) else connection
-        if isinstance(matrix, Tensor) and matrix.ndim == 2:
-            found = Dense(matrix)
+    found = _known(connection)
     if found is None:
         raise ArgumentError(
             "a local rule changes a weight [O, I], a Linear, Conv1d or Conv2d, got "
@@ -114,3 +174,14 @@ def synapses(connection: Tensor | nn.Module) -> Synapses:
     if found.weight.dtype not in (torch.float32, torch.float64):
         raise DtypeError(f"a local rule changes weights of float32 or float64, got {found.weight.dtype}")
     return found
+
+
+def _known(connection: Tensor | nn.Module) -> Synapses | None:
+    if isinstance(connection, nn.Conv1d | nn.Conv2d):
+        return Convolution(connection)
+    matrix = connection.weight if isinstance(connection, nn.Linear) else connection
+    if not isinstance(matrix, Tensor) or matrix.ndim != 2:
+        return None
+    if matrix.layout == torch.sparse_csr:
+        return Sparse(matrix)
+    return Dense(matrix) if matrix.layout == torch.strided else None

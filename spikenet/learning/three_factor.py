@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from spikenet.errors import ArgumentError, ShapeError, StateError
 from spikenet.events import EventTensor
-from spikenet.kernels.plasticity import trace, update
+from spikenet.kernels.plasticity import trace
 from spikenet.learning.spike_rule import SpikeRule, TraceState, bring_in, parts, told
 from spikenet.learning.stdp import STDP
 from spikenet.learning.synapses import Synapses, synapses
@@ -117,8 +117,8 @@ class ThreeFactor:
             factors, traces = self.rule.factors(pre[some], post[some], between, traces)
             now, m = self._modulator(given[some], m)
             third = (now if now.ndim == 3 else now[..., None]) * (self.lr * self.rule.dt)
-            third = third.expand(-1, -1, len(between.weight))
-            update(between.weight, *factors, change, eligibility, third)
+            third = third.expand(-1, -1, between.shape[0])
+            between.update(factors, change, eligibility, third)
         return EligibilityState(traces, eligibility, m)
 
     def _modulator(self, given: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
@@ -130,10 +130,10 @@ class ThreeFactor:
 
     def _given(self, modulator: Tensor, pre: Tensor, between: Synapses) -> Tensor:
         shape = tuple(pre.shape[:2])
-        if tuple(modulator.shape) not in (shape, (*shape, len(between.weight))):
+        if tuple(modulator.shape) not in (shape, (*shape, between.shape[0])):
             raise ShapeError(
                 f"{type(self).__name__}: the modulator of {shape[0]} steps and {shape[1]} entries is [T, B] or "
-                f"[T, B, {len(between.weight)}], got {tuple(modulator.shape)}"
+                f"[T, B, {between.shape[0]}], got {tuple(modulator.shape)}"
             )
         return modulator.detach().to(pre)
 

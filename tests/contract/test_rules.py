@@ -131,3 +131,33 @@ def test_float32_follows_float64(rule: Any) -> None:
     rule.run(pre, post, wide, *third)
     rule.run(pre, post, narrow, *third)
     torch.testing.assert_close(narrow.double(), wide, rtol=1e-4, atol=1e-5)
+
+
+@EVERY
+@pytest.mark.filterwarnings("ignore:Sparse CSR tensor support")
+@pytest.mark.parametrize("backend", ["numba", "reference"])
+def test_sparse_weights_learn_what_dense_ones_learn(rule: Any, backend: str) -> None:
+    """Compressed rows with an empty one among them; the weights that are not held play no part."""
+    pre, post, third = spikes(25, 3, 17), spikes(25, 3, 9), given(rule, 25, 3)
+    held = torch.rand(9, 17) < 0.4
+    held[4] = False
+    dense = first(rule, 9, 17)
+    dense[dense == 0] = 0.5
+    sparse = (dense * held).to_sparse_csr()
+    before = sparse.to_dense()
+    with use_backend(backend):
+        state = rule.run(pre[:11], post[:11], sparse, *(v[:11] for v in third))
+        state = rule.run(pre[11:], post[11:], sparse, *(v[11:] for v in third), state)
+        expected = rule.run(pre, post, dense, *third)
+    torch.testing.assert_close(sparse.to_dense()[held], dense[held], rtol=1e-10, atol=1e-12)
+    if isinstance(rule, ThreeFactor):
+        torch.testing.assert_close(state.eligibility, expected.eligibility[:, held], rtol=1e-10, atol=1e-12)
+    assert not torch.equal(sparse.to_dense(), before)
+
+
+@EVERY
+@pytest.mark.filterwarnings("ignore:Sparse CSR tensor support")
+def test_no_sparse_weights_at_all(rule: Any) -> None:
+    sparse = torch.zeros(3, 4, dtype=torch.float64).to_sparse_csr()
+    rule.run(spikes(5, 2, 4), spikes(5, 2, 3), sparse, *given(rule, 5, 2))
+    assert sparse.values().numel() == 0

@@ -79,6 +79,11 @@ UPDATE = Operation(
     Implementation("reference", anywhere, lazily(f"{_HERE}.reference", "update")),
 )
 
+SPARSE = Operation(
+    "plasticity update of sparse weights",
+    Implementation("numba", on_processor, lazily(f"{_HERE}.numba_sparse", "update")),
+    Implementation("reference", anywhere, lazily(f"{_HERE}.reference", "update_sparse")),
+)
 EPROP = Operation(
     "plasticity eprop",
     Implementation("triton", _triton_why_not, lazily(f"{_HERE}.triton_backend", "eprop")),
@@ -135,6 +140,36 @@ def update(
     with _in_place(weight, eligibility) as (work, held):
         told = None if modulator is None else modulator.contiguous()
         UPDATE(work, *factors, change, held, told, size=gain.shape[0] * weight.numel())
+
+
+def update_sparse(
+    values: Tensor,
+    indptr: Tensor,
+    indices: Tensor,
+    gain: Tensor,
+    x: Tensor,
+    y: Tensor,
+    loss: Tensor,
+    change: Change,
+    eligibility: Tensor | None = None,
+    modulator: Tensor | None = None,
+) -> None:
+    """`update` of the weights of compressed rows, in place: row o has `values[indptr[o]:indptr[o + 1]]`.
+
+    Args:
+        values: `[E]`.
+        indptr: where each row begins, int64 `[O + 1]`.
+        indices: column of each weight, int64 `[E]`.
+        gain, x, y, loss, change, modulator: see `update`.
+        eligibility: `[B, E]`.
+    """
+    if values.numel() == 0 or gain.shape[0] * gain.shape[1] == 0:
+        return
+    places = [v.contiguous() for v in (indptr, indices)]
+    factors = [v.contiguous() for v in (gain, x, y, loss)]
+    with _in_place(values, eligibility) as (work, held):
+        told = None if modulator is None else modulator.contiguous()
+        SPARSE(work, *places, *factors, change, held, told, size=gain.shape[0] * values.numel())
 
 
 def eprop(

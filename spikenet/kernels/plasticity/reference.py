@@ -42,6 +42,34 @@ def update(
         weight.copy_((weight + step).clamp(change.low, change.high))
 
 
+def update_sparse(
+    values: Tensor,
+    indptr: Tensor,
+    indices: Tensor,
+    gain: Tensor,
+    x: Tensor,
+    y: Tensor,
+    loss: Tensor,
+    change: Change,
+    eligibility: Tensor | None,
+    modulator: Tensor | None,
+) -> None:
+    """See `ops.update_sparse`."""
+    rows = torch.repeat_interleave(torch.arange(len(indptr) - 1, device=indptr.device), indptr.diff())
+    for t in range(len(gain)):
+        up, down = gain[t][:, rows] * x[t][:, indices], y[t][:, rows] * loss[t][:, indices]  # [N, E]
+        if eligibility is None or modulator is None:
+            less = bounded(values - change.low, change.mu_minus) * down.sum(0)
+            values.copy_((values - less).clamp(change.low, change.high))
+            step = bounded(change.high - values, change.mu_plus) * up.sum(0)
+        else:
+            rise, fall = bounded(change.high - values, change.mu_plus), bounded(values - change.low, change.mu_minus)
+            each = (rise * up - fall * down).view(len(eligibility), -1, len(values))
+            eligibility.copy_(change.decay * eligibility + each.sum(1))
+            step = (modulator[t][:, rows] * eligibility).sum(0)
+        values.copy_((values + step).clamp(change.low, change.high))
+
+
 def bounded(room: Tensor, mu: float) -> Tensor | float:
     """(distance to the bound)^mu, and 1 for an exponent of 0."""
     return 1.0 if mu == 0 else room if mu == 1 else room**mu
