@@ -32,6 +32,7 @@ __all__ = [
     "energy",
     "errors",
     "events",
+    "interop",
     "layers",
     "learning",
     "models",
@@ -41,7 +42,7 @@ __all__ = [
     "use_backend",
 ]
 
-_ON_FIRST_USE = ("analysis", "data", "simulate", "training")  # not everybody needs them, and some are heavy
+_ON_FIRST_USE = ("analysis", "data", "interop", "simulate", "training")  # not everybody needs them, and some are heavy
 
 
 def __getattr__(name: str) -> Any:

@@ -11,7 +11,8 @@
     ├── EquationError     (TypeError)    a neuron equation that uses a word the tracer does not know
     ├── DataError         (ValueError)   data that is missing, inconsistent or not what was announced
     │   └── FormatError                  a file that breaks its format, with path and offset
-    └── RunError          (RuntimeError) a training run that cannot start, go on or be resumed
+    ├── RunError          (RuntimeError) a training run that cannot start, go on or be resumed
+    └── PackageError      (ImportError)  an optional package that is not installed
 
 A message says what was asked, what was received and what would work.
 """
@@ -97,3 +98,7 @@ class EnergyError(SpikenetError, RuntimeError):
 
 class RunError(SpikenetError, RuntimeError):
     """A training run that cannot start, go on or be resumed."""
+
+
+class PackageError(SpikenetError, ImportError):
+    """An optional package that is not installed, with the line that installs it."""

@@ -16,6 +16,8 @@ from spikenet.data.recordings import packed
 from spikenet.errors import DataError, FormatError
 
 _LARGEST = 1 << 24  # bytes of one file
+_ROOM = 1 << 16  # bytes to begin with
+_READ = os.O_RDONLY | getattr(os, "O_BINARY", 0)
 _LOCAL_HEADER = 30  # bytes; name and extra field of the lengths it ends with follow
 _BROKEN = (zipfile.BadZipFile, struct.error, EOFError, RuntimeError, OSError, ValueError)
 
@@ -30,6 +32,10 @@ class Contents(Protocol):
 
     def read(self, index: int) -> bytes:
         """Its bytes. Errors: DataError, FormatError."""
+
+    def into(self, index: int, room: np.ndarray) -> int:
+        """Write its bytes to the beginning of an array, uint8, as far as they fit; returns how many there are. Errors:
+        those of `read`."""
 
 
 class FolderContents:
@@ -47,21 +53,26 @@ class FolderContents:
         return os.fsdecode(self.prefix + bytes(self.names[index]))
 
     def read(self, index: int) -> bytes:
+        room = np.empty(_ROOM, np.uint8)
+        while (size := self.into(index, room)) > len(room):
+            room = np.empty(size, np.uint8)
+        return room[:size].tobytes()
+
+    def into(self, index: int, room: np.ndarray) -> int:
         try:
-            file = os.open(
-                self.prefix + bytes(self.names[index]), os.O_RDONLY | getattr(os, "O_BINARY", 0)
-            )  # a file object takes longer than the read
+            file = os.open(self.prefix + bytes(self.names[index]), _READ)  # a file object takes longer than the read
             try:
-                size = os.fstat(file).st_size
-                content = os.read(file, size) if size <= _LARGEST else b""
+                size = 0
+                while count := _read_into(file, room[size:]):
+                    size += count
+                size = size if size < len(room) else os.fstat(file).st_size
             finally:
                 os.close(file)
         except OSError as error:
             raise DataError(f"{self.where(index)} cannot be read: {error.strerror or error}") from error
-        if len(content) != size:
-            reason = f"has {size} bytes, of which {len(content)} were read; a recording has {_LARGEST} at most"
-            raise FormatError(self.where(index), None, reason)
-        return content
+        if size > _LARGEST:
+            raise FormatError(self.where(index), None, f"has {size} bytes; a recording has {_LARGEST} at most")
+        return size
 
 
 class ZipContents:
@@ -107,8 +118,22 @@ class ZipContents:
             raise self._broken(index, "is damaged: length or checksum differ from the archive's list")
         return content
 
+    def into(self, index: int, room: np.ndarray) -> int:
+        content = self.read(index)
+        room[: len(content)] = np.frombuffer(content, np.uint8)[: len(room)]
+        return len(content)
+
     def _broken(self, index: int, reason: str) -> FormatError:
         return FormatError(self.where(index), int(self.table[index, 0]), reason)
+
+
+def _read_into(file: int, room: np.ndarray) -> int:
+    """Fill an array from a file, as far as one call goes; returns the number of bytes, 0 at the end."""
+    if hasattr(os, "readv"):
+        return os.readv(file, [room])
+    content = os.read(file, len(room))
+    room[: len(content)] = np.frombuffer(content, np.uint8)
+    return len(content)
 
 
 def _inflated(content: bytes, method: int, size: int) -> bytes:

@@ -90,7 +90,7 @@ class BinFiles(Recordings):
 
     def batch(self, indices: np.ndarray, grid: TimeGrid) -> EventTensor:
         numbers = indices.tolist()
-        plain = grid.batch_bin(lambda k: self.contents.read(numbers[k]), len(numbers), _SENSOR)
+        plain = grid.batch_bin(lambda k, room: self.contents.into(numbers[k], room), len(numbers), _SENSOR)
         return super().batch(indices, grid) if plain is None else plain
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from operator import index
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -74,14 +75,15 @@ class TimeGrid:
         stacked = stack([recording[:3] for recording in recordings], steps)
         return EventTensor._trusted(*stacked, (steps, len(recordings), *sensors.pop().shape), lengths)
 
-    def batch_bin(self, read: Callable[[int], bytes], batch: int, sensor: Sensor) -> EventTensor | None:
+    def batch_bin(self, read: Callable[[int, np.ndarray], int], batch: int, sensor: Sensor) -> EventTensor | None:
         """``batch`` plain ``.bin`` files side by side, several times faster than through streams.
 
         None where one is damaged, holds markers or steps back in time, for a sensor with rows that stand for markers,
         and on a grid without a number of steps: those take the way through streams.
 
         Args:
-            read: the bytes of one of the files, by number; several threads call it.
+            read: writes the bytes of one of the files, by number, to the beginning of an array, uint8, as far as they
+                fit, and returns how many there are.
             batch: how many there are.
             sensor: every event lies on it.
         """

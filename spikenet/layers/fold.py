@@ -12,7 +12,16 @@ from torch import Tensor, nn
 
 from spikenet.errors import ShapeError
 
-__all__ = ["AdaptiveAvgPool2d", "AvgPool2d", "BatchNorm1d", "BatchNorm2d", "Conv2d", "MaxPool2d", "ThresholdNorm2d"]
+__all__ = [
+    "AdaptiveAvgPool2d",
+    "AvgPool2d",
+    "BatchNorm1d",
+    "BatchNorm2d",
+    "Conv1d",
+    "Conv2d",
+    "MaxPool2d",
+    "ThresholdNorm2d",
+]
 
 
 class Folded(nn.Module):
@@ -38,6 +47,7 @@ def _folded(layer: type[nn.Module], before: str, after: str) -> Any:
 _MAPS, _SMALLER = "T, B, C, H, W", "T, B, C', H', W'"
 
 BatchNorm1d = _folded(nn.BatchNorm1d, "T, B, N", "T, B, N")
+Conv1d = _folded(nn.Conv1d, "T, B, C, L", "T, B, C', L'")
 Conv2d = _folded(nn.Conv2d, _MAPS, _SMALLER)
 BatchNorm2d = _folded(nn.BatchNorm2d, _MAPS, _MAPS)
 MaxPool2d = _folded(nn.MaxPool2d, _MAPS, _SMALLER)

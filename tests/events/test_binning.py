@@ -97,6 +97,17 @@ def rows_of(stream):
     return list(zip(*(column.tolist() for column in (stream.t, stream.x, stream.y, stream.p)), strict=True))
 
 
+def reader(files):
+    """What writes one of these files to an array."""
+
+    def into(number, room):
+        content = np.frombuffer(files[number], np.uint8)[: len(room)]
+        room[: len(content)] = content
+        return len(files[number])
+
+    return into
+
+
 @pytest.mark.parametrize("threads", [1, 3])
 @given(
     st.lists(streams(), min_size=1, max_size=6),
@@ -108,7 +119,7 @@ def test_plain_records_are_counted_as_their_streams(threads, batch, dt_us, steps
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(threads)
-        fast = grid.batch_bin(files.__getitem__, len(files), SENSOR)
+        fast = grid.batch_bin(reader(files), len(files), SENSOR)
     finally:
         torch.set_num_threads(before)
     plain = grid.batch([grid.count(stream) for stream in kept])
@@ -123,7 +134,7 @@ def test_records_that_are_not_plain_are_left_to_the_stream():
 
     def counted(rows, grid=grid, sensor=SENSOR, cut=None):
         files = [records(plain), records(rows)[:cut], records(plain)] * 20
-        return grid.batch_bin(files.__getitem__, len(files), sensor)
+        return grid.batch_bin(reader(files), len(files), sensor)
 
     assert counted(plain).indptr[::60].tolist() == [0, 60, 60, *[120] * 7]
     assert counted(plain, cut=-1) is None
@@ -134,8 +145,25 @@ def test_records_that_are_not_plain_are_left_to_the_stream():
     assert counted(plain, sensor=Sensor(4, 241, 2)) is None
 
 
+def test_files_of_many_events():
+    """More than the first buffer holds, in the middle of a piece and again."""
+    rng, grid = np.random.default_rng(0), TimeGrid(1000, 9)
+    kept = [
+        EventStream.from_numpy(
+            np.sort(rng.integers(0, 9000, n)), rng.integers(0, 4, n), rng.integers(0, 3, n), rng.integers(0, 2, n),
+            sensor=SENSOR,
+        )
+        for n in (10, 300_000, 5, 400_000)
+    ]  # fmt: skip
+    files = [records(rows_of(stream)) for stream in kept]
+    fast, plain = grid.batch_bin(reader(files), len(files), SENSOR), grid.batch([grid.count(s) for s in kept])
+    assert torch.equal(fast.values, plain.values)
+    assert torch.equal(fast.indices, plain.indices)
+    assert torch.equal(fast.indptr, plain.indptr)
+
+
 def test_a_file_that_cannot_be_read_is_no_batch():
-    def broken(number):
+    def broken(number, room):
         raise DataError(f"file {number} is gone")
 
     with pytest.raises(DataError, match="is gone"):

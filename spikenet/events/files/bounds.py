@@ -27,8 +27,7 @@ def allowance(path: Path) -> int:
 
 def check_claim(path: Path, offset: int | None, what: str, claimed: int) -> None:
     """Raise FormatError where something wants more memory than its file may ask for; called before any is taken."""
-    most = allowance(path)
-    if claimed > most:
+    if claimed > _ROOM and claimed > (most := allowance(path)):
         raise FormatError(path, offset, f"{what} claims {claimed} bytes; a file of this size may hold {most} unpacked")
 
 

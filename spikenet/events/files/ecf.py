@@ -20,8 +20,9 @@ import numpy as np
 
 from spikenet.errors import ArgumentError, FormatError
 from spikenet.events.files import text_header
-from spikenet.events.files.hdf5 import BROKEN, holds, mapped, open_hdf5, open_id
-from spikenet.events.files.hdf5_objects import MAGIC, Objects
+from spikenet.events.files.hdf5 import BROKEN, attributes, holds, open_hdf5
+from spikenet.events.files.hdf5_library import open_id
+from spikenet.events.files.hdf5_objects import MAGIC
 from spikenet.events.files.recording import Columns, Format, Losses, Opening, blank
 from spikenet.events.files.words import check_writable, columns_of, measured
 from spikenet.events.stream import EventStream
@@ -79,8 +80,7 @@ class _Source:
     def __init__(self, opening: Opening) -> None:
         self._opening = opening
         with _sound(opening.path):
-            objects = Objects(opening.path, mapped(opening.path))
-            self.header = objects.attributes(objects.root)
+            self.header = attributes(opening.path)
             with closing(open_id(opening.path)) as file:
                 self._table = _table(opening, file)
         width, _, height = self.header.get("geometry", "").partition("x")
@@ -125,10 +125,8 @@ def _table(opening: Opening, file: Any) -> _Table:
 
 def _plain(opening: Opening, size: int) -> Iterator[Columns]:
     """What HDF5 reads by itself. Rows that a file claims and does not hold would be read as zeros: they are refused."""
-    import h5py
-
     with open_hdf5(opening.path) as file:
-        events = h5py.Dataset(file.dataset(_EVENTS).id)
+        events = file.library().table(_EVENTS)
         stored = events.id.get_storage_size()
         held = (_DENSEST if events.chunks else 1) * stored // events.dtype.itemsize
         if events.chunks:
@@ -267,6 +265,7 @@ def _create(group: Any, name: str, layout: np.dtype, rows: int, codec: int | Non
 
     plan = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     plan.set_chunk((_CHUNK,))
+    plan.set_obj_track_times(False)  # the same events make the same file
     if codec is None:
         plan.set_deflate(1)
     else:

@@ -7,6 +7,8 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 
+from spikenet.events.files.hdf5_heap import Stored
+
 LARGEST = 65536  # bytes of an attribute in such a heap, at most
 _RECORD = 17  # bytes: where in the heap 8, flags 1, order 4, hash 4
 _NODE_HEAD = 6  # signature, version, type
@@ -14,7 +16,7 @@ _OF_ATTRIBUTES = 8  # the type of a tree that lists them by name
 _SHARED = 2
 
 
-def dense(content: memoryview, heap: int, tree: int, most: int) -> Iterator[tuple[int, memoryview]]:
+def dense(content: Stored, heap: int, tree: int, most: int) -> Iterator[tuple[int, memoryview]]:
     """Place and bytes of the first ``most`` attributes, of which none is longer than `LARGEST`.
 
     Args:
@@ -29,7 +31,8 @@ def dense(content: memoryview, heap: int, tree: int, most: int) -> Iterator[tupl
     blocks, width = _blocks(content, heap)
     listed = 0
     for place in _records(content, tree):
-        kind, where, flags = content[place], bytes(content[place + 1 : place + 8]), content[place + 8]
+        record = _exactly(content, place, _RECORD)
+        kind, where, flags = record[0], bytes(record[1:8]), record[8]
         if listed == most:
             return
         listed += 1
@@ -39,18 +42,18 @@ def dense(content: memoryview, heap: int, tree: int, most: int) -> Iterator[tupl
         for first, size, address in blocks:
             if first <= offset and offset + length <= first + size and length <= LARGEST:
                 at = address + offset - first
-                yield at, content[at : at + length]
+                yield at, memoryview(content[at : at + length])
                 break
         else:
             raise ValueError(f"an attribute of {length} bytes at {offset} of a heap lies outside its blocks")
 
 
-def _blocks(content: memoryview, heap: int) -> tuple[list[tuple[int, int, int]], int]:
+def _blocks(content: Stored, heap: int) -> tuple[list[tuple[int, int, int]], int]:
     """Offset in the heap, size and address of each block, and the bytes that an offset takes."""
     if bytes(content[heap : heap + 5]) != b"FRHP\0":
         raise ValueError("no heap is where one is announced")
-    (filters,) = struct.unpack_from("<H", content, heap + 7)
-    columns, size, largest, bits, _, root, rows = struct.unpack_from("<HQQHHQH", content, heap + 110)
+    (filters,) = struct.unpack("<H", _exactly(content, heap + 7, 2))
+    columns, size, largest, bits, _, root, rows = struct.unpack("<HQQHHQH", _exactly(content, heap + 110, 32))
     width = -(-bits // 8)
     if filters or not 1 <= width <= 6 or not size or columns > 64 or rows > 64:
         raise ValueError("a heap is packed or of an unusual form")
@@ -63,18 +66,18 @@ def _blocks(content: memoryview, heap: int) -> tuple[list[tuple[int, int, int]],
         each = size << max(row - 1, 0)
         if each > largest:
             break  # further blocks are lists themselves, half a megabyte of attributes away
-        for address in struct.unpack_from(f"<{columns}Q", content, place):
+        for address in struct.unpack(f"<{columns}Q", _exactly(content, place, 8 * columns)):
             found.append((offset, each, address))
             offset += each
         place += 8 * columns
     return found, width
 
 
-def _records(content: memoryview, tree: int) -> Iterator[int]:
+def _records(content: Stored, tree: int) -> Iterator[int]:
     """Where each record of a tree is, as far as trees of one level below the root go."""
     if bytes(content[tree : tree + 6]) != b"BTHD\0" + bytes([_OF_ATTRIBUTES]):
         raise ValueError("no list of attributes is where one is announced")
-    _, size, depth, _, root, count = struct.unpack_from("<IHHHQH", content, tree + 6)
+    _, size, depth, _, root, count = struct.unpack("<IHHHQH", _exactly(content, tree + 6, 20))
     if depth > 1 or size != _RECORD:
         raise ValueError(f"a list of attributes of depth {depth} with records of {size} bytes")
     leaves = [(root, count)] if not depth else list(_children(content, root, count))
@@ -86,14 +89,14 @@ def _records(content: memoryview, tree: int) -> Iterator[int]:
         yield from range(address + _NODE_HEAD, address + _NODE_HEAD + held * _RECORD, _RECORD)
 
 
-def _children(content: memoryview, root: int, count: int) -> Iterator[tuple[int, int]]:
+def _children(content: Stored, root: int, count: int) -> Iterator[tuple[int, int]]:
     """Address of each leaf and the number of records in it, which takes one byte in nodes of the usual size."""
     if bytes(content[root : root + 4]) != b"BTIN":
         raise ValueError("no node of a tree is where one is announced")
     yield from struct.iter_unpack("<QB", _exactly(content, root + _NODE_HEAD + count * _RECORD, (count + 1) * 9))
 
 
-def _exactly(content: memoryview, place: int, length: int) -> memoryview:
+def _exactly(content: Stored, place: int, length: int) -> bytes | memoryview:
     part = content[place : place + length]
     if len(part) < length:
         raise ValueError(f"{length} bytes are announced and {len(part)} found")

@@ -27,7 +27,7 @@ _UNNAMED = "unlabelled"
 
 def _open(opening: Opening) -> ArraySource:
     path = opening.path
-    with open_hdf5(path) as file:
+    with open_hdf5(path, opening.whole()) as file:
         counts = {part: file.count(f"{part}_labels") for part in _PARTS if f"{part}_labels" in file}
         if not counts:
             raise FormatError(path, None, "lacks train_labels and test_labels")

@@ -100,6 +100,10 @@ class Opening(NamedTuple):
     head: bytes
     size: int
 
+    def whole(self) -> bytes | None:
+        """All of the file, where it is so short that it has been read."""
+        return self.head if self.size == len(self.head) else None
+
     def blocks(self, start: int, stop: int, size: int) -> Iterator[np.ndarray]:
         """The bytes from ``start`` to ``stop``, ``size`` at a time, as uint8 arrays that are good until the next one.
 

@@ -239,7 +239,7 @@ def _joined(parts: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def _open(opening: Opening) -> ArraySource:
-    with open_hdf5(opening.path) as file:
+    with open_hdf5(opening.path, opening.whole()) as file:
         count = file.count("spikes/times")
         number = chosen(opening, count)
         content = _decode(file, slice(number, number + 1))

@@ -12,6 +12,7 @@ import torch
 from numba.cpython.unsafe.numbers import trailing_zeros
 from torch import Tensor
 
+from spikenet.kernels import buffers
 from spikenet.kernels.events.words import big, byte, occupied
 from spikenet.kernels.threads import over_lanes, read_ahead
 
@@ -36,13 +37,19 @@ def count(
 
 
 def batch_bin(
-    read: Callable[[int], bytes], batch: int, dt: int, origin: int, steps: int, sensor: tuple[int, int, int]
+    read: Callable[[int, np.ndarray], int],
+    batch: int,
+    dt: int,
+    origin: int,
+    steps: int,
+    sensor: tuple[int, int, int],
 ) -> tuple[Tensor, Tensor, Tensor] | None:
     """`count` and `stack` of ``.bin`` files without columns in between. Some recordings are counted by other threads
     while this one reads the next; a data worker has one thread.
 
     Args:
-        read: the bytes of one of the recordings.
+        read: writes the bytes of one of the recordings to the beginning of an array, uint8, as far as they fit, and
+            returns their number.
         batch: their number ``B``.
         dt: length of a step.
         origin: the time at which step 0 begins.
@@ -57,20 +64,32 @@ def batch_bin(
     parts: list[_Part] = []
     plain = []
 
-    def content(piece: int) -> tuple[int, list[bytes]]:
-        start = piece * _TOGETHER
-        return start, [read(number) for number in range(start, min(start + _TOGETHER, batch))]
+    def content(piece: int) -> tuple[range, tuple[np.ndarray, np.ndarray]]:
+        numbers = range(piece * _TOGETHER, min((piece + 1) * _TOGETHER, batch))
+        return numbers, _side_by_side(read, numbers)
 
-    def counted(piece: tuple[int, list[bytes]]) -> None:
-        start, contents = piece
-        stops = np.cumsum([len(content) for content in contents])
-        records = np.frombuffer(b"".join(contents), np.uint8)
-        fine, indices, values = _count_records(records, stops, start, dt, origin, *sensor, rows)
+    def counted(piece: tuple[range, tuple[np.ndarray, np.ndarray]]) -> None:
+        numbers, (records, stops) = piece
+        fine, indices, values = _count_records(records, stops, numbers.start, dt, origin, *sensor, rows)
         plain.append(fine)
-        parts.append((start, start + len(contents), indices, values))
+        parts.append((numbers.start, numbers.stop, indices, values))
 
     read_ahead(content, counted, -(-batch // _TOGETHER))
     return _laid(rows, parts) if all(plain) else None
+
+
+def _side_by_side(read: Callable[[int, np.ndarray], int], numbers: range) -> tuple[np.ndarray, np.ndarray]:
+    """The bytes of some recordings, one after the other, in a buffer that is used again, and where each ends."""
+    room, stop = buffers.empty((buffers.SMALLEST,), torch.uint8).numpy(), 0
+    stops = np.empty(len(numbers), np.int64)
+    for k, number in enumerate(numbers):
+        while stop + (size := read(number, room[stop:])) > len(room):
+            wider = buffers.empty((2 * (stop + size),), torch.uint8).numpy()
+            wider[:stop] = room[:stop]
+            room = wider
+        stop += size
+        stops[k] = stop
+    return room[:stop], stops
 
 
 def stack(parts: Sequence[tuple[Tensor, Tensor, Tensor]], steps: int) -> tuple[Tensor, Tensor, Tensor]:

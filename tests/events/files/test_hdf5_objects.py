@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from spikenet.errors import FormatError
-from spikenet.events.files.hdf5_objects import MAGIC, Objects
+from spikenet.events.files.hdf5_objects import MAGIC, Objects, superblock
 from tests.events.files.prophesee_bytes import sample
 from tests.events.files.trial import apart, bounded
 
@@ -32,7 +32,8 @@ PATH = Path("a.hdf5")
 
 
 def attributes(content: bytes) -> dict[str, str]:
-    objects = Objects(PATH, memoryview(content))
+    base = superblock(content)
+    objects = Objects(PATH, content[base:], base)
     return objects.attributes(objects.root)
 
 
