@@ -77,17 +77,17 @@ def difference(images: Tensor, references: Tensor, places: int) -> Tensor:
 
 def picture(path: str, passes: list[Tensor], table: dict[int, float], chosen: int, kinds: dict[str, Tensor]) -> None:
     """Four views of a place; recall by threshold in calibration; a query's scores; recall at N."""
-    figure = Figure(figsize=(13, 6.6), layout="constrained")
-    grid = figure.add_gridspec(2, 12)
+    figure = Figure(figsize=(13, 7.6), layout="constrained")
+    grid = figure.add_gridspec(3, 12, height_ratios=(1, 1, 2))
     places = len(passes[0])
     place = places // 3
     for k, name in enumerate(("reference", "reference", "calibration", "query")):
         for row, images in enumerate((passes[k][place : place + 1], patch_normalize(passes[k][place : place + 1]))):
-            axis = figure.add_subplot(grid[0, 3 * k : 3 * k + 3].subgridspec(1, 2)[row])
+            axis = figure.add_subplot(grid[row, 3 * k : 3 * k + 3])
             axis.imshow(images[0], cmap="gray" if row == 0 else "RdBu_r")
             axis.set_axis_off()
             axis.set_title("as spikes" if row else f"{name}, place {place}", fontsize=9)
-    silenced, matrix, recall = (figure.add_subplot(grid[1, 4 * k : 4 * k + 4]) for k in range(3))
+    silenced, matrix, recall = (figure.add_subplot(grid[2, 4 * k : 4 * k + 4]) for k in range(3))
     silenced.plot([str(t or "none") for t in table], [100 * r for r in table.values()], "o-", color="#2f6db5")
     silenced.plot(str(chosen or "none"), 100 * table[chosen], "o", color="#c8452f", label="chosen")
     silenced.set(xlabel="silenced from so many references on", ylabel="recall@1, calibration passes (%)")
