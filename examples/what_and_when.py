@@ -9,7 +9,7 @@ stimulus is, or was expected on the trial before. Then the latency changes, and 
 same spikes by recursive least squares that are never reset: it gives every trial of its life the same weight.
 
 The task is that of Yamada and Chao, arXiv 2510.14382 (their sizes and constants are not public; all numbers are ours).
-Seed 0; nothing is selected: every prediction is made before its trial is learned from.
+Learning rates and noise were set on seed 0; this is seed 1. Every prediction is made before its trial is learned from.
 """
 
 import argparse
@@ -171,7 +171,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="fewer trials")
     parser.add_argument("--picture", default="what_and_when.png", help="where the picture goes")
     options = parser.parse_args()
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(1)
     phase = 25 if options.quick else 100
     spikes, features = trials(3 * phase, generator)
     latencies = torch.tensor([150.0] * phase + [250.0] * 2 * phase)

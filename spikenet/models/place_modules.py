@@ -94,15 +94,15 @@ class PlaceModules(nn.Module):
 
 
 def recall_at(scores: Tensor, places: Tensor, n: int = 1) -> float:
-    """Share of queries whose place is among the `n` best, without tolerance.
+    """Share of queries whose place is among the `n` best, without tolerance; a tie counts against it.
 
     Args:
         scores: `[B, places]`.
         places: the true ones, int64 `[B]`.
         n: 1 or more.
     """
-    best = scores.topk(min(n, scores.shape[1]), dim=1).indices
-    return (best == places[:, None]).any(1).double().mean().item()
+    rank = (scores >= scores.gather(1, places[:, None])).sum(1)
+    return (rank <= n).double().mean().item()
 
 
 def patch_normalize(images: Tensor, patch: int = 7) -> Tensor:

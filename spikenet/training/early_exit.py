@@ -85,7 +85,7 @@ class EarlyExit:
 
     def __call__(self, outputs: Tensor) -> Exits:
         """When and how `outputs` `[T, B, classes]` would have been answered."""
-        return _exits(_running(outputs), self.confidence(outputs) > self.threshold)
+        return _exits(_answers(outputs), self.confidence(outputs) > self.threshold)
 
     def live(self, stream: Stream, frames: Iterable[Tensor]) -> Exits:
         """Run a network until all entries of a batch are sure, and not a step further.
@@ -124,12 +124,12 @@ def tradeoff(outputs: Tensor, labels: Tensor, temperature: float = 1.0) -> Trade
         labels: int64 `[B]`.
         temperature: see `EarlyExit`.
     """
-    confidence, running = _confidence(outputs, temperature), _running(outputs)
+    confidence, answers = _confidence(outputs, temperature), _answers(outputs)
     levels = torch.linspace(0, 1, THRESHOLDS, dtype=torch.float64)
     inner = confidence.double().flatten().sort().values[(levels * (confidence.numel() - 1)).long()]
     thresholds = torch.cat([inner.new_tensor([0.0]), inner.clamp(max=1.0), inner.new_tensor([1.0])]).unique()
     rows = [
-        (exits.mean_steps, exits.accuracy(labels)) for exits in (_exits(running, confidence > c) for c in thresholds)
+        (exits.mean_steps, exits.accuracy(labels)) for exits in (_exits(answers, confidence > c) for c in thresholds)
     ]
     steps, accuracy = torch.tensor(rows, dtype=torch.float64).T
     return Tradeoff(thresholds, steps, accuracy)
@@ -160,8 +160,8 @@ def fit_early_exit(
 
 def oracle_exit(outputs: Tensor, labels: Tensor) -> Exits:
     """The bound of every exit: each recording stops at its first step with the right answer, or else at T."""
-    running = _running(outputs)
-    return _exits(running, running.argmax(-1) == labels)
+    answers = _answers(outputs)
+    return _exits(answers, answers == labels)
 
 
 def _running(outputs: Tensor) -> Tensor:
@@ -176,8 +176,12 @@ def _confidence(outputs: Tensor, temperature: float) -> Tensor:
     return (_running(outputs) / temperature).softmax(-1).amax(-1)
 
 
-def _exits(running: Tensor, stop: Tensor) -> Exits:
+def _answers(outputs: Tensor) -> Tensor:
+    """What would be answered after each step, `[T, B]`."""
+    return _running(outputs).argmax(-1)
+
+
+def _exits(answers: Tensor, stop: Tensor) -> Exits:
     """Stop at the first step with `stop` `[T, B]`, or at the last."""
     first = torch.where(stop.any(0), stop.int().argmax(0), len(stop) - 1)
-    answers = running.argmax(-1).gather(0, first[None])[0]
-    return Exits(first + 1, answers)
+    return Exits(first + 1, answers.gather(0, first[None])[0])

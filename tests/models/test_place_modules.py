@@ -16,6 +16,7 @@ def test_recall_at_its_ends():
     assert recall_at(torch.eye(40), places) == 1.0
     assert recall_at(-torch.eye(40), places, 39) == 0.0
     assert recall_at(-torch.eye(40), places, 40) == 1.0
+    assert recall_at(torch.zeros(40, 40), places, 39) == 0.0  # silence knows nothing
 
 
 def test_recall_of_random_scores_is_chance():
