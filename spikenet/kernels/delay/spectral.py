@@ -30,7 +30,7 @@ class Windows(NamedTuple):
     """Windows of one length, and their waves.
 
     Args:
-        count: W.
+        number: W.
         hop: steps of a window's output.
         lead: steps before these in a window.
         shift: the step of the sequence at the first window's beginning.
@@ -40,7 +40,7 @@ class Windows(NamedTuple):
         half: h, `[F, 1, 1]`.
     """
 
-    count: int
+    number: int
     hop: int
     lead: int
     shift: int
@@ -77,8 +77,8 @@ def spectra(x: Tensor, cut: Windows) -> Tensor:
     """The windows' spectra `[F, 2 W B, M]` of x `[T, B, M]`, in its dtype; M is a multiple of 8, or not in half
     precision."""
     waves, flat = cut.rows.flatten(0, 1).to(x.dtype), x.reshape(x.shape[0], -1)
-    out = x.new_empty(waves.shape[0], cut.count, flat.shape[1])
-    for w in range(cut.count):
+    out = x.new_empty(waves.shape[0], cut.number, flat.shape[1])
+    for w in range(cut.number):
         begin = w * cut.hop + cut.shift
         start, stop = max(begin, 0), min(begin + cut.length, x.shape[0])
         if start < stop:
@@ -107,7 +107,7 @@ def forward(
         k, products = spectrum(n), heard.new_empty(2, *heard.shape[:2], n.stop - n.start)
         for part in (0, 1):
             torch.bmm(heard, k[:, part].mT, out=products[part])
-        sums = _product(waves, products.view(waves.shape[1], -1)).view(cut.hop, cut.count, batch, -1)
+        sums = _product(waves, products.view(waves.shape[1], -1)).view(cut.hop, cut.number, batch, -1)
         for to, own in _pieces(y[..., n], sums.transpose(0, 1), cut):
             torch.mul(own, scale, out=to)
 
@@ -124,7 +124,7 @@ def gradient_of_taps(heard: Tensor, grad: Tensor, scale: Tensor, cut: Windows) -
     """
     waves = torch.stack([cut.rows, cut.turned])[..., cut.lead :].flatten(0, 2).to(heard.dtype)
     for n in some(grad.shape[2]):
-        own = heard.new_zeros(cut.hop, cut.count, grad.shape[1], n.stop - n.start)
+        own = heard.new_zeros(cut.hop, cut.number, grad.shape[1], n.stop - n.start)
         for part, to in _pieces(grad[..., n], own.transpose(0, 1), cut):
             torch.mul(part.to(scale.dtype), scale, out=to)
         told = (waves @ own.flatten(1)).view(2, *heard.shape[:2], -1)
@@ -143,7 +143,7 @@ def _pieces(steps: Tensor, hops: Tensor, cut: Windows) -> Iterator[tuple[Tensor,
     whole = cut.steps // cut.hop
     if whole:
         yield steps[: whole * cut.hop].unflatten(0, (whole, cut.hop)), hops[:whole]
-    if whole < cut.count:
+    if whole < cut.number:
         yield steps[whole * cut.hop :], hops[whole, : cut.steps - whole * cut.hop]
 
 
