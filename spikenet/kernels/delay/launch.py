@@ -7,8 +7,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from spikenet.kernels.triton_device import interpreted
-
 KEPT = 1024  # compiled kernels by arguments; with ever new shapes they would fill the memory
 
 _compiled: dict[tuple[Any, ...], Any] = {}
@@ -35,11 +33,10 @@ def launch(
     **options: int,
 ) -> None:
     """Run `kernel` on arrays and numbers, followed by its compile-time constants, all in their order."""
-    if interpreted():
-        kernel[grid](*map(_checked, arrays), *numbers, *constants)
-        return
     device = next(a for a in arrays if type(a) is not Described and a is not None).device  # type: ignore[union-attr]
-    if device.index == torch._C._cuda_getDevice():
+    if device.type != "cuda":  # in Triton's interpreter
+        kernel[grid](*map(_checked, arrays), *numbers, *constants)
+    elif device.index == torch._C._cuda_getDevice():
         _run(kernel, grid, arrays, numbers, constants, options, device)
     else:
         with torch.cuda.device(device):

@@ -9,7 +9,8 @@ the `L // 2 + 1` frequencies of a discrete Fourier transform:
 
 Transforms, too, are matrix products, so that any L will do. They and the products at the frequencies take a few per
 cent of the multiplications of the taps' own products; rounding errors, of the size of a direct product's, are spread
-over a window. Complex numbers are pairs of rows, `[F, 2, ..]`, real and imaginary.
+over a window. Complex numbers are pairs of rows, `[F, 2, ..]`, real and imaginary. Sizes are filled up to multiples of
+8, which products in half precision want.
 """
 
 from __future__ import annotations
@@ -29,16 +30,23 @@ class Windows(NamedTuple):
     """Windows of one length, and their waves.
 
     Args:
-        pieces: for each, what is transformed of the sequence, where it begins in the window, and the outputs that come
-            of it.
-        at: where these begin in the window.
-        rows: cosines and negative sines, `[F, 2, L]`.
+        number: W.
+        hop: steps of a window's output.
+        lead: steps before these in a window.
+        shift: the step of the sequence at the first window's beginning.
+        steps: of the output.
+        rows: cosines and negative sines, `[F, 2, L]`, in float32 (float64).
+        turned: those of what is -i times as much.
         half: h, `[F, 1, 1]`.
     """
 
-    pieces: list[tuple[slice, int, slice]]
-    at: int
+    number: int
+    hop: int
+    lead: int
+    shift: int
+    steps: int
     rows: Tensor
+    turned: Tensor
     half: Tensor
 
     @property
@@ -47,46 +55,61 @@ class Windows(NamedTuple):
 
 
 def windows(x: Tensor, steps: int, taps: int, first: int) -> Windows:
-    """The windows of `y[s] = sum_d K[d] x[s + first - d]`, with waves in float32 (float64)."""
-    count = max(1, round(steps / (HOP * taps)))
-    hop = -(-steps // count)
-    pieces = []
-    for a in range(0, steps, hop):
-        b, lead = min(a + hop, steps), a + first - taps + 1
-        start = min(max(lead, 0), len(x))
-        pieces.append((slice(start, min(max(b + first, start), len(x))), start - lead, slice(a, b)))
-    length = hop + taps - 1
+    """The windows of `y[s] = sum_d K[d] x[s + first - d]`."""
+    count, lead = max(1, round(steps / (HOP * taps))), filled(taps - 1)
+    hop = filled(-(-steps // count))
+    length = hop + lead
     f, u = (torch.arange(n, device=x.device) for n in (length // 2 + 1, length))
     angle = (f[:, None] * u % length).double() * (2 * math.pi / length)
     single = (f == 0) | (2 * f == length)
     wide = torch.float64 if x.dtype == torch.float64 else torch.float32
-    half = torch.where(single, 0.5, 1.0).to(wide)
-    return Windows(pieces, taps - 1, torch.stack([angle.cos(), -angle.sin()], 1).to(wide), half[:, None, None])
+    rows, half = torch.stack([angle.cos(), -angle.sin()], 1).to(wide), torch.where(single, 0.5, 1.0).to(wide)
+    turned = torch.stack([rows[:, 1], -rows[:, 0]], 1)
+    return Windows(-(-steps // hop), hop, lead, first - lead, steps, rows, turned, half[:, None, None])
+
+
+def filled(size: int) -> int:
+    """Up to a multiple of 8."""
+    return -(-size // 8) * 8
+
+
+def spectra(x: Tensor, cut: Windows) -> Tensor:
+    """The windows' spectra `[F, 2 W B, M]` of x `[T, B, M]`, in its dtype; M is a multiple of 8, or not in half
+    precision."""
+    waves, flat = cut.rows.flatten(0, 1).to(x.dtype), x.reshape(x.shape[0], -1)
+    out = x.new_empty(waves.shape[0], cut.number, flat.shape[1])
+    for w in range(cut.number):
+        begin = w * cut.hop + cut.shift
+        start, stop = max(begin, 0), min(begin + cut.length, x.shape[0])
+        if start < stop:
+            torch.mm(waves[:, start - begin : stop - begin], flat[start:stop], out=out[:, w])
+        else:
+            out[:, w] = 0
+    return out.view(cut.rows.shape[0], -1, x.shape[2])
 
 
 def forward(
-    heard: Tensor, batch: int, spectrum: Callable[[slice], Tensor], cut: Windows, outputs: int
-) -> Iterator[tuple[slice, Tensor]]:
-    """`y L / 2` `[steps, B, n]`, of some of all outputs after the other.
+    heard: Tensor, scale: Tensor, spectrum: Callable[[slice], Tensor], cut: Windows, batch: int, y: Tensor
+) -> None:
+    """Write y `[steps, B, N]`.
 
     Args:
         heard: the spectra of x.
-        batch: B.
+        scale: by what the sums are to be multiplied: 2 / L, for spectra as they are.
         spectrum: K's `[F, 2, n, M]` of some outputs.
         cut: the windows.
-        outputs: N.
+        batch: B.
+        y: written.
     """
-    waves = torch.stack([cut.rows, _turned(cut.rows)]) * cut.half
-    waves, steps = waves.flatten(0, 2)[:, cut.at :].to(heard.dtype), cut.pieces[-1][2].stop  # [2 F 2, hop]
-    for n in some(outputs):
-        k, width = spectrum(n), batch * (n.stop - n.start)
-        products = heard.new_empty(2, *heard.shape[:2], n.stop - n.start)
+    waves = torch.stack([cut.rows, cut.turned])[..., cut.lead :] * cut.half
+    waves = waves.flatten(0, 2).to(heard.dtype).T  # [hop, 2 F 2]
+    for n in some(y.shape[2]):
+        k, products = spectrum(n), heard.new_empty(2, *heard.shape[:2], n.stop - n.start)
         for part in (0, 1):
             torch.bmm(heard, k[:, part].mT, out=products[part])
-        y, flat = heard.new_empty(steps, width), products.view(len(waves), len(cut.pieces), width)
-        for w, (_, _, to) in enumerate(cut.pieces):
-            torch.mm(waves[:, : to.stop - to.start].T, flat[:, w], out=y[to])
-        yield n, y.view(steps, batch, -1)
+        sums = _product(waves, products.view(waves.shape[1], -1)).view(cut.hop, cut.number, batch, -1)
+        for to, own in _pieces(y[..., n], sums.transpose(0, 1), cut):
+            torch.mul(own, scale, out=to)
 
 
 def gradient_of_taps(heard: Tensor, grad: Tensor, scale: Tensor, cut: Windows) -> Iterator[tuple[slice, list[Tensor]]]:
@@ -99,10 +122,14 @@ def gradient_of_taps(heard: Tensor, grad: Tensor, scale: Tensor, cut: Windows) -
         scale: by what it is multiplied before it is brought to the dtype of the spectra.
         cut: the windows.
     """
-    told = cut._replace(pieces=[(out, cut.at, out) for _, _, out in cut.pieces])
+    waves = torch.stack([cut.rows, cut.turned])[..., cut.lead :].flatten(0, 2).to(heard.dtype)
     for n in some(grad.shape[2]):
-        own = (grad[..., n].to(scale.dtype) * scale).to(heard.dtype)
-        yield n, [_product(spectra(own, told, rows).mT, heard) for rows in (cut.rows, _turned(cut.rows))]
+        own = heard.new_zeros(cut.hop, cut.number, grad.shape[1], n.stop - n.start)
+        for part, to in _pieces(grad[..., n], own.transpose(0, 1), cut):
+            torch.mul(part.to(scale.dtype), scale, out=to)
+        told = (waves @ own.flatten(1)).view(2, *heard.shape[:2], -1)
+        del own
+        yield n, [_product(told[part].mT, heard) for part in (0, 1)]
 
 
 def some(outputs: int) -> Iterator[slice]:
@@ -111,23 +138,19 @@ def some(outputs: int) -> Iterator[slice]:
         yield slice(start, min(start + TOGETHER, outputs))
 
 
-def _turned(rows: Tensor) -> Tensor:
-    """The waves of what is -i times as much."""
-    return torch.stack([rows[:, 1], -rows[:, 0]], 1)
-
-
-def spectra(x: Tensor, cut: Windows, rows: Tensor | None = None) -> Tensor:
-    """The windows' spectra, `[F, 2 W B, M]`, in x's dtype."""
-    rows = cut.rows if rows is None else rows
-    waves, flat = rows.flatten(0, 1).to(x.dtype), x.reshape(len(x), -1)
-    out = x.new_empty(len(waves), len(cut.pieces), flat.shape[1])
-    for w, (heard, at, _) in enumerate(cut.pieces):
-        torch.mm(waves[:, at : at + heard.stop - heard.start], flat[heard], out=out[:, w])
-    return out.view(len(rows), -1, x.shape[2])
+def _pieces(steps: Tensor, hops: Tensor, cut: Windows) -> Iterator[tuple[Tensor, Tensor]]:
+    """What of `[steps, ..]` and of `[W, hop, ..]` goes together: the whole windows, and the rest."""
+    whole = cut.steps // cut.hop
+    if whole:
+        yield steps[: whole * cut.hop].unflatten(0, (whole, cut.hop)), hops[:whole]
+    if whole < cut.number:
+        yield steps[whole * cut.hop :], hops[whole, : cut.steps - whole * cut.hop]
 
 
 def _product(a: Tensor, b: Tensor) -> Tensor:
     """`a @ b`, of half precision in float32."""
     if a.dtype not in (torch.float16, torch.bfloat16):
-        return torch.bmm(a, b)
-    return torch.bmm(a, b, out_dtype=torch.float32) if a.is_cuda else torch.bmm(a.float(), b.float())
+        return a @ b
+    if not a.is_cuda:
+        return a.float() @ b.float()
+    return (torch.mm if a.ndim == 2 else torch.bmm)(a, b, out_dtype=torch.float32)

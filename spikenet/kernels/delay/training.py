@@ -101,17 +101,16 @@ _library.define(
 def _whole(weight: Tensor, delay: Tensor, sigma: Tensor, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """In the dtype of the sums, a delay for every weight."""
     wide = real(x.dtype)
-    delay = delay.to(wide)
-    return weight.to(wide), delay if delay.shape == weight.shape else delay.expand(weight.shape), sigma.to(wide)
+    weight, delay, sigma = (v if v.dtype == wide else v.to(wide) for v in (weight, delay, sigma))
+    return weight, delay if delay.shape == weight.shape else delay.expand(weight.shape), sigma
 
 
 def _run(x: Tensor, weight: Tensor, delay: Tensor, sigma: Tensor, kernel: str, taps: int, *sizes: Any) -> Tensor:
     first, steps, most = sizes
     if x.numel() == 0 or weight.numel() == 0 or steps == 0:
         return x.new_zeros(steps, x.shape[1], len(weight))
-    with conv.exactly(x):
-        synapses = _whole(weight, delay, sigma, x)
-        return FORWARD(x, *synapses, kernel, taps, first, steps, most, size=x.numel())
+    synapses = _whole(weight, delay, sigma, x)
+    return FORWARD(x, *synapses, kernel, taps, first, steps, most, size=x.numel())
 
 
 def _run_backward(
@@ -131,12 +130,11 @@ def _run_backward(
     if grad.numel() == 0 or weight.numel() == 0 or steps == 0:
         gx = grad.new_zeros(steps, grad.shape[1], weight.shape[1])
         return gx, torch.zeros_like(weight), torch.zeros_like(delay)
-    with conv.exactly(grad):
-        synapses = _whole(weight, delay, sigma, grad)
-        gx, gw, gd = GRADIENTS(x, *synapses, grad, kernel, taps, first, steps, most, wants, size=grad.numel())
-        if wants[1]:
-            gd = gd if delay.shape == weight.shape else gd.sum_to_size(delay.shape)
-        return gx, gw.to(weight.dtype), gd.to(delay.dtype)
+    synapses = _whole(weight, delay, sigma, grad)
+    gx, gw, gd = GRADIENTS(x, *synapses, grad, kernel, taps, first, steps, most, wants, size=grad.numel())
+    if wants[1]:
+        gd = gd if delay.shape == weight.shape else gd.sum_to_size(delay.shape)
+    return gx, gw.to(weight.dtype), gd.to(delay.dtype)
 
 
 def _fake(x: Tensor, weight: Tensor, delay: Tensor, sigma: Tensor, kernel: str, taps: int, *sizes: Any) -> Tensor:

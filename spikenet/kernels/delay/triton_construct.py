@@ -97,14 +97,15 @@ def _made(
 
 
 def spectrum(
-    weight: Tensor, delay: Tensor, sigma: Tensor, kernel: str, taps: int, rows: Tensor, scale: Tensor
+    weight: Tensor, delay: Tensor, sigma: Tensor, kernel: str, taps: int, waves: Tensor, scale: Tensor, width: int
 ) -> Tensor:
-    """K's spectrum `[F, 2, N, M]` times `scale`, in the dtype of the waves `rows` `[F, 2, taps]`."""
-    synapses, (grid, block, across) = weight.shape[:-1].numel(), _tiles(weight.shape[:-1].numel(), taps)
+    """K's spectrum times `scale`, `[F, 2, N, width]` and 0 from M on, in the dtype of `waves` `[F, 2, taps]`."""
+    outputs, inputs, elements = weight.shape
     arrays, numbers, constants = _told(weight, delay, sigma, kernel)
-    k = torch.empty(*rows.shape[:2], *weight.shape[:-1], dtype=rows.dtype, device=weight.device)
-    sizes = synapses, weight.shape[-1], taps, 2 * len(rows)
-    launch(_spectrum, grid, (*arrays, rows.contiguous(), k, scale), (*sizes, *numbers), (*constants, block, across))
+    grid, block, across = _tiles(outputs * width, taps)
+    k = torch.empty(*waves.shape[:2], outputs, width, dtype=waves.dtype, device=weight.device)
+    sizes = outputs * width, inputs, width, elements, taps, 2 * waves.shape[0]
+    launch(_spectrum, grid, (*arrays, waves, k, scale), (*sizes, *numbers), (*constants, block, across))
     return k
 
 
@@ -118,14 +119,17 @@ def gradients_of_spectrum(
     gw: Tensor,
     gd: Tensor,
 ) -> None:
-    """Write the gradients of weight and delay from the spectrum of K's, real and imaginary `[F, N, M]`, through `waves`
-    `[2, taps, F]`."""
-    taps = waves.shape[1]
-    synapses, (grid, block, across) = weight.shape[:-1].numel(), _tiles(weight.shape[:-1].numel(), taps)
+    """Write the gradients of weight and delay from the spectrum of K's, real and imaginary `[F, N, width]`, through
+    `waves` `[2, taps, F]`."""
+    outputs, inputs, elements = weight.shape
+    width, taps, count = spectrum[0].shape[2], waves.shape[1], waves.shape[2]
     arrays, numbers, constants = _told(weight, delay, sigma, kernel)
-    sizes = waves.shape[2], synapses, weight.shape[-1], taps
-    given = *arrays, *spectrum, waves.contiguous(), gw, gd
-    launch(_gradients_of_spectrum, grid, given, (*sizes, *numbers), (*constants, block, across))
+    _, block, across = _tiles(1, taps)
+    block = max(block, 64)
+    sizes = count, outputs * width, inputs, width, elements, taps
+    given = *arrays, *spectrum, waves, gw, gd
+    grid = (-(-outputs * width // block),)
+    launch(_gradients_of_spectrum, grid, given, (*sizes, *numbers), (*constants, block, across), num_warps=8)
 
 
 def _told(weight: Tensor, delay: Tensor, sigma: Tensor, kernel: str) -> Any:
@@ -351,7 +355,9 @@ def _spectrum(  # type: ignore[no-untyped-def]
     rows,
     k,
     scale,
-    synapses,
+    places,
+    inputs,
+    width,
     elements,
     taps,
     count,
@@ -365,8 +371,8 @@ def _spectrum(  # type: ignore[no-untyped-def]
     BLOCK: tl.constexpr,
     TAPS: tl.constexpr,
 ):
-    s, d = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK), tl.arange(0, TAPS)
-    here = s < synapses
+    p, d = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK), tl.arange(0, TAPS)
+    s, here = p // width * inputs + p % width, (p < places) & (p % width < inputs)
     inside = (d < taps)[:, None] & here[None, :]
     total = tl.zeros((TAPS, BLOCK), tl.float32)
     for e in range(elements):
@@ -381,8 +387,8 @@ def _spectrum(  # type: ignore[no-untyped-def]
         wave = tl.load(
             rows + r[:, None] * taps + d[None, :], mask=(r < count)[:, None] & (d < taps)[None, :], other=0.0
         )
-        to = k + r.to(tl.int64)[:, None] * synapses + s[None, :]
-        tl.store(to, tl.dot(wave, heard).to(k.dtype.element_ty), mask=(r < count)[:, None] & here[None, :])
+        to = k + r.to(tl.int64)[:, None] * places + p[None, :]
+        tl.store(to, tl.dot(wave, heard).to(k.dtype.element_ty), mask=(r < count)[:, None] & (p < places)[None, :])
 
 
 @triton.jit
@@ -396,7 +402,9 @@ def _gradients_of_spectrum(  # type: ignore[no-untyped-def]
     gw,
     gd,
     count,
-    synapses,
+    places,
+    inputs,
+    width,
     elements,
     taps,
     spread,
@@ -409,13 +417,13 @@ def _gradients_of_spectrum(  # type: ignore[no-untyped-def]
     BLOCK: tl.constexpr,
     TAPS: tl.constexpr,
 ):
-    s, d = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK), tl.arange(0, TAPS)
-    here = s < synapses
+    p, d = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK), tl.arange(0, TAPS)
+    s, here = p // width * inputs + p % width, (p < places) & (p % width < inputs)
     inside = (d < taps)[:, None] & here[None, :]
     g = tl.zeros((TAPS, BLOCK), tl.float32)
     for start in range(0, count, 32):
         f = start + tl.arange(0, 32)
-        of_k, known = f.to(tl.int64)[:, None] * synapses + s[None, :], (f < count)[:, None] & here[None, :]
+        of_k, known = f.to(tl.int64)[:, None] * places + p[None, :], (f < count)[:, None] & here[None, :]
         wave, inner = waves + d[:, None] * count + f[None, :], (d < taps)[:, None] & (f < count)[None, :]
         a, b = tl.load(wave, mask=inner, other=0.0), tl.load(real + of_k, mask=known, other=0.0)
         g = tl.dot(a, b, g, input_precision="tf32")

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from spikenet.kernels.delay import spectral
+from spikenet.kernels.delay.conv import exactly
 from spikenet.kernels.delay.training import some
 from spikenet.kernels.delay.triton_construct import gradients_from, gradients_of_spectrum, halved, largest, spectrum
 from spikenet.kernels.delay.triton_conv import halved as sequence
@@ -29,7 +30,8 @@ def forward(
     if widened(x):
         return forward(x.float(), weight, delay, sigma, kernel, taps, first, steps, most).to(x.dtype)
     if _by_spectra(x, steps, taps):
-        return _forward_by_spectra(x, weight, delay, sigma, kernel, taps, first, steps)
+        with exactly(x):
+            return _forward_by_spectra(x, weight, delay, sigma, kernel, taps, first, steps)
     heard, y = sequence(x), torch.empty(steps, x.shape[1], len(weight), dtype=x.dtype, device=x.device)
     for n, w, d in _some(weight, delay, taps):
         k = halved(w, d, sigma, kernel, taps, x.dtype, in_parts(x))
@@ -57,7 +59,8 @@ def gradients(
         return gx.to(grad.dtype), gw, gd
     gw, gd = (torch.empty_like(weight, memory_format=torch.contiguous_format) for _ in range(2))
     if wants[1] and _by_spectra(x, len(grad), taps):
-        _gradients_by_spectra(x, weight, delay, sigma, grad, kernel, taps, first, gw, gd)
+        with exactly(x):
+            _gradients_by_spectra(x, weight, delay, sigma, grad, kernel, taps, first, gw, gd)
         if not wants[0]:
             return grad.new_empty(0), gw, gd
         wants = True, False
@@ -90,17 +93,16 @@ def _by_spectra(x: Tensor, steps: int, taps: int) -> bool:
 def _forward_by_spectra(
     x: Tensor, weight: Tensor, delay: Tensor, sigma: Tensor, kernel: str, taps: int, first: int, steps: int
 ) -> Tensor:
-    cut = spectral.windows(x, steps, taps, first)
+    cut, width = spectral.windows(x, steps, taps, first), spectral.filled(x.shape[2])
     of_x = _scale(_largest(x), 1024 / cut.length)
     of_k = _scale(largest(weight), 32 / weight.shape[1])  # no sum is past float16's range then
-    heard, waves = spectral.spectra(_half(x, of_x), cut), cut.rows[..., :taps].half()
+    heard, waves = spectral.spectra(_half(x, of_x), cut), cut.rows[..., :taps].half().contiguous()
 
     def made(n: slice) -> Tensor:
-        return spectrum(weight[n], delay[n], sigma, kernel, taps, waves, of_k)
+        return spectrum(weight[n], delay[n], sigma, kernel, taps, waves, of_k, width)
 
-    y = torch.empty(steps, x.shape[1], len(weight), dtype=x.dtype, device=x.device)
-    for n, part in spectral.forward(heard, x.shape[1], made, cut, len(weight)):
-        y[..., n] = part.float().mul_(2 / (cut.length * of_x * of_k))
+    y = torch.empty(steps, x.shape[1], weight.shape[0], dtype=x.dtype, device=x.device)
+    spectral.forward(heard, 2 / (cut.length * of_x * of_k), made, cut, x.shape[1], y)
     return y
 
 
@@ -116,13 +118,14 @@ def _gradients_by_spectra(
     gw: Tensor,
     gd: Tensor,
 ) -> None:
-    cut = spectral.windows(x, len(grad), taps, first)
+    cut = spectral.windows(x, grad.shape[0], taps, first)
     of_x, of_grad = _scale(_largest(x), 1024 / cut.length), _scale(_largest(grad), 32768 / cut.length)
     heard = spectral.spectra(_half(x, of_x), cut)
     waves = cut.rows[..., :taps] * cut.half * (2 / (cut.length * of_x * of_grad))
     waves = waves.permute(1, 2, 0).contiguous()
     for n, parts in spectral.gradient_of_taps(heard, grad, of_grad, cut):
         gradients_of_spectrum(weight[n], delay[n], sigma, kernel, parts, waves, gw[n], gd[n])
+        del parts  # before the next are made
 
 
 def _scale(largest: Tensor, most: float) -> Tensor:
@@ -136,5 +139,10 @@ def _largest(x: Tensor) -> Tensor:
 
 
 def _half(x: Tensor, scale: Tensor) -> Tensor:
+    """x times `scale` in float16, its features filled up with zeros."""
     x = x.float() if x.dtype == torch.float16 else x  # which might not hold the scale
-    return torch.mul(x, scale, out=torch.empty(x.shape, dtype=torch.float16, device=x.device))
+    width = spectral.filled(x.shape[2])
+    made = torch.zeros if width > x.shape[2] else torch.empty
+    out = made(*x.shape[:2], width, dtype=torch.float16, device=x.device)
+    torch.mul(x, scale, out=out[..., : x.shape[2]])
+    return out

@@ -42,16 +42,10 @@ def pairs(size: tuple[int, ...], dtype: torch.dtype) -> list[tuple[Tensor, Tenso
         return torch.einsum("nmd,fcd->fcnm", k[n], cut.rows[..., :taps].to(dtype))
 
     back = cut.rows[..., :taps] * cut.half * 2 / cut.length
-    found = [
-        torch.cat([p for _, p in spectral.forward(heard, batch, spectrum, cut, outputs)], -1) * 2 / cut.length,
-        torch.cat(
-            [
-                torch.einsum("cfnm,fcd->nmd", torch.stack(parts), back)
-                for _, parts in spectral.gradient_of_taps(heard, grad, scale, cut)
-            ]
-        )
-        / 2,
-    ]
+    y_found = torch.empty(steps, batch, outputs, dtype=dtype)
+    spectral.forward(heard, scale / cut.length, spectrum, cut, batch, y_found)
+    parts = [torch.stack(p) for _, p in spectral.gradient_of_taps(heard, grad, scale, cut)]
+    found = [y_found, torch.cat([torch.einsum("cfnm,fcd->nmd", p, back) for p in parts]) / 2]
     return list(zip(found, [y.detach(), expected], strict=True))
 
 
