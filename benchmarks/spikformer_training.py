@@ -5,11 +5,11 @@
 SpikingJelly's model pools before its neurons and has no biases in its blocks, so ours is built that way. Both start
 from the same weights; their gradients agree in float64 (tests/peers/test_attention_layers.py), here the logits are
 compared, in float64 as well: in float32 rounding decides a few spikes, which moves logits by up to 0.1 (TF32, which
-torch leaves on for convolutions, does the same). Then
-training steps (AdamW, batch of 128 random pictures, T = 4) are timed in bfloat16 autocast, float32 and TF32, blocks
-alternated; peak memory is that of one step, with no other model there. Loss curves over `--steps`
-steps on one fixed sequence of batches with labels that can be learnt: ours and theirs from the same weights, and
-theirs from a second seed, whose distance is the yardstick. Runs on a CUDA device, in small with --quick anywhere.
+torch leaves on for convolutions, does the same). Then training steps (AdamW, batch of 128 random pictures, T = 4) are
+timed in bfloat16 autocast, float32 and TF32, blocks alternated; peak memory is that of one step, with no other model
+there. Loss curves over `--steps` steps on one fixed sequence of batches with labels that can be learnt: ours and theirs
+from the same weights, and theirs from a second seed, whose distance is the yardstick. Runs on a CUDA device, in small
+with --quick anywhere.
 """
 
 from __future__ import annotations
