@@ -143,7 +143,8 @@ def test_triton_on_a_cuda_device(name: str, way: str, monkeypatch: pytest.Monkey
     from spikenet.kernels.delay import triton_training
 
     monkeypatch.setattr(triton_training, "PAYS", WAYS[way])
-    for dtype, error in ((torch.float32, 4e-6), (torch.float16, 5e-3), (torch.bfloat16, 2e-2)):  # a shared delay sums all
+    # A shared delay's gradient is one sum over all synapses.
+    for dtype, error in ((torch.float32, 4e-6), (torch.float16, 5e-3), (torch.bfloat16, 2e-2)):
         triton_equals_the_two_in_turn(name, dtype, "cuda", error)
 
 
