@@ -37,6 +37,10 @@ class Contents(Protocol):
         """Write its bytes to the beginning of an array, uint8, as far as they fit; returns how many there are. Errors:
         those of `read`."""
 
+    def folder(self, indices: np.ndarray) -> tuple[bytes, np.ndarray] | None:
+        """What the paths of some files begin with, and what follows, bytes ``[N]``; None where they are no files of
+        their own."""
+
 
 class FolderContents:
     """Files in a folder.
@@ -73,6 +77,9 @@ class FolderContents:
         if size > _LARGEST:
             raise FormatError(self.where(index), None, f"has {size} bytes; a recording has {_LARGEST} at most")
         return size
+
+    def folder(self, indices: np.ndarray) -> tuple[bytes, np.ndarray] | None:
+        return self.prefix, self.names[indices]
 
 
 class ZipContents:
@@ -122,6 +129,9 @@ class ZipContents:
         content = self.read(index)
         room[: len(content)] = np.frombuffer(content, np.uint8)[: len(room)]
         return len(content)
+
+    def folder(self, indices: np.ndarray) -> tuple[bytes, np.ndarray] | None:
+        return None
 
     def _broken(self, index: int, reason: str) -> FormatError:
         return FormatError(self.where(index), int(self.table[index, 0]), reason)

@@ -89,8 +89,9 @@ class BinFiles(Recordings):
         return decode_bin(self.contents.read(index), self.contents.where(index), _SENSOR)
 
     def batch(self, indices: np.ndarray, grid: TimeGrid) -> EventTensor:
-        numbers = indices.tolist()
-        plain = grid.batch_bin(lambda k, room: self.contents.into(numbers[k], room), len(numbers), _SENSOR)
+        numbers, contents = indices.tolist(), self.contents
+        folder = contents.folder(indices)
+        plain = grid.batch_bin(lambda k, room: contents.into(numbers[k], room), len(numbers), _SENSOR, folder)
         return super().batch(indices, grid) if plain is None else plain
 
 

@@ -75,7 +75,13 @@ class TimeGrid:
         stacked = stack([recording[:3] for recording in recordings], steps)
         return EventTensor._trusted(*stacked, (steps, len(recordings), *sensors.pop().shape), lengths)
 
-    def batch_bin(self, read: Callable[[int, np.ndarray], int], batch: int, sensor: Sensor) -> EventTensor | None:
+    def batch_bin(
+        self,
+        read: Callable[[int, np.ndarray], int],
+        batch: int,
+        sensor: Sensor,
+        folder: tuple[bytes, np.ndarray] | None = None,
+    ) -> EventTensor | None:
         """``batch`` plain ``.bin`` files side by side, several times faster than through streams.
 
         None where one is damaged, holds markers or steps back in time, for a sensor with rows that stand for markers,
@@ -86,12 +92,14 @@ class TimeGrid:
                 fit, and returns how many there are.
             batch: how many there are.
             sensor: every event lies on it.
+            folder: what the paths of the files begin with, and what follows, bytes ``[B]``; they are read by compiled
+                code then, and by ``read`` only where that fails. None for what are no files of their own.
         """
         from spikenet.kernels.events.numba_binning import batch_bin
 
         if self.steps is None or sensor.height > _BIN_ROWS or forced() == "reference":
             return None
-        laid = batch_bin(read, batch, self.dt_us, self.origin_us, self.steps, sensor)
+        laid = batch_bin(read, batch, folder, self.dt_us, self.origin_us, self.steps, sensor)
         return laid and EventTensor._trusted(*laid, (self.steps, batch, *sensor.shape))
 
     def _filled(self, t: Tensor) -> int:

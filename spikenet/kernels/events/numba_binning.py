@@ -13,12 +13,14 @@ from numba.cpython.unsafe.numbers import trailing_zeros
 from torch import Tensor
 
 from spikenet.kernels import buffers
+from spikenet.kernels.events.numba_files import HERE, read_files
 from spikenet.kernels.events.words import big, byte, occupied
 from spikenet.kernels.threads import over_lanes
 
 _FAR = 1 << 62  # microseconds between any time and one that is long before or after it
 _LATEST = (1 << 23) - 1  # microseconds, in a record
-_ROOM = 1 << 21  # bytes for the files of a batch, at first
+_SHARE = 16  # files that a thread reads one after the other
+_ROOM = 1 << 22  # bytes for the files of a batch, at first
 _ENTRY = 8  # bytes that placing an entry moves
 
 _lowest: Any = trailing_zeros  # the number of the lowest bit that is set
@@ -38,7 +40,13 @@ def count(
 
 
 def batch_bin(
-    read: Callable[[int, np.ndarray], int], batch: int, dt: int, origin: int, steps: int, sensor: tuple[int, int, int]
+    read: Callable[[int, np.ndarray], int],
+    batch: int,
+    folder: tuple[bytes, np.ndarray] | None,
+    dt: int,
+    origin: int,
+    steps: int,
+    sensor: tuple[int, int, int],
 ) -> tuple[Tensor, Tensor, Tensor] | None:
     """`count` and `stack` of ``.bin`` files without columns in between. Steps are counted one after the other, so that
     the entries are found in the order in which they lie; threads share the steps.
@@ -47,6 +55,7 @@ def batch_bin(
         read: writes the bytes of one of the recordings to the beginning of an array, uint8, as far as they fit, and
             returns their number.
         batch: their number ``B``.
+        folder: what the paths of the recordings begin with, and what follows, of those that are files of their own.
         dt: length of a step.
         origin: the time at which step 0 begins.
         steps: number of steps ``T``.
@@ -56,26 +65,35 @@ def batch_bin(
         What `stack` returns. None where it takes more than a look at each record: for a cut one, an event outside the
         sensor, a marker, or steps that do not ascend.
     """
-    records, stops = _together(read, batch)
+    records, begins, stops = _together(read, batch, folder)
     rows = np.zeros((steps, batch), np.int64)
     parts: dict[int, Any] = {}
 
     def some(first: int, last: int) -> None:
-        parts[first] = _count_records(records, stops, first, last, last == reached, dt, origin, *sensor, rows)
+        parts[first] = _count_records(records, begins, stops, first, last, last == reached, dt, origin, *sensor, rows)
 
     # Later steps are empty, and where they begin may be no number of 64 bits.
     reached = max(min(steps, (_LATEST - origin) // dt + 1), 0)
-    over_lanes(some, reached, 1, len(records))
+    over_lanes(some, reached, 1, int((stops - begins).sum()))
     counted = [parts[first] for first in sorted(parts)]
     if not all(plain for plain, _, _ in counted):
         return None
     return _tensors((_starts(rows), *(np.concatenate([part[column] for part in counted]) for column in (1, 2))))
 
 
-def _together(read: Callable[[int, np.ndarray], int], batch: int) -> tuple[np.ndarray, np.ndarray]:
-    """The bytes of all recordings, one after the other, in a buffer that is used again, and where each ends."""
+def _together(
+    read: Callable[[int, np.ndarray], int], batch: int, folder: tuple[bytes, np.ndarray] | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The bytes of all recordings in a buffer that is used again, and where each begins and ends."""
     room = buffers.empty((_ROOM,), torch.uint8).numpy()
-    stops = np.zeros(batch, np.int64)
+    found = read_files(*folder, room, _SHARE) if folder is not None and HERE else None
+    return _one_by_one(read, batch, room) if found is None else (room, *found)
+
+
+def _one_by_one(
+    read: Callable[[int, np.ndarray], int], batch: int, room: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    stops = np.zeros(batch + 1, np.int64)
     at = 0
     for number in range(batch):
         while at + (size := read(number, room[at:])) > len(room):
@@ -83,8 +101,8 @@ def _together(read: Callable[[int, np.ndarray], int], batch: int) -> tuple[np.nd
             larger[:at] = room[:at]
             room = larger
         at += size
-        stops[number] = at
-    return room[:at], stops
+        stops[number + 1] = at
+    return room, stops[:-1], stops[1:]
 
 
 def stack(parts: Sequence[tuple[Tensor, Tensor, Tensor]], steps: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -150,21 +168,22 @@ def _count_columns(t, x, y, p, dt, origin, steps, width, height, polarities):  #
 
 
 @numba.njit(cache=True, nogil=True)
-def _count_records(records, stops, first, last, rest, dt, origin, width, height, polarities, rows):  # type: ignore[no-untyped-def]
+def _count_records(records, begins, stops, first, last, rest, dt, origin, width, height, polarities, rows):  # type: ignore[no-untyped-def]
     """Records of 5 bytes (column, row, then polarity and 23 bits of time, most significant byte first) of recordings
-    that end at the bytes ``stops``: the entries of the steps from ``first`` on and before ``last``, step by step and
-    recording by recording. ``rows`` receives how many each has. ``rest`` says that no step follows.
+    that begin and end at the bytes ``begins`` and ``stops``: the entries of the steps from ``first`` on and before
+    ``last``, step by step and recording by recording. ``rows`` receives how many each has. ``rest`` says that no step
+    follows.
 
     Returns whether all records are plain, the addresses, how often each occurs.
     """
     at, ends = np.empty(len(stops), np.int64), np.empty(len(stops), np.int64)
-    start, room, plain = 0, 0, True
+    room, plain = 0, True
     for k in range(len(stops)):
+        start = begins[k]
         plain &= (stops[k] - start) % 5 == 0
         at[k] = _from(records, start, stops[k], origin + first * dt) if first else start
         ends[k] = stops[k] if rest else _from(records, start, stops[k], origin + last * dt)
         room += max(ends[k] - at[k], 0) // 5
-        start = stops[k]
     indices, values = np.empty(room, np.int32), np.empty(room, np.float32)
     if not plain:
         return plain, indices[:0], values[:0]
