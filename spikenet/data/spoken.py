@@ -6,7 +6,8 @@ import numpy as np
 import torch
 
 from spikenet.data.recordings import Recordings
-from spikenet.events import EventStream, Sensor
+from spikenet.events import EventStream, EventTensor, Sensor
+from spikenet.events.binning import TimeGrid
 from spikenet.events.files.arrays import microseconds
 from spikenet.events.files.shd import SpikeFile, StoredSpikeFile
 
@@ -43,6 +44,16 @@ class JoinedSpikes(Spoken):
         """Made without a second look: the whole file was checked when it was read."""
         part = slice(self.content.starts[index], self.content.starts[index + 1])
         return _stream(self.content.times[part], self.content.units[part], self.pool, self.sensor)
+
+    def batch(self, indices: np.ndarray, grid: TimeGrid) -> EventTensor:
+        begins, ends = self.content.starts[indices], self.content.starts[indices + 1]
+        if not len(indices):
+            return super().batch(indices, grid)
+        times, units = (
+            np.concatenate([column[begin:end] for begin, end in zip(begins, ends, strict=True)])
+            for column in (self.content.times, self.content.units)
+        )
+        return grid.batch_joined(_stream(times, units, self.pool, self.sensor), np.cumsum(ends - begins))
 
 
 class StoredSpikes(Spoken):

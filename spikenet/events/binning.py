@@ -75,6 +75,33 @@ class TimeGrid:
         stacked = stack([recording[:3] for recording in recordings], steps)
         return EventTensor._trusted(*stacked, (steps, len(recordings), *sensors.pop().shape), lengths)
 
+    def batch_joined(self, joined: EventStream, stops: np.ndarray) -> EventTensor:
+        """Recordings that lie one after the other in one stream, side by side; as `batch` of their counts.
+
+        Args:
+            joined: the events of all; those of each ascend in time, or take the way through streams.
+            stops: where each recording ends, int64 ``[B]``, ``B`` of 1 or more.
+
+        Errors: those of `count`.
+        """
+        columns = (joined.t, joined.x, joined.y, joined.p)
+        on_cpu = all(column.device.type == "cpu" for column in columns)
+        if self.steps is not None and on_cpu and forced() != "reference" and joined.sensor.size <= _MOST_ADDRESSES:
+            from spikenet.kernels.events.numba_binning import batch_columns
+
+            _check_times(joined.t)
+            arrays = [np.ascontiguousarray(column.numpy()) for column in columns]
+            laid = batch_columns(arrays, stops, self.dt_us, self.origin_us, self.steps, joined.sensor)
+            if laid is not None:
+                return EventTensor._trusted(*laid, (self.steps, len(stops), *joined.sensor.shape))
+        begins = np.concatenate([[0], stops[:-1]]).tolist()
+        return self.batch(
+            [
+                self.count(EventStream._trusted((column[begin:stop] for column in columns), joined.sensor))
+                for begin, stop in zip(begins, stops.tolist(), strict=True)
+            ]
+        )
+
     def batch_bin(
         self,
         read: Callable[[int, np.ndarray], int],

@@ -132,6 +132,35 @@ def test_plain_records_are_counted_as_their_streams(count, batch, dt_us, steps, 
         assert getattr(fast, field).dtype == getattr(plain, field).dtype
 
 
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("ascending", [True, False])
+@given(
+    st.lists(streams(), min_size=1, max_size=6),
+    *(st.integers(low, high) for low, high in ((1, 60), (0, 6), (-20, 20), (1, 9))),
+    st.booleans(),
+)
+def test_joined_recordings_are_counted_as_each_of_them(
+    threads, ascending, batch, dt_us, steps, origin_us, times, whole
+):
+    kept = [stream.sorted() if ascending else stream for stream in batch] * times
+    grid = TimeGrid(dt_us, None if whole else steps, origin_us)
+    joined, stops = EventStream.concat(kept), np.cumsum([len(stream) for stream in kept])
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads)
+        fast = grid.batch_joined(joined, stops)
+        with use_backend("reference"):
+            plain = grid.batch_joined(joined, stops)
+    finally:
+        torch.set_num_threads(before)
+    each = grid.batch([grid.count(stream) for stream in kept])
+    for other in (plain, each):
+        assert fast.shape == other.shape
+        for field in ("indptr", "indices", "values", "lengths"):
+            assert torch.equal(getattr(fast, field), getattr(other, field))
+            assert getattr(fast, field).dtype == getattr(other, field).dtype
+
+
 def test_records_that_are_not_plain_are_left_to_the_stream():
     grid, plain = TimeGrid(10, 9), [(5, 1, 1, 0), (25, 2, 2, 1)]
 

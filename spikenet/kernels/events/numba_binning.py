@@ -22,6 +22,7 @@ _LATEST = (1 << 23) - 1  # microseconds, in a record
 _SHARE = 16  # files that a thread reads one after the other
 _ROOM = 1 << 22  # bytes for the files of a batch, at first
 _ENTRY = 8  # bytes that placing an entry moves
+_EVENT = 20  # and bytes of columns that counting an event reads, about
 
 _lowest: Any = trailing_zeros  # the number of the lowest bit that is set
 _NONE, _ONE = np.uint64(0), np.uint64(1)  # numba turns a mixture of signed and unsigned into floats
@@ -81,6 +82,48 @@ def batch_bin(
     return _tensors((_starts(rows), *(np.concatenate([part[column] for part in counted]) for column in (1, 2))))
 
 
+def batch_columns(
+    columns: Sequence[np.ndarray], stops: np.ndarray, dt: int, origin: int, steps: int, sensor: tuple[int, int, int]
+) -> tuple[Tensor, Tensor, Tensor] | None:
+    """`count` and `stack` of recordings that lie one after the other; threads share the recordings.
+
+    Args:
+        columns: t, x, y, p of all of them.
+        stops: where each ends, int64 ``[B]``.
+        dt: length of a step.
+        origin: the time at which step 0 begins.
+        steps: number of steps ``T``.
+        sensor: width, height, polarities.
+
+    Returns:
+        What `stack` returns; None where the steps of one do not ascend.
+    """
+    rows = np.zeros((steps, len(stops)), np.int64)
+    begins = np.concatenate([[0], stops[:-1]])
+    t, x, y, p = columns
+    count: Any = _count_joined
+    parts: list[tuple[int, int, Any, Any]] = []
+    ascending = []
+
+    def counted(first: int, last: int) -> None:
+        fine, *found = count(t, x, y, p, begins, stops, first, last, dt, origin, *sensor, rows)
+        ascending.append(fine)
+        parts.append((first, last, *found))
+
+    over_lanes(counted, len(stops), 1, _EVENT * len(t))
+    if not all(ascending):
+        return None
+    indptr = _starts(rows)
+    indices, values = np.empty(indptr[-1], np.int32), np.empty(indptr[-1], np.float32)
+
+    def placed(first: int, last: int) -> None:
+        for start, stop, addresses, counts in parts[first:last]:
+            _place(addresses, counts, start, stop, len(stops), indptr, indices, values)
+
+    over_lanes(placed, len(parts), 1, _ENTRY * len(indices))
+    return _tensors((indptr, indices, values))
+
+
 def _together(
     read: Callable[[int, np.ndarray], int], batch: int, folder: tuple[bytes, np.ndarray] | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -115,7 +158,7 @@ def stack(parts: Sequence[tuple[Tensor, Tensor, Tensor]], steps: int) -> tuple[T
 
     def some(first: int, last: int) -> None:
         for b in range(first, last):
-            _place(parts[b][1].numpy(), parts[b][2].numpy(), b, len(parts), indptr, indices, values)
+            _place(parts[b][1].numpy(), parts[b][2].numpy(), b, b + 1, len(parts), indptr, indices, values)
 
     over_lanes(some, len(parts), 1, _ENTRY * len(indices))
     return _tensors((indptr, indices, values))
@@ -165,6 +208,29 @@ def _count_columns(t, x, y, p, dt, origin, steps, width, height, polarities):  #
         before, found = found, _flush(counts, marks, indices, values, found)
         rows[last] += found - before
     return ascending, rows, indices[:found].copy(), values[:found].copy()
+
+
+@numba.njit(cache=True, nogil=True)
+def _count_joined(t, x, y, p, begins, stops, first, last, dt, origin, width, height, polarities, rows):  # type: ignore[no-untyped-def]
+    """`_count_columns` of the recordings from ``first`` on and before ``last``, whose entries follow one another;
+    ``rows`` receives how many each has in each step."""
+    total = 0
+    for b in range(first, last):
+        total += stops[b] - begins[b]
+    indices, values = np.empty(total, np.int32), np.empty(total, np.float32)
+    found = 0
+    for b in range(first, last):
+        low, high = begins[b], stops[b]
+        ascending, counted, addresses, counts = _count_columns(
+            t[low:high], x[low:high], y[low:high], p[low:high], dt, origin, len(rows), width, height, polarities
+        )
+        if not ascending:
+            return False, indices[:0], values[:0]
+        rows[:, b] = counted
+        indices[found : found + len(addresses)] = addresses
+        values[found : found + len(addresses)] = counts
+        found += len(addresses)
+    return True, indices[:found], values[:found]
 
 
 @numba.njit(cache=True, nogil=True)
@@ -271,17 +337,19 @@ def _flush(counts: np.ndarray, marks: np.ndarray, indices: np.ndarray, values: n
 
 @numba.njit(cache=True, nogil=True)
 def _place(
-    addresses: np.ndarray,  # int32
+    addresses: np.ndarray,  # int32: those of some recordings, one after the other
     counts: np.ndarray,  # float32
-    b: int,  # the number of their recording
+    first: int,  # their numbers in the batch
+    stop: int,
     batch: int,
     indptr: np.ndarray,  # int64 [T * B + 1]
     indices: np.ndarray,  # int32: receives them
     values: np.ndarray,  # float32
 ) -> None:
-    """Lay the entries of a recording into its rows."""
+    """Lay the entries of some recordings into their rows."""
     source = 0
-    for row in range(b, len(indptr) - 1, batch):
-        for place in range(indptr[row], indptr[row + 1]):
-            indices[place], values[place] = addresses[source], counts[source]
-            source += 1
+    for b in range(first, stop):
+        for row in range(b, len(indptr) - 1, batch):
+            for place in range(indptr[row], indptr[row + 1]):
+                indices[place], values[place] = addresses[source], counts[source]
+                source += 1
