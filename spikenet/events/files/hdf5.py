@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from math import prod
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -18,6 +19,8 @@ from spikenet.events.files.hdf5_library import Library
 from spikenet.events.files.hdf5_objects import MAGIC, Objects, superblock
 from spikenet.events.files.hdf5_plain import Plain, Unusual
 from spikenet.events.files.hdf5_sets import DataSet, joined
+
+Answer = TypeVar("Answer")
 
 # What damage makes h5py raise.
 BROKEN = (OSError, EOFError, zlib.error, KeyError, RuntimeError, TypeError, ValueError, OverflowError, MemoryError)
@@ -114,7 +117,7 @@ class Hdf5:
         self._heap = Heap(path, self._content)
         self._by_library: Library | None = None
         self._sets: dict[str, DataSet] = {}
-        self._references: dict[str, tuple[np.ndarray, np.dtype]] = {}  # of data sets that were found in order
+        self._references: dict[str, np.ndarray] = {}  # of data sets that were found in order
         try:
             self._source = self._opened(base)
         except BaseException:
@@ -131,18 +134,11 @@ class Hdf5:
             self._file = -1
 
     def __contains__(self, name: str) -> bool:
-        steps = name.encode().split(b"/")
-        try:
-            return self._source.exists(steps)
-        except Unusual:
-            return self.library().exists(steps)
+        return self._asked_of(lambda source: source.exists(name.encode().split(b"/")))
 
     def names(self) -> frozenset[bytes]:
         """What lies at the top, links to elsewhere left out."""
-        try:
-            found = self._source.names()
-        except Unusual:
-            found = self.library().names()
+        found = self._asked_of(lambda source: source.names())
         return frozenset(name for name, address in found.items() if address is not None)
 
     def array(self, name: str, kinds: str) -> np.ndarray:
@@ -160,8 +156,8 @@ class Hdf5:
         if data.inner is None:
             items = data.values()[rows].tolist()
         else:
-            references, inner = self._referred(name, data.inner)
-            items = [item.tobytes().rstrip(b"\0") for item in self._heap.arrays(references[rows], inner)]
+            parts = self._heap.arrays(self._referred(name)[rows], data.inner)
+            items = [part.tobytes().rstrip(b"\0") for part in parts]
         return [item.decode("utf-8") for item in items]
 
     def count(self, name: str) -> int:
@@ -177,25 +173,20 @@ class Hdf5:
         inner = data.inner
         if inner is None or data.text or inner.kind not in kinds or inner.itemsize > 8:
             raise FormatError(self.path, None, f"{name} wants arrays of {_words(kinds)}, received {data.kind}")
-        references, inner = self._referred(name, inner)
-        return [_native(part) for part in self._heap.arrays(references[rows], inner)]
+        return [_native(part) for part in self._heap.arrays(self._referred(name)[rows], inner)]
 
     def dataset(self, name: str) -> DataSet:
         """A data set of this file, of a size that the file may claim, stored where it says."""
         if name not in self._sets:
-            steps = name.encode().split(b"/")
-            try:
-                found = self._source.find(name, steps)
-            except Unusual:
-                found = self.library().find(name, steps)
+            found = self._asked_of(lambda source: source.find(name, name.encode().split(b"/")))
             if found is None:
                 held = sorted(link.decode("utf-8", "replace") for link in self.names())
                 raise FormatError(self.path, None, f"lacks the data set {name} in the file itself; it holds {held}")
             self._sets[name] = found
         return self._sets[name]
 
-    def _referred(self, name: str, inner: np.dtype) -> tuple[np.ndarray, np.dtype]:
-        """Where each array of a data set lies in the heap, `REFERENCE` ``[N]``, and their type."""
+    def _referred(self, name: str) -> np.ndarray:
+        """Where each array of a data set lies in the heap, `REFERENCE` ``[N]``."""
         if name not in self._references:
             data = self.dataset(name)
             if prod(data.shape) > len(self._content):
@@ -203,7 +194,7 @@ class Hdf5:
                     self.path, None, f"{name} claims {data.shape} arrays in a file of {len(self._content)} bytes"
                 )
             self.count(name)
-            self._references[name] = joined(self.path, self._content, data, REFERENCE), inner
+            self._references[name] = joined(self.path, self._content, data, REFERENCE)
         return self._references[name]
 
     def _opened(self, base: int) -> Plain | Library:
@@ -211,6 +202,13 @@ class Hdf5:
             return Plain(self.path, self._content, base)
         except Unusual:
             return self.library()
+
+    def _asked_of(self, ask: Callable[[Plain | Library], Answer]) -> Answer:
+        """What the file's own parser says, and where that does not know, the library."""
+        try:
+            return ask(self._source)
+        except Unusual:
+            return ask(self.library())
 
     def library(self) -> Library:
         """The library's view of the file, for what is stored in a way that only it knows."""
