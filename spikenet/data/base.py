@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
+from itertools import repeat
 from typing import Any, ClassVar, Protocol
 
 import lightning
@@ -64,7 +65,7 @@ class EpochSampler(Sampler[tuple[int, int]]):
     def __iter__(self) -> Iterator[tuple[int, int]]:
         epoch = self.epoch
         order = shuffled(self.size, philox(self.seed, _ORDER, epoch))
-        return ((epoch, index) for index in order.tolist())
+        return zip(repeat(epoch), order.tolist())
 
 
 class EventDataset(Dataset[tuple[EventStream, int]]):

@@ -122,7 +122,7 @@ class TimeGrid:
             folder: what the paths of the files begin with, and what follows, bytes ``[B]``; they are read by compiled
                 code then, and by ``read`` only where that fails. None for what are no files of their own.
         """
-        from spikenet.kernels.events.numba_binning import batch_bin
+        from spikenet.kernels.events.numba_bin import batch_bin
 
         if self.steps is None or sensor.height > _BIN_ROWS or forced() == "reference":
             return None

@@ -16,6 +16,7 @@ from spikenet.events import EventStream, EventTensor, Sensor, bin_by_count, bin_
 from spikenet.events.binning import TimeGrid
 from spikenet.kernels import threads
 from spikenet.kernels.backends import use_backend
+from spikenet.kernels.events.numba_files import HERE
 
 SENSOR = Sensor(4, 3, 2)
 
@@ -121,7 +122,7 @@ def test_plain_records_are_counted_as_their_streams(count, batch, dt_us, steps, 
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(count)
-        with mock.patch.object(threads, "SERIAL", 1):  # threads share the steps of the smallest batch
+        with mock.patch.object(threads, "SERIAL", 1):  # threads share the recordings of the smallest batch
             fast = grid.batch_bin(reader(files), len(files), SENSOR)
     finally:
         torch.set_num_threads(before)
@@ -200,6 +201,31 @@ def test_files_that_outgrow_their_room():
     assert events.indices.tolist() == [0, 1, 2, 3]
     assert events.values.tolist() == [300_000] * 4
     assert events.indptr.diff().reshape(4, 4).tolist() == torch.eye(4).tolist()
+
+
+@pytest.mark.skipif(not HERE, reason="files are read by Python here")
+@pytest.mark.parametrize("count", [1, 3])
+def test_files_of_a_folder_are_counted_as_their_bytes(tmp_path, count):
+    draw = np.random.default_rng(0)
+    files = [records([(t, t % 4, t % 3, t % 2) for t in sorted(draw.integers(0, 90, n))]) for n in (0, 9, 70) * 9]
+    names, grid = np.array([f"{number}.bin".encode() for number in range(len(files))]), TimeGrid(9, 9, 5)
+    for name, content in zip(names.tolist(), files, strict=True):
+        (tmp_path / name.decode()).write_bytes(content)
+    expected, before = grid.batch_bin(reader(files), len(files), SENSOR), torch.get_num_threads()
+    try:
+        torch.set_num_threads(count)
+        folder = (f"{tmp_path}/".encode(), names)
+        events = grid.batch_bin(mock.Mock(side_effect=AssertionError), len(files), SENSOR, folder)
+        files[1] = records([(50, 1, 1, 1)]) * 600_000  # more than compiled code has room for
+        (tmp_path / "1.bin").write_bytes(files[1])
+        larger = grid.batch_bin(reader(files), len(files), SENSOR, folder)
+    finally:
+        torch.set_num_threads(before)
+    assert all(
+        torch.equal(getattr(events, field), getattr(expected, field)) for field in ("indptr", "indices", "values")
+    )
+    assert larger.to_dense()[5, 1, 1, 1, 1] == larger.to_dense()[:, 1].sum() == 600_000
+    assert torch.equal(larger.to_dense()[:, 2:], expected.to_dense()[:, 2:])
 
 
 def test_a_file_that_cannot_be_read_is_no_batch():
