@@ -178,6 +178,27 @@ def test_records_that_are_not_plain_are_left_to_the_stream():
     assert counted(plain, sensor=Sensor(4, 241, 2)) is None
 
 
+def test_many_records_are_seen_one_by_one():
+    """Twelve at a time are looked at: wherever among them one is that ends a step, or is not plain."""
+    draw, grid = np.random.default_rng(1), TimeGrid(9, 9, 5)
+    for _ in range(30):
+        rows = [(t, draw.integers(4), draw.integers(3), draw.integers(2)) for t in sorted(draw.integers(0, 90, 60))]
+        fast = grid.batch_bin(reader([records(rows)]), 1, SENSOR)
+        kinds = (torch.int64, torch.int32, torch.int32, torch.int8)
+        columns = (torch.tensor([row[k] for row in rows], dtype=kind) for k, kind in enumerate(kinds))
+        plain = grid.batch([grid.count(EventStream(*columns, SENSOR))])
+        assert all(
+            torch.equal(getattr(fast, field), getattr(plain, field)) for field in ("indptr", "indices", "values")
+        )
+    for place in range(60):
+        for odd in ((50, 4, 0, 0), (50, 255, 0, 0), (50, 0, 3, 0), (50, 0, 255, 1), (13, 0, 0, 0)):
+            content = records([*[(50, 3, 2, 1)] * place, odd, *[(50, 3, 2, 1)] * (60 - place)])
+            plain = place == 0 and odd[0] == 13
+            assert (grid.batch_bin(reader([content]), 1, SENSOR) is not None) == plain
+        content = records([(50, 3, 2, 0)] * place + [(50, 3, 2, 1)] + [(50, 3, 2, 0)] * (60 - place))
+        assert grid.batch_bin(reader([content]), 1, Sensor(4, 3, 1)) is None
+
+
 @pytest.mark.parametrize("count", [1, 3])
 def test_steps_as_long_as_time_itself(count):
     far, files = 1 << 61, [records([(0, 1, 0, 0), ((1 << 23) - 1, 1, 0, 0)]), b"", records([(5, 0, 0, 1)])]

@@ -13,10 +13,11 @@ from torch import Tensor
 from spikenet.kernels import buffers
 from spikenet.kernels.events.numba_binning import Part, flush, laid, marks, table
 from spikenet.kernels.events.numba_files import HERE, paths, read_file
-from spikenet.kernels.events.words import big, byte
+from spikenet.kernels.events.words import big, byte, dozen
 from spikenet.kernels.threads import over_lanes
 
 _RECORD = 5  # bytes
+_DOZEN = 64  # bytes that a look at 12 records takes
 _FAR = 1 << 62  # microseconds between any time and one that is long before or after it
 _LATEST = (1 << 23) - 1  # microseconds, in a record
 _SHARE = 8  # files that a thread takes at once
@@ -188,6 +189,12 @@ def _count_records(records, start, stop, grid, tables, rows, addresses, values, 
 @numba.njit(cache=True, nogil=True)
 def _tally(records, place, stop, begin, dt, width, height, polarities, counts):  # type: ignore[no-untyped-def]
     """Count records up to the first that lies outside the step or the sensor. Returns where that is."""
+    first = min(max(begin, 0), _LATEST + 1)  # of the times that a record can hold
+    span, addresses = max(min(begin + dt, _LATEST + 1) - first, 0), np.empty(16, np.uint32)
+    while place <= stop - _DOZEN and dozen(records, place, first, span, width, height, polarities, addresses):
+        for k in range(12):
+            counts[np.uint64(addresses[k])] += 1
+        place += 12 * _RECORD
     for i in range(place, stop, _RECORD):
         x, bits = byte(records, i), big(records, i + 1)
         y, p, t = bits >> 24, bits >> 23 & 1, bits & 0x7FFFFF

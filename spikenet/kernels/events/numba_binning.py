@@ -88,7 +88,8 @@ def laid(parts: Sequence[Part], rows: np.ndarray) -> tuple[Tensor, Tensor, Tenso
     Returns:
         What `stack` returns.
     """
-    indptr = np.concatenate([[0], np.cumsum(rows, dtype=np.int64)])
+    indptr = np.zeros(rows.size + 1, np.int64)
+    np.cumsum(rows, out=indptr[1:])
     indices, values = np.empty(indptr[-1], np.int32), np.empty(indptr[-1], np.float32)
 
     def some(first: int, last: int) -> None:

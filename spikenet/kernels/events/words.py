@@ -59,6 +59,51 @@ def _occupied(_typing: Any, source: Any, place: Any) -> Any:
     return types.uint64(source, types.int64), build
 
 
+def _all_lanes(builder: Any, value: Any) -> Any:
+    """A vector of 16 int32 that all hold the lower half of an int64."""
+    form = ir.VectorType(ir.IntType(32), 16)
+    lane = builder.insert_element(ir.Constant(form, ir.Undefined), builder.trunc(value, form.element), _index(0))
+    return builder.shuffle_vector(lane, ir.Constant(form, ir.Undefined), ir.Constant(form, [0] * 16))
+
+
+def _index(place: int) -> Any:
+    return ir.Constant(ir.IntType(32), place)
+
+
+@intrinsic
+def _dozen(
+    _typing: Any, source: Any, place: Any, begin: Any, span: Any, width: Any, height: Any, polarities: Any, target: Any
+) -> Any:
+    starts = [5 * (lane % 12) for lane in range(16)]  # the last four look at the first ones again
+
+    def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        bytes64, lanes = ir.VectorType(ir.IntType(8), 64), ir.VectorType(ir.IntType(32), 16)
+        value = builder.load(_at(context, builder, signature.args[0], args[0], args[1], bytes64), align=1)
+
+        def gathered(places: list[int]) -> Any:
+            mask = ir.Constant(ir.VectorType(ir.IntType(32), len(places)), places)
+            return builder.shuffle_vector(value, ir.Constant(bytes64, ir.Undefined), mask)
+
+        def same(number: int) -> Any:
+            return ir.Constant(lanes, [number] * 16)
+
+        first, limit, wide, high, signs = (_all_lanes(builder, number) for number in args[2:7])
+        x = builder.zext(gathered(starts), lanes)
+        rest = builder.bitcast(gathered([start + k for start in starts for k in (4, 3, 2, 1)]), lanes)
+        y, p = builder.lshr(rest, same(24)), builder.and_(builder.lshr(rest, same(23)), same(1))
+        t = builder.sub(builder.and_(rest, same(0x7FFFFF)), first)
+        outside = builder.icmp_unsigned(">=", t, limit)
+        for column, size in ((x, wide), (y, high), (p, signs)):
+            outside = builder.or_(outside, builder.icmp_unsigned(">=", column, size))
+        address = builder.add(builder.mul(builder.add(builder.mul(p, high), y), wide), x)
+        start = context.get_constant(types.int64, 0)
+        builder.store(address, _at(context, builder, signature.args[7], args[7], start, lanes), align=4)
+        return builder.icmp_unsigned("==", builder.bitcast(outside, ir.IntType(16)), ir.Constant(ir.IntType(16), 0))
+
+    numbers = (types.int64,) * 6
+    return types.boolean(source, *numbers, target), build
+
+
 byte = _loader(8, signed=False)
 word = _loader(32, signed=False)
 signed_word = _loader(32, signed=True)
@@ -76,3 +121,9 @@ copy16: Callable[[np.ndarray, int, np.ndarray, int], None] = cast(Any, _copy16)
 
 occupied: Callable[[np.ndarray, int], int] = cast(Any, _occupied)
 """Which of the 64 int32 from a place of an array on are not 0: bit k (of a uint64) stands for the k-th."""
+
+dozen: Callable[[np.ndarray, int, int, int, int, int, int, np.ndarray], bool] = cast(Any, _dozen)
+"""Addresses of 12 records of 5 bytes (column, row, then polarity and 23 bits of time, most significant byte first) from
+a place of an array on, which must have 64 bytes there. The others say what the records want to be: from a time on, for
+a span; on a sensor of width, height, polarities. The last array, uint32 of 16, receives ``(p * H + y) * W + x``.
+Returns whether all records are as they want to be."""
