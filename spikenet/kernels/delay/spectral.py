@@ -146,6 +146,7 @@ def gradient_of_taps(heard: Tensor, grad: Tensor, scale: Tensor, cut: Windows) -
 
 
 def _told(heard: Tensor, grad: Tensor, scale: Tensor, waves: Tensor, cut: Windows) -> list[Tensor]:
+    """The two parts of gK's spectrum, of these outputs."""
     own = heard.new_zeros(cut.hop, cut.number, *grad.shape[1:])
     for part, to in _pieces(grad, own.transpose(0, 1), cut):
         torch.mul(part.to(scale.dtype), scale, out=to)
