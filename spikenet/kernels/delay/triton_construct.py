@@ -16,7 +16,8 @@ from torch import Tensor
 
 from spikenet.kernels.delay.bump import BUMPS, TINY, least
 from spikenet.kernels.delay.triton_halves import WIDTH, Halves, scale_of
-from spikenet.kernels.launch import launch
+from spikenet.kernels.delay.triton_scale import power, shift_of
+from spikenet.kernels.launch import Launch, launch
 
 TILE = 1 << 12  # synapses times taps of a program
 LANES = 32  # synapses side by side in memory, at least
@@ -97,49 +98,50 @@ def _made(
 
 
 def spectrum(
-    weight: Tensor, delay: Tensor, sigma: Tensor, kernel: str, taps: int, waves: Tensor, scale: Tensor, width: int
-) -> Tensor:
-    """K's spectrum times `scale`, `[F, 2, N, width]` and 0 from M on, in the dtype of `waves` `[F, 2, taps]`."""
-    outputs, inputs, elements = weight.shape
-    arrays, numbers, constants = _told(weight, delay, sigma, kernel)
-    grid, block, across = _tiles(outputs * width, taps)
-    k = torch.empty(*waves.shape[:2], outputs, width, dtype=waves.dtype, device=weight.device)
-    sizes = outputs * width, inputs, width, elements, taps, 2 * waves.shape[0]
-    launch(_spectrum, grid, (*arrays, waves, k, scale), (*sizes, *numbers), (*constants, block, across))
-    return k
+    synapses: Any, outputs: slice, sizes: tuple[int, ...], taps: int, waves: tuple[int, int], most: int, width: int
+) -> Launch:
+    """For `weight, delay, sigma, waves, found, k`: K's spectrum `[F, 2, n, width]` of some outputs, and 0 from M on.
+
+    Args:
+        synapses: what `told` says of them.
+        outputs: which.
+        sizes: M and elements.
+        taps: of K.
+        waves: F and L of the waves `[2, F, L]`.
+        most: the weights, whose peak is `found`, are brought below 2 to the power of it.
+        width: M or more.
+    """
+    (inputs, elements), places, (numbers, constants) = sizes, (outputs.stop - outputs.start) * width, synapses
+    grid, block, across = _tiles(places, taps)
+    given = places, outputs.start * inputs, inputs, width, elements, taps, *waves, most, *numbers
+    return Launch(_spectrum, grid, given, (*constants, block, across))
 
 
 def gradients_of_spectrum(
-    weight: Tensor,
-    delay: Tensor,
-    sigma: Tensor,
-    kernel: str,
-    spectrum: list[Tensor],
-    waves: Tensor,
-    gw: Tensor,
-    gd: Tensor,
-) -> None:
-    """Write the gradients of weight and delay from the spectrum of K's, real and imaginary `[F, N, width]`, through
-    `waves` `[2, taps, F]`."""
-    outputs, inputs, elements = weight.shape
-    width, taps, count = spectrum[0].shape[2], waves.shape[1], waves.shape[2]
-    arrays, numbers, constants = _told(weight, delay, sigma, kernel)
-    _, block, across = _tiles(1, taps)
+    synapses: Any, outputs: slice, sizes: tuple[int, ...], taps: int, waves: tuple[int, int], most: tuple[int, int]
+) -> Launch:
+    """For `weight, delay, sigma, waves, found, gk, gw, gd`: the gradients of weight and delay from the spectrum of K's,
+    `[F, 2, n, width]`, which was brought up by the two powers `most` of the peaks `found`; see `spectrum`."""
+    (inputs, elements, width), (numbers, constants) = sizes, synapses
+    places, (_, block, across) = (outputs.stop - outputs.start) * width, _tiles(1, taps)
     block = max(block, 64)
-    sizes = count, outputs * width, inputs, width, elements, taps
-    given = *arrays, *spectrum, waves, gw, gd
-    grid = (-(-outputs * width // block),)
-    launch(_gradients_of_spectrum, grid, given, (*sizes, *numbers), (*constants, block, across), num_warps=8)
+    given = places, outputs.start * inputs, inputs, width, elements, taps, *waves, *most, *numbers
+    return Launch(_gradients_of_spectrum, (-(-places // block),), given, (*constants, block, across), num_warps=8)
 
 
 def _told(weight: Tensor, delay: Tensor, sigma: Tensor, kernel: str) -> Any:
     """Arrays, numbers and constants of either kernel."""
     if kernel == ROUNDED:
         return (weight.contiguous(), delay.contiguous(), delay), (0.0, 0.0, 0.0), (kernel, False, False, False)
-    shape, one = BUMPS[kernel], sigma.numel() == 1 or not any(sigma.stride())  # a number that was expanded
-    arrays = weight.contiguous(), delay.contiguous(), sigma if one else sigma.contiguous()
-    numbers = shape.spread, TINY if shape.normalised else 0.0, least(weight.dtype)
-    return arrays, numbers, (kernel, shape.normalised, shape.uses_sigma, one)
+    one = sigma.numel() == 1 or not any(sigma.stride())  # a number that was expanded
+    return (weight.contiguous(), delay.contiguous(), sigma if one else sigma.contiguous()), *told(kernel, one)
+
+
+def told(kernel: str, one: bool = True) -> Any:
+    """Numbers and constants of a bump; `one`: of one sigma for all synapses."""
+    shape = BUMPS[kernel]
+    numbers = shape.spread, TINY if shape.normalised else 0.0, least(torch.float32)
+    return numbers, (kernel, shape.normalised, shape.uses_sigma, one)
 
 
 def _tiles(synapses: int, taps: int) -> tuple[tuple[int], int, int]:
@@ -325,54 +327,20 @@ def _gradients(  # type: ignore[no-untyped-def]
         g += tl.load(of_k, mask=inside, other=0.0)
         of_k += taps * synapses
     _reduced(
-        g,
-        weight,
-        delay,
-        sigma,
-        gw,
-        gd,
-        s,
-        d,
-        here,
-        inside,
-        elements,
-        taps,
-        spread,
-        tiny,
-        least,
-        SHAPE,
-        NORMALISED,
-        USES_SIGMA,
-        ONE,
-    )
+        g, weight, delay, sigma, gw, gd, s, d, here, inside, elements, taps, spread, tiny, least,
+        SHAPE, NORMALISED, USES_SIGMA, ONE,
+    )  # fmt: skip
 
 
 @triton.jit
 def _spectrum(  # type: ignore[no-untyped-def]
-    weight,
-    delay,
-    sigma,
-    rows,
-    k,
-    scale,
-    places,
-    inputs,
-    width,
-    elements,
-    taps,
-    count,
-    spread,
-    tiny,
-    least,
-    SHAPE: tl.constexpr,
-    NORMALISED: tl.constexpr,
-    USES_SIGMA: tl.constexpr,
-    ONE: tl.constexpr,
-    BLOCK: tl.constexpr,
+    weight, delay, sigma, waves, found, k,
+    places, origin, inputs, width, elements, taps, F, L, most, spread, tiny, least,
+    SHAPE: tl.constexpr, NORMALISED: tl.constexpr, USES_SIGMA: tl.constexpr, ONE: tl.constexpr, BLOCK: tl.constexpr,
     TAPS: tl.constexpr,
-):
+):  # fmt: skip
     p, d = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK), tl.arange(0, TAPS)
-    s, here = p // width * inputs + p % width, (p < places) & (p % width < inputs)
+    s, here = origin + p // width * inputs + p % width, (p < places) & (p % width < inputs)
     inside = (d < taps)[:, None] & here[None, :]
     total = tl.zeros((TAPS, BLOCK), tl.float32)
     for e in range(elements):
@@ -381,72 +349,38 @@ def _spectrum(  # type: ignore[no-untyped-def]
         if NORMALISED:
             value = value / (tl.sum(value, axis=0) + tiny)[None, :]
         total += tl.load(weight + at, mask=here, other=0.0)[None, :] * value
-    heard = (total * tl.load(scale)).to(k.dtype.element_ty)
-    for start in range(0, count, 64):
+    heard = (total * power(shift_of(found, most))).to(tl.float16)
+    for start in range(0, 2 * F, 64):  # real and imaginary in turn
         r = start + tl.arange(0, 64)
-        wave = tl.load(
-            rows + r[:, None] * taps + d[None, :], mask=(r < count)[:, None] & (d < taps)[None, :], other=0.0
-        )
+        wave = waves + (r % 2 * F + r // 2)[:, None] * L + d[None, :]
+        wave = tl.load(wave, mask=(r < 2 * F)[:, None] & (d < taps)[None, :], other=0.0)
         to = k + r.to(tl.int64)[:, None] * places + p[None, :]
-        tl.store(to, tl.dot(wave, heard).to(k.dtype.element_ty), mask=(r < count)[:, None] & (p < places)[None, :])
+        tl.store(to, tl.dot(wave, heard).to(tl.float16), mask=(r < 2 * F)[:, None] & (p < places)[None, :])
 
 
 @triton.jit
 def _gradients_of_spectrum(  # type: ignore[no-untyped-def]
-    weight,
-    delay,
-    sigma,
-    real,
-    imaginary,
-    waves,
-    gw,
-    gd,
-    count,
-    places,
-    inputs,
-    width,
-    elements,
-    taps,
-    spread,
-    tiny,
-    least,
-    SHAPE: tl.constexpr,
-    NORMALISED: tl.constexpr,
-    USES_SIGMA: tl.constexpr,
-    ONE: tl.constexpr,
-    BLOCK: tl.constexpr,
+    weight, delay, sigma, waves, found, gk, gw, gd,
+    places, origin, inputs, width, elements, taps, F, L, most, most_of_grad, spread, tiny, least,
+    SHAPE: tl.constexpr, NORMALISED: tl.constexpr, USES_SIGMA: tl.constexpr, ONE: tl.constexpr, BLOCK: tl.constexpr,
     TAPS: tl.constexpr,
-):
+):  # fmt: skip
     p, d = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK), tl.arange(0, TAPS)
-    s, here = p // width * inputs + p % width, (p < places) & (p % width < inputs)
+    s, here = origin + p // width * inputs + p % width, (p < places) & (p % width < inputs)
     inside = (d < taps)[:, None] & here[None, :]
     g = tl.zeros((TAPS, BLOCK), tl.float32)
-    for start in range(0, count, 32):
-        f = start + tl.arange(0, 32)
-        of_k, known = f.to(tl.int64)[:, None] * places + p[None, :], (f < count)[:, None] & here[None, :]
-        wave, inner = waves + d[:, None] * count + f[None, :], (d < taps)[:, None] & (f < count)[None, :]
-        a, b = tl.load(wave, mask=inner, other=0.0), tl.load(real + of_k, mask=known, other=0.0)
-        g = tl.dot(a, b, g, input_precision="tf32")
-        a, b = tl.load(wave + taps * count, mask=inner, other=0.0), tl.load(imaginary + of_k, mask=known, other=0.0)
-        g = tl.dot(a, b, g, input_precision="tf32")
+    for start in range(0, 2 * F, 64):
+        r = start + tl.arange(0, 64)
+        wave = waves + (r % 2 * F + r // 2)[None, :] * L + d[:, None]
+        wave = tl.load(wave, mask=(r < 2 * F)[None, :] & (d < taps)[:, None], other=0.0)
+        half = tl.where((r < 2) | (r // 2 * 2 == L), 0.5, 1.0).to(tl.float16)  # exact
+        of_k = tl.load(
+            gk + r.to(tl.int64)[:, None] * places + p[None, :], mask=(r < 2 * F)[:, None] & here[None, :], other=0.0
+        )
+        g = tl.dot(wave * half[None, :], of_k, g)
+    g *= power(-shift_of(found, most)) * (2.0 / L)
+    g *= power(-shift_of(found + 1, most_of_grad))
     _reduced(
-        g,
-        weight,
-        delay,
-        sigma,
-        gw,
-        gd,
-        s,
-        d,
-        here,
-        inside,
-        elements,
-        taps,
-        spread,
-        tiny,
-        least,
-        SHAPE,
-        NORMALISED,
-        USES_SIGMA,
-        ONE,
-    )
+        g, weight, delay, sigma, gw, gd, s, d, here, inside, elements, taps, spread, tiny, least,
+        SHAPE, NORMALISED, USES_SIGMA, ONE,
+    )  # fmt: skip
