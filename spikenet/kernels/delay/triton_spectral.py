@@ -10,7 +10,8 @@ the `F = L // 2 + 1` frequencies of a discrete Fourier transform:
 Transforms, too, are matrix products, so that any L will do. They and the products at the frequencies take a few per
 cent of the multiplications of the taps' own products; rounding errors, of the size of a direct product's, are spread
 over a window. What goes through float16 is brought to where no sum can be past its range. Features are filled up to
-multiples of 8, which products in half precision want; some outputs have their spectra made at a time. Importing this
+multiples of 16, which products in half precision want, and kernels are given the multiples of 8 in eights, so that they
+are known to be that. Some outputs have their spectra made at a time. Importing this
 module imports triton.
 """
 
@@ -47,8 +48,8 @@ class Windows(NamedTuple):
 
 def windows(device: torch.device, steps: int, taps: int, first: int) -> Windows:
     """The windows of `y[s] = sum_d K[d] x[s + first - d]`."""
-    count, lead = max(1, round(steps / (HOP * taps))), filled(taps - 1)
-    hop = filled(-(-steps // count))
+    count, lead = max(1, round(steps / (HOP * taps))), filled(taps - 1, 8)
+    hop = filled(-(-steps // count), 8)
     length = hop + lead
     f, u = (torch.arange(n, dtype=torch.float64) for n in (length // 2 + 1, length))
     angle = (f[:, None] * u % length) * (2 * math.pi / length)
@@ -56,8 +57,8 @@ def windows(device: torch.device, steps: int, taps: int, first: int) -> Windows:
     return Windows(-(-steps // hop), hop, lead, first - lead, length, waves)
 
 
-def filled(size: int, to: int = 8) -> int:
-    """Up to a multiple of 8."""
+def filled(size: int, to: int) -> int:
+    """Up to a multiple."""
     return -(-size // to) * to
 
 
@@ -88,7 +89,7 @@ class Spectra:
             weight.shape,
         )
         self.waves, self.frequencies = cut.waves, cut.waves.shape[1]
-        self.rows, self.width = cut.number * batch, filled(inputs)
+        self.rows, self.width = cut.number * batch, filled(inputs, 16)
         self.outputs, self.steps = outputs, steps
         self.peak_of_x, self.peak_of_weight = peak(x.numel(), 1), peak(outputs * inputs, elements)
         self.peak_of_grad = peak(steps * batch * outputs, 1)
@@ -97,7 +98,7 @@ class Spectra:
         self.of_x, self.of_x_again = (
             _transform_of(cut, (length, batch, inputs), self.width, 0, True, most) for most in (of_x, of_x_again)
         )
-        bump, sizes, waves = told(kernel), (inputs, elements), (self.frequencies, cut.length)
+        bump, sizes, waves = told(kernel), (inputs, elements), (self.frequencies, cut.length // 8)
         self.groups = [
             _Group(
                 n.stop - n.start,
@@ -175,71 +176,57 @@ def _bounds(length: int, most: float) -> int:
 def _transform_of(cut: Windows, shape: tuple[int, int, int], width: int, first: int, whole: bool, most: int) -> Launch:
     """For `x, found, waves, spectra`: the spectra of some features of x `[T, B, M]`, from `first` on, of whole windows,
     `[F, 2, W B, width]`; or those of a window's output alone, with -i times the same, `[F, 2, W B, 2, width]`."""
-    (steps, batch, columns), frequencies = shape, cut.waves.shape[1]
+    (steps, batch, columns), align = shape, math.gcd(shape[2], 8)
     start, count, lead = (cut.shift, cut.length, 0) if whole else (0, cut.hop, cut.lead)
-    numbers = (
-        steps,
-        batch,
-        columns,
-        width,
-        first,
-        cut.number,
-        cut.hop,
-        start,
-        count,
-        lead,
-        frequencies,
-        cut.length,
-        most,
-    )
+    numbers = steps, batch, columns // align, width, first, cut.number, cut.hop // 8, start, count // 8, lead // 8
+    frequencies = cut.waves.shape[1]
     grid = -(-frequencies // 64), -(-batch * width // 128), cut.number
-    return Launch(_transform, grid, numbers, (not whole, 64, 128, 32), num_warps=4)
+    rest = frequencies, cut.length // 8, most
+    return Launch(_transform, grid, (*numbers, *rest), (align, not whole, 64, 128, 32), num_warps=4)
 
 
 def _back_of(cut: Windows, shape: tuple[int, int, int], outputs: slice, most: tuple[int, int]) -> Launch:
     """For `products, waves, found, y`: some outputs of y `[steps, B, N]` from their spectra."""
     size, batch = outputs.stop - outputs.start, shape[1]
-    numbers = *shape, outputs.start, size, cut.number, cut.hop, cut.lead, cut.waves.shape[1], cut.length, *most
+    numbers = *shape, outputs.start, size, cut.number, cut.hop // 8, cut.lead // 8, cut.waves.shape[1]
     grid = -(-cut.hop // 64), -(-cut.number * batch * size // 128)
-    return Launch(_back, grid, numbers, (64, 128, 32), num_warps=8)
+    return Launch(_back, grid, (*numbers, cut.length // 8, *most), (64, 128, 32), num_warps=8)
 
 
 @triton.jit
 def _transform(  # type: ignore[no-untyped-def]
-    x, found, waves, out, steps, B, M, width, first, W, hop, start, count, lead, F, L, most,
-    TURNED: tl.constexpr, FREQUENCIES: tl.constexpr, COLUMNS: tl.constexpr, DEPTH: tl.constexpr,
+    x, found, waves, out, steps, B, aligned, width, first, W, hop, start, count, lead, F, L, most,
+    ALIGN: tl.constexpr, TURNED: tl.constexpr, FREQUENCIES: tl.constexpr, COLUMNS: tl.constexpr, DEPTH: tl.constexpr,
 ):  # fmt: skip
+    count, lead, L, M = count * 8, lead * 8, L * 8, aligned * ALIGN
     f = tl.program_id(0) * FREQUENCIES + tl.arange(0, FREQUENCIES)
     c, w = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS), tl.program_id(2)
     m, known = first + c % width, c < B * width
-    of_x, begin = x + (c // width * M + m)[None, :], w * hop + start
+    of_x, begin = x + (c // width * M + m)[None, :], w * hop * 8 + start
     scale = power(shift_of(found, most))
     real = tl.zeros((FREQUENCIES, COLUMNS), tl.float32)
     imaginary = tl.zeros((FREQUENCIES, COLUMNS), tl.float32)
     low, high = tl.maximum(0, -begin) // DEPTH * DEPTH, tl.minimum(count, steps - begin)
     for u0 in range(low, high, DEPTH):
         u = u0 + tl.arange(0, DEPTH)
-        t, there = begin + u, (u < count) & (begin + u >= 0) & (begin + u < steps)
-        v = tl.load(
-            of_x + (t.to(tl.int64) * B * M)[:, None], mask=there[:, None] & (known & (m < M))[None, :], other=0.0
-        )
+        t, there = (begin + u).to(tl.int64), (u < count) & (begin + u >= 0) & (begin + u < steps)
+        v = tl.load(of_x + (t * B * M)[:, None], mask=there[:, None] & (known & (m < M))[None, :], other=0.0)
         v = (v.to(tl.float32) * scale).to(tl.float16)
         wave, inside = waves + f[:, None] * L + (lead + u)[None, :], (f < F)[:, None] & (u < count)[None, :]
         real = tl.dot(tl.load(wave, mask=inside, other=0.0), v, real)
         imaginary = tl.dot(tl.load(wave + F * L, mask=inside, other=0.0), v, imaginary)
-    kept, row = (f < F)[:, None] & known[None, :], f.to(tl.int64)[:, None] * 2
+    kept, row, rest = (f < F)[:, None] & known[None, :], f.to(tl.int64)[:, None] * 2, W * B * width
     a, b = real.to(tl.float16), imaginary.to(tl.float16)
     if TURNED:
-        to = out + row * W * B * 2 * width + (w * B * 2 * width + c // width * 2 * width + c % width)[None, :]
-        next_ = W.to(tl.int64) * B * 2 * width
-        tl.store(to, a, mask=kept)
-        tl.store(to + width, b, mask=kept)
-        tl.store(to + next_, b, mask=kept)
-        tl.store(to + next_ + width, -a, mask=kept)
+        to = out + (w * B * 2 * width + c // width * 2 * width + c % width)[None, :]
+        tl.store(to + row * 2 * rest, a, mask=kept)
+        tl.store(to + row * 2 * rest + width, b, mask=kept)
+        tl.store(to + (row + 1) * 2 * rest, b, mask=kept)
+        tl.store(to + (row + 1) * 2 * rest + width, -a, mask=kept)
     else:
-        to = out + row * W * B * width + (w * B * width + c)[None, :]
-        tl.store(to, a, mask=kept)
-        tl.store(to + W.to(tl.int64) * B * width, b, mask=kept)
+        to = out + (w * B * width + c)[None, :]
+        tl.store(to + row * rest, a, mask=kept)
+        tl.store(to + (row + 1) * rest, b, mask=kept)
 
 
 @triton.jit
@@ -248,17 +235,19 @@ def _back(  # type: ignore[no-untyped-def]
     STEPS: tl.constexpr, COLUMNS: tl.constexpr, DEPTH: tl.constexpr,
 ):  # fmt: skip
     """The products' real and imaginary parts are rows of x's and, side by side, columns of K's."""
+    hop, lead, L = hop * 8, lead * 8, L * 8
     u, c = tl.program_id(0) * STEPS + tl.arange(0, STEPS), tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
     row, n, known = c // size, c % size, c < W * B * size
-    own, next_ = products + (row * 2 * size + n)[None, :], W.to(tl.int64) * B * 2 * size
+    own, rest = products + (row * 2 * size + n)[None, :], W * B * 2 * size
     total = tl.zeros((STEPS, COLUMNS), tl.float32)
     for f0 in range(0, F, DEPTH):
         f = f0 + tl.arange(0, DEPTH)
-        at, inside = own + (f[:, None] * 2) * next_, (f < F)[:, None] & known[None, :]
+        at = f.to(tl.int64)[:, None] * 2
+        at, next_, inside = own + at * rest, own + (at + 1) * rest, (f < F)[:, None] & known[None, :]
         real = tl.load(at, mask=inside, other=0.0).to(tl.float32)
-        real -= tl.load(at + next_ + size, mask=inside, other=0.0).to(tl.float32)
+        real -= tl.load(next_ + size, mask=inside, other=0.0).to(tl.float32)
         imaginary = tl.load(at + size, mask=inside, other=0.0).to(tl.float32)
-        imaginary += tl.load(at + next_, mask=inside, other=0.0).to(tl.float32)
+        imaginary += tl.load(next_, mask=inside, other=0.0).to(tl.float32)
         half = tl.where((f == 0) | (2 * f == L), 0.5, 1.0)[:, None]
         wave, there = waves + f[None, :] * L + (lead + u)[:, None], (f < F)[None, :] & (u < hop)[:, None]
         total = tl.dot(tl.load(wave, mask=there, other=0.0), (real * half).to(tl.float16), total)
