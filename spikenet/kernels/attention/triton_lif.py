@@ -23,11 +23,11 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from spikenet.kernels.attention.launch import Launch, Plans, layout, on_its_device
 from spikenet.kernels.attention.segments import CHUNK, blocks, kept_as, kept_shapes, like, row_strides, tiled
 from spikenet.kernels.attention.triton_causal import _rows, _sums
 from spikenet.kernels.attention.triton_products import _dot, _spikes, _spikes_by
 from spikenet.kernels.dynamics.trace import Program
+from spikenet.kernels.launch import Launch, Plans, layout, on_its_device
 from spikenet.kernels.sources import load
 from spikenet.kernels.triton_device import interpreted
 

@@ -85,16 +85,10 @@ def _numba(x: Tensor, weight: Tensor, delay: Tensor, taps: int, first: int, step
 
 def _triton(x: Tensor, weight: Tensor, delay: Tensor, taps: int, first: int, steps: int, name: str) -> Tensor:
     """Where delays could not be looked at, what hears one that is not finite is not a number."""
-    from spikenet.kernels.delay import triton_construct, triton_conv
+    from spikenet.kernels.delay import triton_taps
 
     refuse_unbounded(delay, name)
-    if triton_conv.widened(x):
-        return _triton(x.float(), weight, delay, taps, first, steps, name).to(x.dtype)
-    w, d = weight.float(), delay.float().expand(weight.shape)
-    k = triton_construct.halved(w, d, d, triton_construct.ROUNDED, taps, x.dtype, triton_conv.in_parts(x))
-    y = torch.empty(steps, x.shape[1], len(weight), dtype=x.dtype, device=x.device)
-    triton_conv.products(triton_conv.halved(x), len(x), x.shape[2], k, taps, first, y)
-    return y
+    return triton_taps.forward(x, weight.float(), delay.float().expand(weight.shape), taps, first, steps)
 
 
 FORWARD = Operation(

@@ -6,7 +6,7 @@ precision at once. Importing this module imports triton.
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -15,8 +15,9 @@ import triton.language as tl
 from torch import Tensor
 
 from spikenet.kernels.delay.bump import BUMPS, TINY, least
-from spikenet.kernels.delay.launch import launch
-from spikenet.kernels.delay.triton_halves import WIDTH, Halves, scale_of
+from spikenet.kernels.delay.triton_halves import Halves, scale_of, width_of
+from spikenet.kernels.delay.triton_scale import peak, power, shift_of
+from spikenet.kernels.launch import Launch, Plans, on_its_device
 
 TILE = 1 << 12  # synapses times taps of a program
 LANES = 32  # synapses side by side in memory, at least
@@ -26,120 +27,115 @@ ROUNDED = "rounded"  # beside the bumps' names: the whole weight at the tap next
 def forward(weight: Tensor, delay: Tensor, sigma: Tensor, kernel: str, taps: int) -> Tensor:
     """See `construct.delay_kernel`."""
     k = torch.empty(taps, *weight.shape[:-1], dtype=weight.dtype, device=weight.device)
-    synapses = weight.shape[:-1].numel()
-    _made(weight.reshape(1, synapses, weight.shape[-1]), delay, sigma, kernel, taps, k, synapses, 1)
+    if k.numel():
+        shape, one = (1, weight.shape[:-1].numel(), weight.shape[-1]), _is_one(sigma)
+        key = "forward", shape, kernel, one, taps, weight.device
+        run = _launches.at(key, lambda: maker(shape, told(kernel, one), taps, shape[1], 1))
+        on_its_device(run, weight, weight.contiguous(), delay.contiguous(), _whole(sigma), k, None)
     return k.movedim(0, -1)
 
 
 def gradients(weight: Tensor, delay: Tensor, sigma: Tensor, kernel: str, grad: Tensor) -> tuple[Tensor, Tensor]:
     """See `construct.delay_kernel`: the gradients of weight and delay."""
     gw, gd = (torch.empty(weight.shape, dtype=weight.dtype, device=weight.device) for _ in range(2))
-    gradients_from(weight, delay, sigma, kernel, grad.movedim(-1, 0).contiguous().unsqueeze(0), gw, gd)
+    if gw.numel():
+        shape, taps, one = (weight.shape[:-1].numel(), weight.shape[-1]), grad.shape[-1], _is_one(sigma)
+        key = "gradients", shape, kernel, one, taps, weight.device
+        run = _launches.at(key, lambda: reducer(*shape, told(kernel, one), 1, taps))
+        arrays = weight.contiguous(), delay.contiguous(), _whole(sigma), grad.movedim(-1, 0).contiguous()
+        on_its_device(run, weight, *arrays, gw, gd)
     return gw, gd
 
 
-def gradients_from(
-    weight: Tensor, delay: Tensor, sigma: Tensor, kernel: str, sums: Tensor, gw: Tensor, gd: Tensor
-) -> None:
-    """Write the gradients of weight and delay from that of K, the sum of `sums` `[parts, taps, *synapses]`."""
-    parts, taps = sums.shape[:2]
-    synapses, (grid, block, across) = weight.shape[:-1].numel(), _tiles(weight.shape[:-1].numel(), taps)
-    arrays, numbers, constants = _told(weight, delay, sigma, kernel)
-    if synapses:
-        sizes = parts, synapses, weight.shape[-1], taps
-        launch(_gradients, grid, (*arrays, sums, gw, gd), (*sizes, *numbers), (*constants, block, across))
+_launches: Plans[Launch] = Plans()
 
 
-def halved(
-    weight: Tensor, delay: Tensor, sigma: Tensor, kernel: str, taps: int, dtype: torch.dtype, both: bool
-) -> Halves:
-    """K of weights `[N, M, elements]` as a matrix `[taps * N, M]` in half precision: in `dtype`, if that is, or else as
-    `triton_halves` has float32, scaled by what it can be at most."""
-    outputs, inputs = weight.shape[:2]
-    if dtype != torch.float32:
-        width = -(-inputs // 8) * 8
-        values = torch.empty(taps * outputs, width, dtype=dtype, device=weight.device)
-        _made(weight, delay, sigma, kernel, taps, values, width, 1)
-        return Halves(values, width, None, False, width)
-    width, parts = -(-inputs // WIDTH) * WIDTH, 2 if both else 1
-    values = torch.empty(taps * outputs, parts * width, dtype=torch.float16, device=weight.device)
-    most = largest(weight)
-    found = torch.empty(2, dtype=torch.int32, device=weight.device)
-    _made(weight, delay, sigma, kernel, taps, values, width, parts, most, found)
-    return Halves(values, width, found, both, parts * width)
+def _is_one(sigma: Tensor) -> bool:
+    return sigma.numel() == 1 or not any(sigma.stride())  # a number that was expanded
 
 
-def largest(weight: Tensor) -> Tensor:
-    """What a tap can be at most."""
-    return torch.linalg.vector_norm(weight, math.inf) if weight.shape[-1] == 1 else weight.abs().sum(-1).amax()
+def _whole(sigma: Tensor) -> Tensor:
+    return sigma if _is_one(sigma) else sigma.contiguous()
 
 
-def _made(
-    weight: Tensor,
-    delay: Tensor,
-    sigma: Tensor,
-    kernel: str,
-    taps: int,
-    k: Tensor,
-    width: int,
-    parts: int,
-    most: Tensor | None = None,
-    found: Tensor | None = None,
-) -> None:
-    """Write K `[taps, N, parts, width]`, beyond M zeros."""
-    outputs, inputs, elements = weight.shape
-    arrays, numbers, constants = _told(weight, delay, sigma, kernel)
+def reducer(synapses: int, elements: int, bump: Any, parts: int, taps: int) -> Launch:
+    """For `weight, delay, sigma, sums, gw, gd`: the gradients of weight and delay from that of K, the sum of `sums`
+    `[parts, taps, synapses]`; `bump` is what `told` says of it."""
+    grid, block, across = _tiles(synapses, taps)
+    numbers, constants = bump
+    return Launch(_gradients, grid, (parts, synapses, elements, taps, *numbers), (*constants, block, across))
+
+
+def tapper(
+    shape: tuple[int, ...], bump: Any, taps: int, dtype: torch.dtype, both: bool
+) -> Callable[[Tensor, Tensor, Tensor, Tensor | None], Halves]:
+    """What makes, of weights `[N, M, elements]`, delays and sigma, K as a matrix `[taps * N, M]` in half precision: in
+    `dtype`, if that is, or else as `triton_halves` has float32, scaled by what it can be at most; for that it is given
+    one of `founds`, which is kept."""
+    outputs, inputs, elements = shape
+    width, parts, wide = width_of(inputs, dtype), 2 if both else 1, dtype == torch.float32
+    make, find = maker(shape, bump, taps, width, parts), peak(outputs * inputs, elements)
+    size, dtype = (taps * outputs, parts * width), torch.float16 if wide else dtype
+
+    def made(weight: Tensor, delay: Tensor, sigma: Tensor, found: Tensor | None) -> Halves:
+        values = torch.empty(size, dtype=dtype, device=weight.device)
+        if not wide:
+            make(weight, delay, sigma, values, None)
+            return Halves(values, width, None, False, width)
+        find(weight, found)
+        make(weight, delay, sigma, values, found)
+        return Halves(values, width, found, both, parts * width)
+
+    return made
+
+
+def maker(shape: tuple[int, ...], bump: Any, taps: int, width: int, parts: int) -> Launch:
+    """For `weight, delay, sigma, k, found`: K `[taps, N, parts, width]`, beyond M zeros."""
+    (outputs, inputs, elements), (numbers, constants) = shape, bump
     grid, block, across = _tiles(outputs * width, taps)
-    if k.numel():
-        sizes = outputs * width, inputs, width, elements, taps
-        given = *arrays, k, most, found
-        launch(_forward, grid, given, (*sizes, *numbers), (*constants, inputs != width, parts == 2, block, across))
+    sizes = outputs * width, inputs, width, elements, taps
+    return Launch(_forward, grid, (*sizes, *numbers), (*constants, inputs != width, parts == 2, block, across))
 
 
 def spectrum(
-    weight: Tensor, delay: Tensor, sigma: Tensor, kernel: str, taps: int, waves: Tensor, scale: Tensor, width: int
-) -> Tensor:
-    """K's spectrum times `scale`, `[F, 2, N, width]` and 0 from M on, in the dtype of `waves` `[F, 2, taps]`."""
-    outputs, inputs, elements = weight.shape
-    arrays, numbers, constants = _told(weight, delay, sigma, kernel)
-    grid, block, across = _tiles(outputs * width, taps)
-    k = torch.empty(*waves.shape[:2], outputs, width, dtype=waves.dtype, device=weight.device)
-    sizes = outputs * width, inputs, width, elements, taps, 2 * waves.shape[0]
-    launch(_spectrum, grid, (*arrays, waves, k, scale), (*sizes, *numbers), (*constants, block, across))
-    return k
+    synapses: Any, outputs: slice, sizes: tuple[int, ...], taps: int, waves: tuple[int, int], most: int, width: int
+) -> Launch:
+    """For `weight, delay, sigma, waves, found, k`: K's spectrum `[F, 2, n, width]` of some outputs, and 0 from M on.
+
+    Args:
+        synapses: what `told` says of them.
+        outputs: which.
+        sizes: M and elements.
+        taps: of K.
+        waves: F and, in eights, L of the waves `[2, F, L]`.
+        most: the weights, whose peak is `found`, are brought below 2 to the power of it.
+        width: M or more.
+    """
+    (inputs, elements), places, (numbers, constants) = sizes, (outputs.stop - outputs.start) * width, synapses
+    grid, block, across = _tiles(places, taps)
+    given = places, outputs.start * inputs, inputs, width, elements, taps, *waves, most, *numbers
+    return Launch(_spectrum, grid, given, (*constants, block, across))
 
 
 def gradients_of_spectrum(
-    weight: Tensor,
-    delay: Tensor,
-    sigma: Tensor,
-    kernel: str,
-    spectrum: list[Tensor],
-    waves: Tensor,
-    gw: Tensor,
-    gd: Tensor,
-) -> None:
-    """Write the gradients of weight and delay from the spectrum of K's, real and imaginary `[F, N, width]`, through
-    `waves` `[2, taps, F]`."""
-    outputs, inputs, elements = weight.shape
-    width, taps, count = spectrum[0].shape[2], waves.shape[1], waves.shape[2]
-    arrays, numbers, constants = _told(weight, delay, sigma, kernel)
-    _, block, across = _tiles(1, taps)
+    synapses: Any, outputs: slice, sizes: tuple[int, ...], taps: int, waves: tuple[int, int], most: tuple[int, int]
+) -> Launch:
+    """For `weight, delay, sigma, waves, found, gk, gw, gd`: the gradients of weight and delay from the spectrum of K's,
+    `[F, 2, n, width]`, which was brought up by the two powers `most` of the peaks `found`; see `spectrum`."""
+    (inputs, elements, width), (numbers, constants) = sizes, synapses
+    places, (_, block, across) = (outputs.stop - outputs.start) * width, _tiles(1, taps)
     block = max(block, 64)
-    sizes = count, outputs * width, inputs, width, elements, taps
-    given = *arrays, *spectrum, waves, gw, gd
-    grid = (-(-outputs * width // block),)
-    launch(_gradients_of_spectrum, grid, given, (*sizes, *numbers), (*constants, block, across), num_warps=8)
+    given = places, outputs.start * inputs, inputs, width, elements, taps, *waves, *most, *numbers
+    return Launch(_gradients_of_spectrum, (-(-places // block),), given, (*constants, block, across), num_warps=8)
 
 
-def _told(weight: Tensor, delay: Tensor, sigma: Tensor, kernel: str) -> Any:
-    """Arrays, numbers and constants of either kernel."""
+def told(kernel: str, one: bool = True) -> Any:
+    """Numbers and constants of a bump, or of `ROUNDED`; `one`: of one sigma for all synapses."""
     if kernel == ROUNDED:
-        return (weight.contiguous(), delay.contiguous(), delay), (0.0, 0.0, 0.0), (kernel, False, False, False)
-    shape, one = BUMPS[kernel], sigma.numel() == 1 or not any(sigma.stride())  # a number that was expanded
-    arrays = weight.contiguous(), delay.contiguous(), sigma if one else sigma.contiguous()
-    numbers = shape.spread, TINY if shape.normalised else 0.0, least(weight.dtype)
-    return arrays, numbers, (kernel, shape.normalised, shape.uses_sigma, one)
+        return (0.0, 0.0, 0.0), (kernel, False, False, False)
+    shape = BUMPS[kernel]
+    numbers = shape.spread, TINY if shape.normalised else 0.0, least(torch.float32)
+    return numbers, (kernel, shape.normalised, shape.uses_sigma, one)
 
 
 def _tiles(synapses: int, taps: int) -> tuple[tuple[int], int, int]:
@@ -182,19 +178,9 @@ def _rounded(delay, taps):  # type: ignore[no-untyped-def]
 
 @triton.jit
 def _bump(  # type: ignore[no-untyped-def]
-    delay,
-    sigma,
-    at,
-    d,
-    here,
-    inside,
-    taps,
-    spread,
-    least,
-    SHAPE: tl.constexpr,
-    USES_SIGMA: tl.constexpr,
-    ONE: tl.constexpr,
-):
+    delay, sigma, at, d, here, inside, taps, spread, least,
+    SHAPE: tl.constexpr, USES_SIGMA: tl.constexpr, ONE: tl.constexpr,
+):  # fmt: skip
     """Values and slopes `[taps, synapses]` of the synapses `at`."""
     centre = tl.load(delay + at, mask=here, other=0.0)
     if SHAPE == "rounded":
@@ -208,29 +194,10 @@ def _bump(  # type: ignore[no-untyped-def]
 
 @triton.jit
 def _forward(  # type: ignore[no-untyped-def]
-    weight,
-    delay,
-    sigma,
-    k,
-    most,
-    found,
-    places,
-    inputs,
-    width,
-    elements,
-    taps,
-    spread,
-    tiny,
-    least,
-    SHAPE: tl.constexpr,
-    NORMALISED: tl.constexpr,
-    USES_SIGMA: tl.constexpr,
-    ONE: tl.constexpr,
-    FILLED: tl.constexpr,
-    BOTH: tl.constexpr,
-    BLOCK: tl.constexpr,
-    TAPS: tl.constexpr,
-):
+    weight, delay, sigma, k, found, places, inputs, width, elements, taps, spread, tiny, least,
+    SHAPE: tl.constexpr, NORMALISED: tl.constexpr, USES_SIGMA: tl.constexpr, ONE: tl.constexpr, FILLED: tl.constexpr,
+    BOTH: tl.constexpr, BLOCK: tl.constexpr, TAPS: tl.constexpr,
+):  # fmt: skip
     p, d = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK), tl.arange(0, TAPS)
     s, here, to = p, p < places, p.to(tl.int64)
     if FILLED:
@@ -247,10 +214,8 @@ def _forward(  # type: ignore[no-untyped-def]
             value = value / (tl.sum(value, axis=0) + tiny)[None, :]
         total += tl.load(weight + at, mask=here, other=0.0)[None, :] * value
     if found is not None:
-        peak = tl.load(most).to(tl.int32, bitcast=True)
-        total = total * (scale_of(peak, BOTH) << 23).to(tl.float32, bitcast=True)
+        total = total * (scale_of(tl.load(found), BOTH) << 23).to(tl.float32, bitcast=True)
         if tl.program_id(0) == 0:
-            tl.store(found, peak)
             tl.store(found + 1, 1)
     to = k + d[:, None].to(tl.int64) * places * (2 if BOTH else 1) + to[None, :]
     kept = (d < taps)[:, None] & (p < places)[None, :]
@@ -262,26 +227,9 @@ def _forward(  # type: ignore[no-untyped-def]
 
 @triton.jit
 def _reduced(  # type: ignore[no-untyped-def]
-    g,
-    weight,
-    delay,
-    sigma,
-    gw,
-    gd,
-    s,
-    d,
-    here,
-    inside,
-    elements,
-    taps,
-    spread,
-    tiny,
-    least,
-    SHAPE: tl.constexpr,
-    NORMALISED: tl.constexpr,
-    USES_SIGMA: tl.constexpr,
-    ONE: tl.constexpr,
-):
+    g, weight, delay, sigma, gw, gd, s, d, here, inside, elements, taps, spread, tiny, least,
+    SHAPE: tl.constexpr, NORMALISED: tl.constexpr, USES_SIGMA: tl.constexpr, ONE: tl.constexpr,
+):  # fmt: skip
     """From the gradient of K `[taps, synapses]` to those of weight and delay."""
     for e in range(elements):
         at = s * elements + e
@@ -297,26 +245,10 @@ def _reduced(  # type: ignore[no-untyped-def]
 
 @triton.jit
 def _gradients(  # type: ignore[no-untyped-def]
-    weight,
-    delay,
-    sigma,
-    grad,
-    gw,
-    gd,
-    parts,
-    synapses,
-    elements,
-    taps,
-    spread,
-    tiny,
-    least,
-    SHAPE: tl.constexpr,
-    NORMALISED: tl.constexpr,
-    USES_SIGMA: tl.constexpr,
-    ONE: tl.constexpr,
-    BLOCK: tl.constexpr,
+    weight, delay, sigma, grad, gw, gd, parts, synapses, elements, taps, spread, tiny, least,
+    SHAPE: tl.constexpr, NORMALISED: tl.constexpr, USES_SIGMA: tl.constexpr, ONE: tl.constexpr, BLOCK: tl.constexpr,
     TAPS: tl.constexpr,
-):
+):  # fmt: skip
     s, d = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK), tl.arange(0, TAPS)
     here = s < synapses
     inside = (d < taps)[:, None] & here[None, :]
@@ -325,54 +257,20 @@ def _gradients(  # type: ignore[no-untyped-def]
         g += tl.load(of_k, mask=inside, other=0.0)
         of_k += taps * synapses
     _reduced(
-        g,
-        weight,
-        delay,
-        sigma,
-        gw,
-        gd,
-        s,
-        d,
-        here,
-        inside,
-        elements,
-        taps,
-        spread,
-        tiny,
-        least,
-        SHAPE,
-        NORMALISED,
-        USES_SIGMA,
-        ONE,
-    )
+        g, weight, delay, sigma, gw, gd, s, d, here, inside, elements, taps, spread, tiny, least,
+        SHAPE, NORMALISED, USES_SIGMA, ONE,
+    )  # fmt: skip
 
 
 @triton.jit
 def _spectrum(  # type: ignore[no-untyped-def]
-    weight,
-    delay,
-    sigma,
-    rows,
-    k,
-    scale,
-    places,
-    inputs,
-    width,
-    elements,
-    taps,
-    count,
-    spread,
-    tiny,
-    least,
-    SHAPE: tl.constexpr,
-    NORMALISED: tl.constexpr,
-    USES_SIGMA: tl.constexpr,
-    ONE: tl.constexpr,
-    BLOCK: tl.constexpr,
+    weight, delay, sigma, waves, found, k,
+    places, origin, inputs, width, elements, taps, F, L, most, spread, tiny, least,
+    SHAPE: tl.constexpr, NORMALISED: tl.constexpr, USES_SIGMA: tl.constexpr, ONE: tl.constexpr, BLOCK: tl.constexpr,
     TAPS: tl.constexpr,
-):
+):  # fmt: skip
     p, d = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK), tl.arange(0, TAPS)
-    s, here = p // width * inputs + p % width, (p < places) & (p % width < inputs)
+    s, here = origin + p // width * inputs + p % width, (p < places) & (p % width < inputs)
     inside = (d < taps)[:, None] & here[None, :]
     total = tl.zeros((TAPS, BLOCK), tl.float32)
     for e in range(elements):
@@ -381,72 +279,37 @@ def _spectrum(  # type: ignore[no-untyped-def]
         if NORMALISED:
             value = value / (tl.sum(value, axis=0) + tiny)[None, :]
         total += tl.load(weight + at, mask=here, other=0.0)[None, :] * value
-    heard = (total * tl.load(scale)).to(k.dtype.element_ty)
-    for start in range(0, count, 64):
+    L, heard = L * 8, (total * power(shift_of(found, most))).to(tl.float16)
+    for start in range(0, 2 * F, 64):  # real and imaginary in turn
         r = start + tl.arange(0, 64)
-        wave = tl.load(
-            rows + r[:, None] * taps + d[None, :], mask=(r < count)[:, None] & (d < taps)[None, :], other=0.0
-        )
+        wave = waves + (r % 2 * F + r // 2)[:, None] * L + d[None, :]
+        wave = tl.load(wave, mask=(r < 2 * F)[:, None] & (d < L)[None, :], other=0.0)
         to = k + r.to(tl.int64)[:, None] * places + p[None, :]
-        tl.store(to, tl.dot(wave, heard).to(k.dtype.element_ty), mask=(r < count)[:, None] & (p < places)[None, :])
+        tl.store(to, tl.dot(wave, heard).to(tl.float16), mask=(r < 2 * F)[:, None] & (p < places)[None, :])
 
 
 @triton.jit
 def _gradients_of_spectrum(  # type: ignore[no-untyped-def]
-    weight,
-    delay,
-    sigma,
-    real,
-    imaginary,
-    waves,
-    gw,
-    gd,
-    count,
-    places,
-    inputs,
-    width,
-    elements,
-    taps,
-    spread,
-    tiny,
-    least,
-    SHAPE: tl.constexpr,
-    NORMALISED: tl.constexpr,
-    USES_SIGMA: tl.constexpr,
-    ONE: tl.constexpr,
-    BLOCK: tl.constexpr,
+    weight, delay, sigma, waves, found, gk, gw, gd,
+    places, origin, inputs, width, elements, taps, F, L, most, most_of_grad, spread, tiny, least,
+    SHAPE: tl.constexpr, NORMALISED: tl.constexpr, USES_SIGMA: tl.constexpr, ONE: tl.constexpr, BLOCK: tl.constexpr,
     TAPS: tl.constexpr,
-):
+):  # fmt: skip
     p, d = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK), tl.arange(0, TAPS)
-    s, here = p // width * inputs + p % width, (p < places) & (p % width < inputs)
-    inside = (d < taps)[:, None] & here[None, :]
+    s, here = origin + p // width * inputs + p % width, (p < places) & (p % width < inputs)
+    inside, L = (d < taps)[:, None] & here[None, :], L * 8
     g = tl.zeros((TAPS, BLOCK), tl.float32)
-    for start in range(0, count, 32):
-        f = start + tl.arange(0, 32)
-        of_k, known = f.to(tl.int64)[:, None] * places + p[None, :], (f < count)[:, None] & here[None, :]
-        wave, inner = waves + d[:, None] * count + f[None, :], (d < taps)[:, None] & (f < count)[None, :]
-        a, b = tl.load(wave, mask=inner, other=0.0), tl.load(real + of_k, mask=known, other=0.0)
-        g = tl.dot(a, b, g, input_precision="tf32")
-        a, b = tl.load(wave + taps * count, mask=inner, other=0.0), tl.load(imaginary + of_k, mask=known, other=0.0)
-        g = tl.dot(a, b, g, input_precision="tf32")
+    for start in range(0, 2 * F, 64):
+        r = start + tl.arange(0, 64)
+        wave = waves + (r % 2 * F + r // 2)[None, :] * L + d[:, None]
+        wave = tl.load(wave, mask=(r < 2 * F)[None, :] & (d < L)[:, None], other=0.0)
+        half = tl.where((r < 2) | (r // 2 * 2 == L), 0.5, 1.0).to(tl.float16)  # exact
+        known = (r < 2 * F)[:, None] & (p < places)[None, :]  # beyond the inputs it is 0
+        of_k = tl.load(gk + r.to(tl.int64)[:, None] * places + p[None, :], mask=known, other=0.0)
+        g = tl.dot(wave * half[None, :], of_k, g)
+    g *= power(-shift_of(found, most)) * (2.0 / L)
+    g *= power(-shift_of(found + 1, most_of_grad))
     _reduced(
-        g,
-        weight,
-        delay,
-        sigma,
-        gw,
-        gd,
-        s,
-        d,
-        here,
-        inside,
-        elements,
-        taps,
-        spread,
-        tiny,
-        least,
-        SHAPE,
-        NORMALISED,
-        USES_SIGMA,
-        ONE,
-    )
+        g, weight, delay, sigma, gw, gd, s, d, here, inside, elements, taps, spread, tiny, least,
+        SHAPE, NORMALISED, USES_SIGMA, ONE,
+    )  # fmt: skip

@@ -12,14 +12,15 @@ sums off rather than round them, so that these are added up in float32 every fou
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from spikenet.kernels.delay.launch import Described, launch
-from spikenet.kernels.delay.triton_halves import Halves, halves, unscaled
+from spikenet.kernels.delay.triton_halves import Halves, founds, halver, unscaled, width_of
+from spikenet.kernels.launch import Described, Launch, Plans, on_its_device
 
 DEPTH = 64  # of a product
 TILE = 1 << 14  # numbers of a tile of the sequence; half of it where there are two sums
@@ -33,7 +34,7 @@ def forward(x: Tensor, k: Tensor, first: int, steps: int, most: float) -> Tensor
     if widened(x):
         return forward(x.float(), k.float(), first, steps, most).to(x.dtype)
     y = torch.empty(steps, x.shape[1], len(k), dtype=x.dtype, device=x.device)
-    products(halved(x), len(x), x.shape[2], _matrices(k, x), k.shape[2], first, y)
+    _multiply(x, k, first, y)
     return y
 
 
@@ -42,7 +43,7 @@ def gradient_of_input(grad: Tensor, k: Tensor, first: int, steps: int) -> Tensor
     if widened(grad):
         return gradient_of_input(grad.float(), k.float(), first, steps).to(grad.dtype)
     gx = torch.empty(steps, grad.shape[1], k.shape[1], dtype=grad.dtype, device=grad.device)
-    products(halved(grad), len(grad), grad.shape[2], _matrices(k, grad), k.shape[2], first, gx, of_input=True)
+    _multiply(grad, k, first, gx, of_input=True)
     return gx
 
 
@@ -50,44 +51,118 @@ def gradient_of_taps(x: Tensor, grad: Tensor, first: int, taps: int, most: float
     """See `conv.delay_conv`: the gradient of K in float32, its taps the slowest axis in memory."""
     if widened(x):
         return gradient_of_taps(x.float(), grad.float(), first, taps, most)
-    parts = sums(halved(grad), grad.shape[0], grad.shape[2], halved(x), x, first, taps)
+    key = x.shape, grad.shape, x.dtype, x.device, first, taps, in_parts(x)
+    run = _sums.at(key, lambda: _sums_of(x, grad, first, taps))
+    parts = on_its_device(run, x, matrix(x), matrix(grad))
     return (parts.sum(0) if len(parts) > 1 else parts[0]).permute(1, 2, 0)
 
 
-def products(
-    x: Halves, steps_in: int, inputs: int, k: Halves, taps: int, first: int, y: Tensor, of_input: bool = False
-) -> None:
-    """Write y `[steps, B, N]`, or some of its columns: x `[steps_in, B, inputs]` through K `[taps * N, inputs]`, or the
-    gradient of the output as x through K `[taps * inputs, N]`."""
-    steps, batch, outputs = y.shape
-    rows, both, columns = steps * batch, x.both, _tile(outputs, COLUMNS // 2 if x.both else COLUMNS)
+_products: Plans[Callable[[Tensor, Tensor, Tensor], None]] = Plans()
+_sums: Plans[Callable[[Tensor, Tensor], Tensor]] = Plans()
+
+
+def _multiply(x: Tensor, k: Tensor, first: int, y: Tensor, of_input: bool = False) -> None:
+    """Write y: x through K `[N, M, taps]`, or the gradient of the output as x."""
+    key = x.shape, x.dtype, x.device, k.shape, first, y.shape, of_input, in_parts(x)
+    run = _products.at(key, lambda: _product_of(x, k, first, y, of_input))
+    on_its_device(run, x, matrix(x), matrix(k.to(x.dtype).permute(2, 0, 1)), y)
+
+
+def _product_of(
+    x: Tensor, k: Tensor, first: int, y: Tensor, of_input: bool
+) -> Callable[[Tensor, Tensor, Tensor], None]:
+    (outputs, inputs, taps), parts = k.shape, 2 if in_parts(x) else 1
+    halve = halver(x.shape[0] * x.shape[1], x.shape[2], x.dtype, parts)
+    halve_k = halver(taps * outputs, inputs, x.dtype, parts)
+    widths = width_of(x.shape[2], x.dtype), width_of(inputs, x.dtype)
+    multiply = product(x.shape[::2], y.shape, y.stride(1), widths, taps, first, parts == 2, of_input)
+
+    def run(x: Tensor, k: Tensor, y: Tensor) -> None:
+        found, found_of_k = founds(x, 2)
+        multiply(halve(x, found), halve_k(k, found_of_k), y)
+
+    return run
+
+
+def _sums_of(x: Tensor, grad: Tensor, first: int, taps: int) -> Callable[[Tensor, Tensor], Tensor]:
+    parts = 2 if in_parts(x) else 1
+    halve, halve_grad = (halver(u.shape[0] * u.shape[1], u.shape[2], x.dtype, parts) for u in (x, grad))
+    widths = width_of(grad.shape[2], x.dtype), width_of(x.shape[2], x.dtype)
+    _, add_up = summer(x.shape, grad.shape, widths, taps, first, parts == 2, x.device)
+
+    def run(x: Tensor, grad: Tensor) -> Tensor:
+        found, found_of_grad = founds(x, 2)
+        return add_up(halve_grad(grad, found_of_grad), halve(x, found))
+
+    return run
+
+
+def product(
+    shape: tuple[int, ...],
+    result: tuple[int, ...],
+    row: int,
+    widths: tuple[int, int],
+    taps: int,
+    first: int,
+    both: bool,
+    of_input: bool = False,
+) -> Callable[[Halves, Halves, Tensor], None]:
+    """What writes y, given x and K in half precision: x `[T, B, M]` through K `[taps * N, M]`, or the gradient of the
+    output as x through K `[taps * M, N]`.
+
+    Args:
+        shape: T and M.
+        result: y's `[steps, B, N]`, which may be some of the columns of rows of `row` numbers.
+        widths: of a part of x, and of K.
+        taps, first: as for `conv.delay_conv`.
+        both: whether there are two parts.
+        of_input: whether it is the input's gradient.
+    """
+    (steps_in, inputs), (steps, batch, outputs) = shape, result
+    rows, columns = steps * batch, _tile(outputs, COLUMNS // 2 if both else COLUMNS)
     tall = max(64, min(128, TILE // columns)) // (2 if both else 1)
     shift, step = (-first * batch, batch) if of_input else (first * batch, -batch)
-    arrays = (
-        _described(x, inputs, (tall, DEPTH)),
-        _described(k, outputs if of_input else inputs, (DEPTH, columns) if of_input else (columns, DEPTH)),
-        y,
-    )
-    sizes = rows, steps_in * batch, inputs, outputs, taps, shift, step, x.width, k.width, y.stride(1)
+    sizes = rows, steps_in * batch, inputs, outputs, taps, shift, step, *widths, row
     grid, constants = (_cdiv(rows, tall) * _cdiv(outputs, columns),), (of_input, both, tall, columns, DEPTH)
-    launch(_through, grid, (*arrays, x.found, k.found), sizes, constants, num_warps=4, num_stages=4)
+    run = Launch(_through, grid, sizes, constants, num_warps=4, num_stages=4)
+    of_x, of_k = [tall, DEPTH], [DEPTH, columns] if of_input else [columns, DEPTH]
+    columns_of_k = outputs if of_input else inputs
+
+    def multiply(x: Halves, k: Halves, y: Tensor) -> None:
+        run(_described(x, inputs, of_x), _described(k, columns_of_k, of_k), y, x.found, k.found)
+
+    return multiply
 
 
-def sums(told: Halves, steps: int, outputs: int, heard: Halves, x: Tensor, first: int, taps: int) -> Tensor:
-    """Parts of the gradient of K, `[parts, taps, N, M]`, for x `[T, B, M]` and the gradient of y `[steps, B, N]`, whose
-    halves are `heard` and `told`."""
-    steps_in, batch, inputs = x.shape
-    rows, both = steps * batch, heard.both
+def summer(
+    shape: tuple[int, ...],
+    shape_of_grad: tuple[int, ...],
+    widths: tuple[int, int],
+    taps: int,
+    first: int,
+    both: bool,
+    device: torch.device,
+) -> tuple[int, Callable[[Halves, Halves], Tensor]]:
+    """How many parts of the gradient of K there are, and what gives them, `[parts, taps, N, M]`, for the gradient of y
+    `[steps, B, N]` and x `[T, B, M]` in half precision; `widths` are of a part of either."""
+    (steps_in, batch, inputs), (steps, _, outputs) = shape, shape_of_grad
+    rows = steps * batch
     tile = _tile(outputs, OUTPUTS), _tile(inputs, INPUTS // 2 if both else INPUTS)
     across = _cdiv(outputs, tile[0]), _cdiv(inputs, tile[1])
-    parts = _shares(across[0] * across[1] * taps, rows, x.device)
+    parts = _shares(across[0] * across[1] * taps, rows, device)
     share = _cdiv(_cdiv(rows, parts), DEPTH) * DEPTH
-    found = torch.empty(parts, taps, outputs, inputs, dtype=torch.float32, device=x.device)
-    arrays = _described(told, outputs, (DEPTH, tile[0])), _described(heard, inputs, (DEPTH, tile[1])), found
-    sizes = rows, steps_in * batch, inputs, outputs, taps, share, first * batch, batch, told.width, heard.width
-    grid, constants = (*across, taps * parts), (both, *tile, DEPTH)
-    launch(_of_taps, grid, (*arrays, told.found, heard.found), sizes, constants, num_warps=8, num_stages=4)
-    return found
+    sizes = rows, steps_in * batch, inputs, outputs, taps, share, first * batch, batch, *widths
+    constants = both, *tile, DEPTH
+    run = Launch(_of_taps, (*across, taps * parts), sizes, constants, num_warps=8, num_stages=4)
+    of_grad, of_x = [DEPTH, tile[0]], [DEPTH, tile[1]]
+
+    def add_up(told: Halves, heard: Halves) -> Tensor:
+        found = torch.empty(parts, taps, outputs, inputs, dtype=torch.float32, device=device)
+        arrays = _described(told, outputs, of_grad), _described(heard, inputs, of_x)
+        run(*arrays, found, told.found, heard.found)
+        return found
+
+    return parts, add_up
 
 
 def widened(x: Tensor) -> bool:
@@ -100,19 +175,15 @@ def in_parts(x: Tensor) -> bool:
     return x.dtype == torch.float32 and not (x.is_cuda and torch.backends.cuda.matmul.allow_tf32)
 
 
-def halved(x: Tensor) -> Halves:
-    """`[..., columns]` as a matrix in half precision."""
-    return halves(x.reshape(-1, x.shape[-1]), 2 if in_parts(x) else 1)
+def matrix(x: Tensor) -> Tensor:
+    """`[.., columns]` as rows one after the other in memory."""
+    return x.reshape(-1, x.shape[-1]).contiguous()
 
 
-def _matrices(k: Tensor, x: Tensor) -> Halves:
-    """K `[N, M, taps]` as a matrix `[taps * N, M]` in half precision, as x."""
-    return halved(k.to(x.dtype).permute(2, 0, 1))
-
-
-def _described(x: Halves, columns: int, block: tuple[int, int]) -> Described:
+def _described(x: Halves, columns: int, block: list[int]) -> Described:
     """What the tensor memory accelerator is told of the first columns of a matrix."""
-    return Described(x.values, [x.values.shape[0], x.values.shape[1] if x.both else columns], [x.row, 1], list(block))
+    rows, row = x.values.shape
+    return Described(x.values, [rows, row if x.both else columns], [x.row, 1], block)
 
 
 def _tile(size: int, most: int) -> int:

@@ -12,6 +12,7 @@ Importing this module imports triton.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -19,7 +20,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from spikenet.kernels.delay.launch import launch
+from spikenet.kernels.launch import Launch
 
 BLOCK = 2048
 WIDTH = 64  # columns are filled up with zeros to a multiple of it
@@ -49,20 +50,44 @@ class Halves(NamedTuple):
         return self._replace(values=self.values[:, columns.start :]) if columns.start else self
 
 
-def halves(x: Tensor, parts: int) -> Halves:
-    """A float32 matrix `[rows, columns]` in float16; one in half precision as it is."""
+Halver = Callable[[Tensor, Tensor | None], Halves]
+
+
+def halver(rows: int, columns: int, dtype: torch.dtype, parts: int) -> Halver:
+    """What brings matrices `[rows, columns]` of a dtype to half precision, if they are not: given one, and one of
+    `founds`, which is kept."""
+    if dtype != torch.float32:
+        return _in_half
+    width = width_of(columns, dtype)
+    sizes, grid = (rows * width, columns, width), (-(-rows * width // BLOCK),)
+    both, shape = parts == 2, (rows, parts * width)
+    first, again = (Launch(_halve, grid, sizes, (columns != width, both, n, BLOCK)) for n in (False, True))
+
+    def halved(x: Tensor, found: Tensor | None) -> Halves:
+        values = torch.empty(shape, dtype=torch.float16, device=x.device)
+        first(x, values, found)
+        again(x, values, found)
+        return Halves(values, width, found, both, parts * width)
+
+    return halved
+
+
+def founds(x: Tensor, number: int) -> tuple[Tensor | None, ...]:
+    """Zeros for what is found of so many matrices of the dtype of x, if anything is."""
     if x.dtype != torch.float32:
-        values = _aligned(x)
-        return Halves(values, values.shape[1], None, False, values.shape[1])
-    rows, columns = x.shape
-    width = -(-columns // WIDTH) * WIDTH
-    values = torch.empty(rows, parts * width, dtype=torch.float16, device=x.device)
-    found = torch.zeros(2, dtype=torch.int32, device=x.device)
-    x, grid = x.contiguous(), (-(-rows * width // BLOCK),)
-    for again in (False, True):
-        sizes = rows * width, columns, width
-        launch(_halve, grid, (x, values, found), sizes, (columns != width, parts == 2, again, BLOCK))
-    return Halves(values, width, found, parts == 2, parts * width)
+        return (None,) * number
+    return torch.zeros(number, 4, dtype=torch.int32, device=x.device).unbind()  # each begins where 16 bytes do
+
+
+def width_of(columns: int, dtype: torch.dtype) -> int:
+    """Of a part."""
+    filled = WIDTH if dtype == torch.float32 else 8
+    return -(-columns // filled) * filled
+
+
+def _in_half(x: Tensor, _: Tensor | None) -> Halves:
+    values = _aligned(x)
+    return Halves(values, values.shape[1], None, False, values.shape[1])
 
 
 def _aligned(x: Tensor) -> Tensor:

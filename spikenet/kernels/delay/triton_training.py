@@ -2,25 +2,26 @@
 
 Taps are made in half precision at once, for some outputs at a time, and are made again for the gradient of the input
 rather than kept; a part of their gradient becomes that of weights and delays before the next is made. Long
-sequences and many taps go by their spectra (see `spectral`). Importing this module imports triton.
+sequences and many taps go by their spectra (see `triton_spectral`). Importing this module imports triton.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
+from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from spikenet.kernels.delay import spectral
 from spikenet.kernels.delay.conv import exactly
 from spikenet.kernels.delay.training import some
-from spikenet.kernels.delay.triton_construct import gradients_from, gradients_of_spectrum, halved, largest, spectrum
-from spikenet.kernels.delay.triton_conv import halved as sequence
-from spikenet.kernels.delay.triton_conv import in_parts, products, sums, widened
+from spikenet.kernels.delay.triton_construct import reducer, tapper, told
+from spikenet.kernels.delay.triton_conv import in_parts, matrix, product, summer, widened
+from spikenet.kernels.delay.triton_halves import Halves, founds, halver, width_of
+from spikenet.kernels.delay.triton_spectral import spectra
+from spikenet.kernels.launch import Launch, Plans, on_its_device
 
-PAYS = 24  # times as many products as the steps of both sequences, from which on spectra are faster
+PAYS = 24  # taps steps / (taps + steps) above which spectra are faster; on an H100 they are not at 21, and are at 85
 
 
 def forward(
@@ -30,13 +31,11 @@ def forward(
     if widened(x):
         return forward(x.float(), weight, delay, sigma, kernel, taps, first, steps, most).to(x.dtype)
     if _by_spectra(x, steps, taps):
+        spectral = spectra(x, weight, kernel, taps, first, steps)
         with exactly(x):
-            return _forward_by_spectra(x, weight, delay, sigma, kernel, taps, first, steps)
-    heard, y = sequence(x), torch.empty(steps, x.shape[1], len(weight), dtype=x.dtype, device=x.device)
-    for n, w, d in _some(weight, delay, taps):
-        k = halved(w, d, sigma, kernel, taps, x.dtype, in_parts(x))
-        products(heard, x.shape[0], x.shape[2], k, taps, first, y if w is weight else y[..., n])
-    return y
+            return on_its_device(spectral.forward, x, x.contiguous(), weight.contiguous(), delay.contiguous(), sigma)
+    plan = _plan(x, weight, kernel, taps, first, len(x), steps)
+    return on_its_device(plan.forward, x, x, weight.contiguous(), delay.contiguous(), sigma)
 
 
 def gradients(
@@ -57,32 +56,17 @@ def gradients(
         rest = kernel, taps, first, steps, most, wants
         gx, gw, gd = gradients(x.float(), weight, delay, sigma, grad.float(), *rest)
         return gx.to(grad.dtype), gw, gd
-    gw, gd = (torch.empty_like(weight, memory_format=torch.contiguous_format) for _ in range(2))
+    given = weight.contiguous(), delay.contiguous(), sigma
+    gw, gd = (torch.empty(weight.shape, dtype=torch.float32, device=grad.device) for _ in range(2))
     if wants[1] and _by_spectra(x, len(grad), taps):
+        spectral = spectra(x, weight, kernel, taps, first, len(grad))
         with exactly(x):
-            _gradients_by_spectra(x, weight, delay, sigma, grad, kernel, taps, first, gw, gd)
+            on_its_device(spectral.gradients, x, x.contiguous(), *given, grad.contiguous(), gw, gd)
         if not wants[0]:
             return grad.new_empty(0), gw, gd
         wants = True, False
-    told, heard = sequence(grad), sequence(x) if wants[1] else None
-    gx = grad.new_empty(0)
-    for n, w, d in _some(weight, delay, taps):
-        if wants[0]:
-            k = halved(w, d, sigma, kernel, taps, grad.dtype, in_parts(grad))
-            part = torch.empty(steps, grad.shape[1], weight.shape[1], dtype=grad.dtype, device=grad.device)
-            products(told.of(n), grad.shape[0], n.stop - n.start, k, taps, first, part, of_input=True)
-            gx = gx.add_(part) if n.start else part
-        if heard is not None:
-            parts = sums(told.of(n), grad.shape[0], n.stop - n.start, heard, x, first, taps)
-            gradients_from(w, d, sigma, kernel, parts, *((gw, gd) if w is weight else (gw[n], gd[n])))
-    return gx, gw, gd
-
-
-def _some(weight: Tensor, delay: Tensor, taps: int) -> Iterator[tuple[slice, Tensor, Tensor]]:
-    """Some outputs after the other, with their weights and delays."""
-    for n in some(weight.shape[0], 4 * taps * weight.shape[1]):
-        whole = n.stop - n.start == weight.shape[0]
-        yield n, weight if whole else weight[n], delay if whole else delay[n]
+    plan = _plan(grad, weight, kernel, taps, first, steps, len(grad))
+    return on_its_device(plan.gradients, grad, x, *given, grad, gw, gd, *wants), gw, gd
 
 
 def _by_spectra(x: Tensor, steps: int, taps: int) -> bool:
@@ -90,59 +74,90 @@ def _by_spectra(x: Tensor, steps: int, taps: int) -> bool:
     return taps * steps > PAYS * (steps + taps) and not in_parts(x)
 
 
-def _forward_by_spectra(
-    x: Tensor, weight: Tensor, delay: Tensor, sigma: Tensor, kernel: str, taps: int, first: int, steps: int
-) -> Tensor:
-    cut, width = spectral.windows(x, steps, taps, first), spectral.filled(x.shape[2])
-    of_x = _scale(_largest(x), 1024 / cut.length)
-    of_k = _scale(largest(weight), 32 / weight.shape[1])  # no sum is past float16's range then
-    heard, waves = spectral.spectra(_half(x, of_x), cut), cut.rows[..., :taps].half().contiguous()
+class _Part(NamedTuple):
+    """What is prepared for some outputs: their taps, the products of these with the sequence and with the gradient, and
+    the taps' gradient, first in parts, then as that of weights and delays."""
 
-    def made(n: slice) -> Tensor:
-        return spectrum(weight[n], delay[n], sigma, kernel, taps, waves, of_k, width)
-
-    y = torch.empty(steps, x.shape[1], weight.shape[0], dtype=x.dtype, device=x.device)
-    spectral.forward(heard, 2 / (cut.length * of_x * of_k), made, cut, x.shape[1], y)
-    return y
+    outputs: slice
+    taps: Callable[[Tensor, Tensor, Tensor, Tensor | None], Halves]
+    through: Callable[[Halves, Halves, Tensor], None]
+    back: Callable[[Halves, Halves, Tensor], None]
+    sums: Callable[[Halves, Halves], Tensor]
+    reduce: Launch
 
 
-def _gradients_by_spectra(
-    x: Tensor,
-    weight: Tensor,
-    delay: Tensor,
-    sigma: Tensor,
-    grad: Tensor,
-    kernel: str,
-    taps: int,
-    first: int,
-    gw: Tensor,
-    gd: Tensor,
-) -> None:
-    cut = spectral.windows(x, grad.shape[0], taps, first)
-    of_x, of_grad = _scale(_largest(x), 1024 / cut.length), _scale(_largest(grad), 32768 / cut.length)
-    heard = spectral.spectra(_half(x, of_x), cut)
-    waves = cut.rows[..., :taps] * cut.half * (2 / (cut.length * of_x * of_grad))
-    waves = waves.permute(1, 2, 0).contiguous()
-    for n, parts in spectral.gradient_of_taps(heard, grad, of_grad, cut):
-        gradients_of_spectrum(weight[n], delay[n], sigma, kernel, parts, waves, gw[n], gd[n])
-        del parts  # before the next are made
+class _Taps:
+    """Both directions by taps, for sequences and synapses of one kind; some outputs after the other."""
+
+    def __init__(
+        self, like: Tensor, weight: Tensor, kernel: str, taps: int, first: int, steps_in: int, steps: int
+    ) -> None:
+        (outputs, inputs, elements), batch, dtype, both = weight.shape, like.shape[1], like.dtype, in_parts(like)
+        self.shape, self.result = (steps_in, batch, inputs), (steps, batch, outputs)
+        self.halve = halver(steps_in * batch, inputs, dtype, 2 if both else 1)
+        self.halve_grad = halver(steps * batch, outputs, dtype, 2 if both else 1)
+        bump, (of_x, of_y) = told(kernel), (width_of(size, dtype) for size in (inputs, outputs))
+        self.parts = []
+        for n in some(outputs, 4 * taps * inputs):
+            size = n.stop - n.start
+            y, rest = (steps, batch, size), (taps, first, both)
+            number, sums = summer(self.shape, y, (of_y, of_x), *rest, like.device)
+            self.parts.append(
+                _Part(
+                    n,
+                    tapper((size, inputs, elements), bump, taps, dtype, both),
+                    product((steps_in, inputs), y, outputs, (of_x, of_x), *rest),
+                    product((steps, size), self.shape, inputs, (of_y, of_x), *rest, of_input=True),
+                    sums,
+                    reducer(size * inputs, elements, bump, number, taps),
+                )
+            )
+
+    def forward(self, x: Tensor, weight: Tensor, delay: Tensor, sigma: Tensor) -> Tensor:
+        found, found_of_k = founds(x, 2)
+        heard, y = self.halve(matrix(x), found), torch.empty(self.result, dtype=x.dtype, device=x.device)
+        for part in self.parts:
+            w, d = self._own(part, weight, delay)
+            part.through(heard, part.taps(w, d, sigma, found_of_k), y if w is weight else y[..., part.outputs])
+        return y
+
+    def gradients(
+        self,
+        x: Tensor,
+        weight: Tensor,
+        delay: Tensor,
+        sigma: Tensor,
+        grad: Tensor,
+        gw: Tensor,
+        gd: Tensor,
+        wants_x: bool,
+        wants_synapses: bool,
+    ) -> Tensor:
+        """The gradient of x, if it is wanted; those of the synapses are written, if they are."""
+        gx, (found, found_of_grad, found_of_k) = grad.new_empty(0), founds(grad, 3)
+        sent, heard = self.halve_grad(matrix(grad), found_of_grad), None
+        if wants_synapses:
+            heard = self.halve(matrix(x), found)
+        for part in self.parts:
+            w, d = self._own(part, weight, delay)
+            of_grad = sent.of(part.outputs)
+            if wants_x:
+                own = torch.empty(self.shape, dtype=grad.dtype, device=grad.device)
+                part.back(of_grad, part.taps(w, d, sigma, found_of_k), own)
+                gx = gx.add_(own) if part.outputs.start else own
+            if heard is not None:
+                part.reduce(w, d, sigma, part.sums(of_grad, heard), *self._own(part, gw, gd))
+        return gx
+
+    def _own(self, part: _Part, *tensors: Tensor) -> tuple[Tensor, ...]:
+        """That part of tensors of all outputs."""
+        return tensors if len(self.parts) == 1 else tuple(t[part.outputs] for t in tensors)
 
 
-def _scale(largest: Tensor, most: float) -> Tensor:
-    """The power of two that brings a magnitude to between half of `most` and `most`."""
-    power = torch.exp2(torch.floor(torch.log2(most / largest.float())).clamp(-100.0, 100.0))
-    return torch.where(largest > 0, power, 1.0)
+_plans: Plans[_Taps] = Plans()
 
 
-def _largest(x: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(x, math.inf)
-
-
-def _half(x: Tensor, scale: Tensor) -> Tensor:
-    """x times `scale` in float16, its features filled up with zeros."""
-    x = x.float() if x.dtype == torch.float16 else x  # which might not hold the scale
-    width = spectral.filled(x.shape[2])
-    made = torch.zeros if width > x.shape[2] else torch.empty
-    out = made(*x.shape[:2], width, dtype=torch.float16, device=x.device)
-    torch.mul(x, scale, out=out[..., : x.shape[2]])
-    return out
+def _plan(like: Tensor, weight: Tensor, kernel: str, taps: int, first: int, steps_in: int, steps: int) -> _Taps:
+    """`like` has the batch, dtype and device of the sequences."""
+    key = like.shape[1], like.dtype, like.device, weight.shape, kernel, taps, first, steps_in, steps, in_parts(like)
+    return _plans.at(key, lambda: _Taps(like, weight, kernel, taps, first, steps_in, steps))
