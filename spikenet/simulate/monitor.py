@@ -74,8 +74,9 @@ class SpikeMonitor(Monitor):
 
     def add(self, network: Network, first: int, recorded: Recorded) -> None:
         row = network.first_row(self.cells)
-        mine = (recorded.rows >= row) & (recorded.rows < row + self.cells.n)
-        self._parts.append(torch.from_numpy(np.stack([recorded.steps[mine] + first, recorded.rows[mine] - row])))
+        neurons = recorded.rows - row
+        mine = np.flatnonzero(neurons.view(np.uint64) < self.cells.n)  # what is below `row` is a large number there
+        self._parts.append(torch.from_numpy(np.stack([recorded.steps[mine] + first, neurons[mine]])))
 
     @property
     def _all(self) -> Tensor:
@@ -124,7 +125,7 @@ class RateMonitor(Monitor):
 
     def __init__(self, cells: Cells, bin: float = 1.0) -> None:
         self.cells, self.bin = cells, bin
-        self._counts = np.zeros(0, np.int64)
+        self._parts: list[np.ndarray] = []
 
     def prepare(self, network: Network) -> None:
         super().prepare(network)
@@ -132,14 +133,20 @@ class RateMonitor(Monitor):
             raise ArgumentError(f"RateMonitor: a bin of {self.bin} ms is shorter than a step of {network.dt} ms")
 
     def add(self, network: Network, first: int, recorded: Recorded) -> None:
-        self._counts = np.concatenate([self._counts, recorded.counts[:, network.number(self.cells)]])
+        self._parts.append(recorded.counts[:, network.number(self.cells)].astype(np.int64))
+
+    @property
+    def _counts(self) -> np.ndarray:
+        self._parts = [np.concatenate([np.empty(0, np.int64), *self._parts])]
+        return self._parts[0]
 
     @property
     def rates(self) -> Tensor:
         """Hz, float64 `[bins]`; a last bin that is not full is left out."""
         steps = round(self.bin / self._dt)
-        whole = len(self._counts) // steps
-        sums = torch.from_numpy(self._counts[: whole * steps]).view(whole, steps).sum(1)
+        counts = self._counts
+        whole = len(counts) // steps
+        sums = torch.from_numpy(counts[: whole * steps]).view(whole, steps).sum(1)
         return sums.double() / (self.cells.n * steps * self._dt / 1000.0)
 
     @property
@@ -151,7 +158,7 @@ class RateMonitor(Monitor):
         return {"counts": torch.from_numpy(self._counts)}
 
     def load(self, content: dict[str, Tensor]) -> None:
-        self._counts = content["counts"].numpy()
+        self._parts = [content["counts"].numpy()]
 
 
 class StateMonitor(Monitor):

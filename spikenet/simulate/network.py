@@ -322,6 +322,8 @@ class Network:
 
     def _with_given(self, recorded: Recorded, sources: Sources) -> Recorded:
         """What an engine wrote down, and the spikes that it was given."""
+        if not self.sources:
+            return recorded
         steps, rows, counts = [recorded.steps], [recorded.rows], recorded.counts
         for s, source in enumerate(self.sources):
             each = np.diff(sources.indptr[s, : recorded.done + 1])

@@ -7,6 +7,7 @@ them. Threads read each other's spikes only, and meet once a stretch, the shorte
 from __future__ import annotations
 
 import functools
+import math
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +19,7 @@ import torch
 
 from spikenet.kernels.dynamics.numba_source import ROW
 from spikenet.kernels.dynamics.trace import Program
-from spikenet.kernels.simulate.numba_loop import KINDS, SEGMENTS
+from spikenet.kernels.simulate.numba_loop import KINDS, LINE, SEGMENTS
 from spikenet.kernels.simulate.numba_threads import APART
 from spikenet.kernels.simulate.plan import BLOCK, Plan, Recorded, Sources, blocks, columns, shares
 from spikenet.kernels.simulate.poisson import guide, thresholds
@@ -39,13 +40,13 @@ class Engine:
         self._shares = shares(lanes, self._threads)
         places = [columns(lanes, inputs, share) for share in self._shares]
         self._columns = [begins for begins, _ in places]
-        self._sums: list[np.ndarray] = [np.zeros(max(n, 1), plan.real) for _, n in places]
+        self._sums: list[np.ndarray] = [_zeros((max(n, 1),), plan.real) for _, n in places]
         self._module = _compiled(
             *(tuple(g.program for g in plan.groups), _shared(plan), plan.scaled),
             *(plan.learning is not None, np.dtype(plan.real).name),
         )
         self._tiles: list[np.ndarray] = [
-            np.zeros((blocks(g.lanes), len(rows) * ROW), plan.real) for g, rows in self._groups()
+            _zeros((blocks(g.lanes), len(rows) * ROW), plan.real) for g, rows in self._groups()
         ]
         self._drives = _drives(plan)
         self._history(max(plan.horizon + plan.stretch, 2))
@@ -58,9 +59,10 @@ class Engine:
         return list(zip(self.plan.groups, self._module.ROWS, strict=True))
 
     def _history(self, slots: int) -> None:
-        """Lists of the rows that fired: of each group those of each thread, then those of each source."""
+        """Lists of the rows that fired: of each group those of each thread, then those of each source. The place after
+        a thread's last row is written too."""
         sizes = [
-            (high - low) * BLOCK for g in range(len(self.plan.groups)) for low, high in (s[g] for s in self._shares)
+            (high - low) * BLOCK + 1 for g in range(len(self.plan.groups)) for low, high in (s[g] for s in self._shares)
         ]
         sizes += list(self.plan.source_sizes)
         self._begins = np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int64)
@@ -160,7 +162,7 @@ class Engine:
             *(p, self._threads, self.step, steps, plan.stretch, *plan.classes, *plan.shards[p], self._sums[p]),
             *(self._ids, self._counts, self._begins, sync, halt, segments, *self._drives, plan.populations, watched),
             *(tally, counted, self._buffers[p], self._rooms[p], sources.indptr, sources.rows),
-            *(np.zeros(self._rooms[p] // plan.stretch, np.uint8), np.zeros(BLOCK, np.uint32)),
+            *(_zeros((self._rooms[p] // plan.stretch,), np.uint8), np.zeros(BLOCK, np.uint32)),
         )
 
     def _of_learning(self, p: int) -> list[Any]:
@@ -208,6 +210,14 @@ def _flushes() -> bool:
     """Whether this thread takes denormal numbers for zero."""
     smallest = np.full(1, np.finfo(np.float32).tiny, np.float32)
     return bool((smallest * np.float32(0.5))[0] == 0)
+
+
+def _zeros(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """Zeros that begin with a cache line: where vectors straddle two of them, a step takes a third longer."""
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    room = np.zeros(size + LINE, np.uint8)
+    first = -room.ctypes.data % LINE
+    return room[first : first + size].view(dtype).reshape(shape)
 
 
 def _fill(tiles: np.ndarray, row: int, value: np.ndarray, lanes: int) -> None:

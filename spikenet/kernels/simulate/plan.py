@@ -91,9 +91,9 @@ class Recorded(NamedTuple):
     @classmethod
     def joined(cls, done: int, parts: Sequence[np.ndarray], counts: np.ndarray) -> Recorded:
         """From spikes [2, E] (step, row), each part in order."""
-        steps, rows = np.concatenate(parts, 1).astype(np.int64)
         if len(parts) == 1:
-            return cls(done, steps, rows, counts)
+            return cls(done, *parts[0].astype(np.int64), counts)
+        steps, rows = np.concatenate(parts, 1).astype(np.int64)
         order = np.lexsort((rows, steps))
         return cls(done, steps[order], rows[order], counts)
 
