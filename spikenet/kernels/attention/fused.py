@@ -15,7 +15,7 @@ from torch import Tensor
 
 from spikenet.errors import BackendError, ShapeError
 from spikenet.kernels.attention.kernels import WIDEST
-from spikenet.kernels.attention.segments import blocks, kept_shape, like
+from spikenet.kernels.attention.segments import kept_shape, like
 from spikenet.kernels.attention.tokens import check_heads, spiking_attention
 from spikenet.kernels.backends import Implementation, Operation, anywhere, lazily
 from spikenet.kernels.dynamics import may_be_bound, scan

@@ -7,9 +7,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from spikenet.kernels.attention.launch import Launch, Plans, layout, on_its_device
 from spikenet.kernels.attention.segments import power_of_two
 from spikenet.kernels.attention.triton_products import _dot
+from spikenet.kernels.launch import Launch, Plans, layout, on_its_device
 
 COLUMNS = 32  # of a program's part of the state
 

@@ -20,9 +20,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from spikenet.kernels.attention.launch import Launch, Plans, layout, on_its_device
 from spikenet.kernels.attention.segments import CHUNK, Segments, blocks, power_of_two, segments
 from spikenet.kernels.attention.triton_products import _dot, _product
+from spikenet.kernels.launch import Launch, Plans, layout, on_its_device
 
 SEGMENTS, TILE = 32, 4096  # of the scan: segments at most, and entries of the states in all
 

@@ -19,9 +19,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from spikenet.kernels.attention.launch import Launch, Plans, layout, on_its_device
 from spikenet.kernels.attention.segments import blocks, counts_fit, kept_shape, like, row_strides, tiled
 from spikenet.kernels.dynamics.trace import Program
+from spikenet.kernels.launch import Launch, Plans, layout, on_its_device
 from spikenet.kernels.sources import load
 from spikenet.kernels.triton_device import interpreted
 

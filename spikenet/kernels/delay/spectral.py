@@ -15,6 +15,7 @@ over a window. Complex numbers are pairs of rows, `[F, 2, ..]`, real and imagina
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -36,8 +37,9 @@ class Windows(NamedTuple):
         shift: the step of the sequence at the first window's beginning.
         steps: of the output.
         rows: cosines and negative sines, `[F, 2, L]`, in float32 (float64).
-        turned: those of what is -i times as much.
         half: h, `[F, 1, 1]`.
+        told: those of a window's output, and of -i times it, `[2 F 2, hop]`.
+        back: from the spectrum of an output, and from -i times it, to the output, `[hop, 2 F 2]`.
     """
 
     number: int
@@ -46,8 +48,9 @@ class Windows(NamedTuple):
     shift: int
     steps: int
     rows: Tensor
-    turned: Tensor
     half: Tensor
+    told: Tensor
+    back: Tensor
 
     @property
     def length(self) -> int:
@@ -56,16 +59,26 @@ class Windows(NamedTuple):
 
 def windows(x: Tensor, steps: int, taps: int, first: int) -> Windows:
     """The windows of `y[s] = sum_d K[d] x[s + first - d]`."""
+    wide = torch.float64 if x.dtype == torch.float64 else torch.float32
+    captured = x.is_cuda and torch.cuda.is_current_stream_capturing()  # what is kept is not a graph's to rely on
+    return (_windows.__wrapped__ if captured else _windows)(x.device, wide, steps, taps, first)
+
+
+@functools.lru_cache(8)
+def _windows(device: torch.device, wide: torch.dtype, steps: int, taps: int, first: int) -> Windows:
     count, lead = max(1, round(steps / (HOP * taps))), filled(taps - 1)
     hop = filled(-(-steps // count))
     length = hop + lead
-    f, u = (torch.arange(n, device=x.device) for n in (length // 2 + 1, length))
+    f, u = (torch.arange(n, device=device) for n in (length // 2 + 1, length))
     angle = (f[:, None] * u % length).double() * (2 * math.pi / length)
     single = (f == 0) | (2 * f == length)
-    wide = torch.float64 if x.dtype == torch.float64 else torch.float32
     rows, half = torch.stack([angle.cos(), -angle.sin()], 1).to(wide), torch.where(single, 0.5, 1.0).to(wide)
     turned = torch.stack([rows[:, 1], -rows[:, 0]], 1)
-    return Windows(-(-steps // hop), hop, lead, first - lead, steps, rows, turned, half[:, None, None])
+    told = torch.stack([rows, turned])[..., lead:]
+    back = (told * half[:, None, None]).flatten(0, 2).T
+    return Windows(
+        -(-steps // hop), hop, lead, first - lead, steps, rows, half[:, None, None], told.flatten(0, 2), back
+    )
 
 
 def filled(size: int) -> int:
@@ -101,15 +114,20 @@ def forward(
         batch: B.
         y: written.
     """
-    waves = torch.stack([cut.rows, cut.turned])[..., cut.lead :] * cut.half
-    waves = waves.flatten(0, 2).to(heard.dtype).T  # [hop, 2 F 2]
+    waves = cut.back.to(heard.dtype)
     for n in some(y.shape[2]):
-        k, products = spectrum(n), heard.new_empty(2, *heard.shape[:2], n.stop - n.start)
-        for part in (0, 1):
-            torch.bmm(heard, k[:, part].mT, out=products[part])
-        sums = _product(waves, products.view(waves.shape[1], -1)).view(cut.hop, cut.number, batch, -1)
+        sums = _heard(heard, spectrum(n), waves).view(cut.hop, cut.number, batch, -1)
         for to, own in _pieces(y[..., n], sums.transpose(0, 1), cut):
             torch.mul(own, scale, out=to)
+        del sums, to, own  # before the next are made
+
+
+def _heard(heard: Tensor, k: Tensor, waves: Tensor) -> Tensor:
+    """`[hop, W B n]`, with K's spectrum `[F, 2, n, M]`."""
+    products = heard.new_empty(2, *heard.shape[:2], k.shape[2])
+    for part in (0, 1):
+        torch.bmm(heard, k[:, part].mT, out=products[part])
+    return _product(waves, products.view(waves.shape[1], -1))
 
 
 def gradient_of_taps(heard: Tensor, grad: Tensor, scale: Tensor, cut: Windows) -> Iterator[tuple[slice, list[Tensor]]]:
@@ -122,14 +140,18 @@ def gradient_of_taps(heard: Tensor, grad: Tensor, scale: Tensor, cut: Windows) -
         scale: by what it is multiplied before it is brought to the dtype of the spectra.
         cut: the windows.
     """
-    waves = torch.stack([cut.rows, cut.turned])[..., cut.lead :].flatten(0, 2).to(heard.dtype)
+    waves = cut.told.to(heard.dtype)
     for n in some(grad.shape[2]):
-        own = heard.new_zeros(cut.hop, cut.number, grad.shape[1], n.stop - n.start)
-        for part, to in _pieces(grad[..., n], own.transpose(0, 1), cut):
-            torch.mul(part.to(scale.dtype), scale, out=to)
-        told = (waves @ own.flatten(1)).view(2, *heard.shape[:2], -1)
-        del own
-        yield n, [_product(told[part].mT, heard) for part in (0, 1)]
+        yield n, _told(heard, grad[..., n], scale, waves, cut)
+
+
+def _told(heard: Tensor, grad: Tensor, scale: Tensor, waves: Tensor, cut: Windows) -> list[Tensor]:
+    """The two parts of gK's spectrum, of these outputs."""
+    own = heard.new_zeros(cut.hop, cut.number, *grad.shape[1:])
+    for part, to in _pieces(grad, own.transpose(0, 1), cut):
+        torch.mul(part.to(scale.dtype), scale, out=to)
+    told = (waves @ own.flatten(1)).view(2, *heard.shape[:2], -1)
+    return [_product(told[part].mT, heard) for part in (0, 1)]
 
 
 def some(outputs: int) -> Iterator[slice]:

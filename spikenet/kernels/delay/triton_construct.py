@@ -15,8 +15,8 @@ import triton.language as tl
 from torch import Tensor
 
 from spikenet.kernels.delay.bump import BUMPS, TINY, least
-from spikenet.kernels.delay.launch import launch
 from spikenet.kernels.delay.triton_halves import WIDTH, Halves, scale_of
+from spikenet.kernels.launch import launch
 
 TILE = 1 << 12  # synapses times taps of a program
 LANES = 32  # synapses side by side in memory, at least

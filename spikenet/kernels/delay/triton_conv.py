@@ -18,8 +18,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from spikenet.kernels.delay.launch import Described, launch
 from spikenet.kernels.delay.triton_halves import Halves, halves, unscaled
+from spikenet.kernels.launch import Described, launch
 
 DEPTH = 64  # of a product
 TILE = 1 << 14  # numbers of a tile of the sequence; half of it where there are two sums

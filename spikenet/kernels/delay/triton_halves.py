@@ -19,7 +19,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from spikenet.kernels.delay.launch import launch
+from spikenet.kernels.launch import launch
 
 BLOCK = 2048
 WIDTH = 64  # columns are filled up with zeros to a multiple of it

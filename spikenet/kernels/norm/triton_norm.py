@@ -20,13 +20,13 @@ import triton.language as tl
 from torch import Tensor
 
 from spikenet.kernels.dynamics.trace import Program
+from spikenet.kernels.launch import Launch, Plans, on_its_device
 from spikenet.kernels.sources import load
 from spikenet.kernels.triton_device import interpreted
 
 CHANNELS = 64  # of a tile
 ROWS = {"moments": 64, "forward": 32, "backward": 16, "gradient": 32}  # of a tile; fewer for more than 4 steps
 PROGRAMS = 1056  # wanted: eight for each multiprocessor of an H100
-KEPT = 1024  # plans; with ever new shapes they would fill the memory
 _HERE = Path(__file__).parent
 _PRINTERS = ("trace.py", "derive.py", "printer.py", "triton_source.py", "triton_text.py")
 
@@ -44,13 +44,8 @@ def forward(
     eps: float,
 ) -> tuple[Tensor, Tensor]:
     """The output, and the moments `[4, C]`: mean, 1 / standard deviation, scale and shift of the norm."""
-    y, plan = y.contiguous(), _plan(program, y)
-    z, sums = torch.empty_like(y), plan.sums(y, plan.moments)
-    moments = weight.new_empty((4, y.shape[-1]))
-    plan.moments(y, sums)
-    plan.statistics(y, sums, weight, bias, mean, var, moments, numbers=(momentum, eps))
-    plan.forward(y, moments, *state, *params, z)
-    return z, moments
+    given = y.contiguous(), weight, bias, mean, var, state, params, momentum, eps
+    return on_its_device(_plan(program, y).run_forward, y, *given)
 
 
 def backward(
@@ -63,53 +58,15 @@ def backward(
     gz: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The gradients of y, weight and bias."""
-    y, gz, plan = y.contiguous(), gz.contiguous(), _plan(program, y)
-    gradient, sums = torch.empty_like(y), plan.sums(y, plan.backward)
-    means, of_weight, of_bias = weight.new_empty((2, len(weight))), torch.empty_like(weight), torch.empty_like(weight)
-    plan.backward(y, moments, *state, *params, gz, gradient, sums)
-    plan.means(sums, moments, of_weight, of_bias, means)
-    plan.gradient(y, moments, means, gradient)
-    return gradient, of_weight, of_bias
-
-
-class _Kernel:
-    """A kernel with its grid and numbers, told of the tensors, which come first. After the first call it is launched
-    past Triton's own way, which takes longer than most of them run."""
-
-    def __init__(
-        self, kernel: Any, grid: tuple[int, int], numbers: tuple[int, ...], constants: tuple[int, int], device: Any
-    ) -> None:
-        self.kernel, self.grid, self.numbers, self.constants, self.device = kernel, grid, numbers, constants, device
-        self.compiled: Any = None
-
-    def __call__(self, *tensors: Tensor, numbers: tuple[float, ...] = ()) -> None:
-        if interpreted():
-            self.kernel[self.grid](*tensors, *self.numbers, *numbers, *self.constants)
-        elif self.device.index == torch._C._cuda_getDevice():
-            self._launch(tensors, numbers)
-        else:
-            with torch.cuda.device(self.device):
-                self._launch(tensors, numbers)
-
-    def _launch(self, tensors: tuple[Tensor, ...], numbers: tuple[float, ...]) -> None:
-        addresses = [t.data_ptr() for t in tensors]
-        aligned = not any(a % 16 for a in addresses)  # what is compiled relies on it
-        if self.compiled is None or not aligned:
-            given = (*tensors, *self.numbers, *numbers, *self.constants)
-            compiled = self.kernel[self.grid](*given, num_warps=4, enable_fp_fusion=False)
-            self.compiled = compiled if aligned else self.compiled
-            return
-        compiled = self.compiled
-        stream = torch._C._cuda_getCurrentRawStream(self.device.index)
-        handles = (compiled.function, compiled.packed_metadata, None, None, None)  # no launch hooks
-        compiled.run(*self.grid, 1, stream, *handles, *addresses, *self.numbers, *numbers, *self.constants)
+    given = y.contiguous(), weight, state, params, moments, gz.contiguous()
+    return on_its_device(_plan(program, y).run_backward, y, *given)
 
 
 class _Plan:
     """All kernels for inputs of one shape, dtype and device."""
 
     def __init__(self, program: Program, y: Tensor) -> None:
-        steps, self.channels, self.device = len(y), y.shape[-1], y.device
+        steps, self.channels = len(y), y.shape[-1]
         rows = y.numel() // self.channels
         scans = (_kernel(program, direction, steps) for direction in ("forward", "backward"))
         self.moments = self._summing(_moments, "moments", rows, 1)
@@ -119,37 +76,69 @@ class _Plan:
         self.statistics = self._each_channel(_statistics, rows, self.moments)
         self.means = self._each_channel(_gradient_means, rows, self.backward)
 
-    def _tiled(self, kernel: Any, name: str, rows: int, steps: int, tiles: int) -> _Kernel:
+    def run_forward(
+        self,
+        y: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        mean: Tensor,
+        var: Tensor,
+        state: Sequence[Tensor],
+        params: Sequence[Tensor],
+        momentum: float,
+        eps: float,
+    ) -> tuple[Tensor, Tensor]:
+        z, sums = torch.empty_like(y), self._sums(y, self.moments)
+        moments = weight.new_empty((4, y.shape[-1]))
+        self.moments(y, sums)
+        self.statistics(y, sums, weight, bias, mean, var, moments, floats=(momentum, eps))
+        self.forward(y, moments, *state, *params, z)
+        return z, moments
+
+    def run_backward(
+        self,
+        y: Tensor,
+        weight: Tensor,
+        state: Sequence[Tensor],
+        params: Sequence[Tensor],
+        moments: Tensor,
+        gz: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        gradient, sums, means = torch.empty_like(y), self._sums(y, self.backward), weight.new_empty((2, len(weight)))
+        of_weight, of_bias = torch.empty_like(weight), torch.empty_like(weight)
+        self.backward(y, moments, *state, *params, gz, gradient, sums)
+        self.means(sums, moments, of_weight, of_bias, means)
+        self.gradient(y, moments, means, gradient)
+        return gradient, of_weight, of_bias
+
+    def _tiled(self, kernel: Any, name: str, rows: int, steps: int, tiles: int) -> Launch:
         """On all rows and channels, with so many tiles for each program."""
         height = _height(name, steps)
         grid = -(-rows // (height * tiles)), -(-self.channels // CHANNELS)
-        return _Kernel(kernel, grid, (rows, self.channels, tiles), (height, CHANNELS), self.device)
+        return _launch(kernel, grid, (rows, self.channels, tiles), (height, CHANNELS))
 
-    def _summing(self, kernel: Any, name: str, rows: int, steps: int) -> _Kernel:
+    def _summing(self, kernel: Any, name: str, rows: int, steps: int) -> Launch:
         """The same in about `PROGRAMS` programs, each of which leaves two sums a channel."""
         tiles = -(-rows // _height(name, steps)) * -(-self.channels // CHANNELS) // PROGRAMS
         return self._tiled(kernel, name, rows, steps, max(tiles, 1))
 
-    def _each_channel(self, kernel: Any, rows: int, summing: _Kernel) -> _Kernel:
-        grid, numbers = (-(-self.channels // 16), 1), (rows, summing.grid[0], self.channels)
-        return _Kernel(kernel, grid, numbers, (32, 16), self.device)
+    def _each_channel(self, kernel: Any, rows: int, summing: Launch) -> Launch:
+        return _launch(kernel, (-(-self.channels // 16),), (rows, summing.grid[0], self.channels), (32, 16))
 
-    def sums(self, y: Tensor, summing: _Kernel) -> Tensor:
+    def _sums(self, y: Tensor, summing: Launch) -> Tensor:
         """Room for what `summing` leaves."""
         return y.new_empty((summing.grid[0], 2, self.channels), dtype=torch.float32)
 
 
-_plans: dict[tuple[Any, ...], _Plan] = {}
+_plans: Plans[_Plan] = Plans()
 
 
 def _plan(program: Program, y: Tensor) -> _Plan:
-    key = program.key, y.shape, y.dtype, y.device
-    plan = _plans.get(key)
-    if plan is None:
-        if len(_plans) >= KEPT:
-            _plans.clear()
-        plan = _plans[key] = _Plan(program, y)
-    return plan
+    return _plans.at((program.key, y.shape, y.dtype, y.device), lambda: _Plan(program, y))
+
+
+def _launch(kernel: Any, grid: tuple[int, ...], numbers: tuple[int, ...], constants: tuple[int, int]) -> Launch:
+    return Launch(kernel, grid, numbers, constants, num_warps=4, enable_fp_fusion=False)
 
 
 def _height(name: str, steps: int) -> int:

@@ -11,10 +11,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from spikenet.kernels.attention.launch import Launch, Plans, layout, on_its_device
+from spikenet.kernels.launch import launch
 
 PIXELS, CHANNELS = 32, 64  # of a tile
-_launches: Plans[Launch] = Plans()
 
 
 def forward(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -40,9 +39,7 @@ def _run(
     kernel: object, tensors: tuple[Tensor, Tensor, Tensor], pixels: int, height: int, width: int, channels: int
 ) -> None:
     grid, numbers = (-(-pixels // PIXELS), -(-channels // CHANNELS)), (pixels, height, width, channels)
-    key = id(kernel), tensors[0].device.index, numbers, *map(layout, tensors)
-    launch = _launches.at(key, lambda: Launch(kernel, grid, numbers, (PIXELS, CHANNELS), num_warps=4))
-    on_its_device(launch, tensors[0], *tensors)
+    launch(kernel, grid, tensors, numbers, (PIXELS, CHANNELS), num_warps=4)
 
 
 @triton.jit

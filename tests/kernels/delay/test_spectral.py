@@ -55,6 +55,7 @@ def pairs(size: tuple[int, ...], dtype: torch.dtype) -> list[tuple[Tensor, Tenso
 def test_equals_torchs_convolution(
     size: tuple[int, ...], together: int, hop: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    spectral._windows.cache_clear()
     monkeypatch.setattr(spectral, "HOP", hop)
     monkeypatch.setattr(spectral, "TOGETHER", together)
     for got, wanted in pairs(size, torch.float64):
