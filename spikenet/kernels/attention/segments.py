@@ -9,6 +9,7 @@ from torch import Tensor
 
 CHUNK = 64  # tokens of one matrix product
 PROGRAMS = 512  # wanted, some four a multiprocessor: segments are as long as they leave
+SEQUENCES = 192  # that fill a device by themselves: a segment each
 
 
 def power_of_two(n: int) -> int:
@@ -37,8 +38,9 @@ class Segments(NamedTuple):
 
 def segments(q: Tensor, v: Tensor) -> Segments:
     """The fewest chunks a segment that leave no more than about `PROGRAMS` programs."""
-    chunks, wanted = -(-len(q) // CHUNK), max(1, PROGRAMS // (q.shape[1] * q.shape[2]))
     steps, batch, heads, width = q.shape
+    wanted = 1 if batch * heads >= SEQUENCES else max(1, PROGRAMS // (batch * heads))
+    chunks = -(-steps // CHUNK)
     return Segments(steps, batch, heads, width, v.shape[-1], power_of_two(-(-chunks // wanted)))
 
 

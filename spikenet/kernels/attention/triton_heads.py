@@ -75,6 +75,18 @@ def _sum_packing(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
+def _sum_late(q, bits, gv, tokens, d, e, D, E, q_n, gv_n, M: tl.constexpr, SPIKES: tl.constexpr):  # type: ignore[no-untyped-def]
+    """`q^T gx`, where `gv` holds `gx`."""
+    total = tl.zeros([d.shape[0], e.shape[0]], tl.float32)
+    for tile in tl.range(tl.cdiv(tokens, M)):
+        token = tile * M + tl.arange(0, M)
+        query = _seen(q, bits, token, tokens, d, D, q_n, M, SPIKES)
+        total += _spikes_by(tl.trans(query), _rows(gv, token, tokens, e, E, gv_n))
+    tl.debug_barrier()  # all has been read
+    return total
+
+
+@triton.jit
 def _grads(  # type: ignore[no-untyped-def]
     total, k, v, k_bits, v_bits, gk, gv, tokens, d, e, D, E, k_n, v_n, gk_n, gv_n, M: tl.constexpr, SPIKES: tl.constexpr
 ):

@@ -29,6 +29,8 @@ from spikenet.kernels.triton_device import interpreted
 Option = tuple[int, int, int, int | None]
 OPTIONS: dict[str, Option] = {"forward": (64, 8, 2, 128), "backward": (32, 8, 1, 128)}
 WIDE_OPTIONS: dict[str, Option] = {"forward": (64, 8, 2, 128), "backward": (32, 8, 1, 128)}
+HELD = 1 << 14  # numbers of the sums of all steps that a program holds in registers
+HOLD = True
 _HERE = Path(__file__).parent
 _PRINTERS = ("trace.py", "derive.py", "printer.py", "triton_source.py", "triton_text.py")
 
@@ -121,12 +123,13 @@ def _turns(
     tile, warps, stages, registers = (WIDE_OPTIONS if wide else OPTIONS)[name]
     warps = warps if min(sizes) >= 64 else min(warps, 4)
     numbers = scale, tokens, batch, heads, width, v.shape[-1], kept_shape(q, v)[-1], *_strides(sequences)
+    hold = HOLD and steps * sizes[0] * sizes[1] <= HELD
     launches = []
     for spikes in turns:
         few = counts_fit(q.dtype, tokens) and (spikes or not wide)
         limit = registers if spikes else None
         options = {"num_warps": warps, "num_stages": stages, "maxnreg": limit, "enable_fp_fusion": False}
-        constants = tile, *sizes, spikes, few, stages
+        constants = tile, *sizes, spikes, few, hold, stages
         launches.append(Launch(_kernel(program, name, steps), (batch * heads,), numbers, constants, **options))
     return launches
 
