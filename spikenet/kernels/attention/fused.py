@@ -20,19 +20,11 @@ from spikenet.kernels.attention.tokens import check_heads, spiking_attention
 from spikenet.kernels.backends import Implementation, Operation, anywhere, lazily
 from spikenet.kernels.dynamics import may_be_bound, scan
 from spikenet.kernels.dynamics.ops import registered
+from spikenet.kernels.operators import define
 from spikenet.kernels.triton_device import why_not_on
 
 LONGEST = 16  # time steps whose states a program holds in registers
 
-_library = torch.library.Library("spikenet", "FRAGMENT")
-_library.define(
-    "attention_neuron(Tensor q, Tensor k, Tensor v, str program, Tensor[] state, Tensor[] params, float scale) "
-    "-> (Tensor, Tensor)"
-)
-_library.define(
-    "attention_neuron_backward(Tensor q, Tensor k, Tensor v, str program, Tensor[] state, Tensor[] params, "
-    "Tensor kept, Tensor gz, float scale) -> (Tensor, Tensor, Tensor)"
-)
 _triton_forward = lazily("spikenet.kernels.attention.triton_lif", "forward")
 _triton_backward = lazily("spikenet.kernels.attention.triton_lif", "backward")
 
@@ -150,11 +142,13 @@ def _fake_backward(q: Tensor, k: Tensor, v: Tensor, *_: Any) -> tuple[Tensor, Te
     return like(q), like(k), like(v)
 
 
-_library.impl("attention_neuron", _forward, "CompositeExplicitAutograd")
-_library.impl("attention_neuron_backward", _backward, "CompositeExplicitAutograd")
-_library.impl("attention_neuron", _autograd, "Autograd")
-torch.library.register_fake("spikenet::attention_neuron", _fake, lib=_library)
-torch.library.register_fake("spikenet::attention_neuron_backward", _fake_backward, lib=_library)
+_given = "Tensor q, Tensor k, Tensor v, str program, Tensor[] state, Tensor[] params"
+define(f"attention_neuron({_given}, float scale) -> (Tensor, Tensor)", _forward, _fake, _autograd)
+define(
+    f"attention_neuron_backward({_given}, Tensor kept, Tensor gz, float scale) -> (Tensor, Tensor, Tensor)",
+    _backward,
+    _fake_backward,
+)
 
 
 def spiking_attention_lif(
