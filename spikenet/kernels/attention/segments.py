@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 CHUNK = 64  # tokens of one matrix product
-PROGRAMS = 512  # wanted, some four a multiprocessor: segments are as long as they leave
-SEQUENCES = 192  # that fill a device by themselves: a segment each
+PROGRAMS = 256  # wanted, some two a multiprocessor: segments are as long as they leave
 
 
 def power_of_two(n: int) -> int:
@@ -39,7 +38,7 @@ class Segments(NamedTuple):
 def segments(q: Tensor, v: Tensor) -> Segments:
     """The fewest chunks a segment that leave no more than about `PROGRAMS` programs."""
     steps, batch, heads, width = q.shape
-    wanted = 1 if batch * heads >= SEQUENCES else max(1, PROGRAMS // (batch * heads))
+    wanted = max(1, PROGRAMS // (batch * heads))
     chunks = -(-steps // CHUNK)
     return Segments(steps, batch, heads, width, v.shape[-1], power_of_two(-(-chunks // wanted)))
 

@@ -75,22 +75,17 @@ def _sum_packing(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def _sum_late(q, bits, gv, tokens, d, e, D, E, q_n, gv_n, M: tl.constexpr, SPIKES: tl.constexpr):  # type: ignore[no-untyped-def]
-    """`q^T gx`, where `gv` holds `gx`."""
+def _grads(  # type: ignore[no-untyped-def]
+    q, q_bits, k, k_bits, v, v_bits, gk, gv, tokens, d, e, D, E, q_n, k_n, v_n, gk_n, gv_n,
+    M: tl.constexpr, SPIKES: tl.constexpr, STAGES: tl.constexpr,
+):  # fmt: skip
+    """With `s = q^T gx`, where `gx` is what `gv` holds: `gk = v s^T` and `gv = k s`."""
     total = tl.zeros([d.shape[0], e.shape[0]], tl.float32)
-    for tile in tl.range(tl.cdiv(tokens, M)):
+    for tile in tl.range(tl.cdiv(tokens, M), num_stages=STAGES):
         token = tile * M + tl.arange(0, M)
-        query = _seen(q, bits, token, tokens, d, D, q_n, M, SPIKES)
+        query = _seen(q, q_bits, token, tokens, d, D, q_n, M, SPIKES)
         total += _spikes_by(tl.trans(query), _rows(gv, token, tokens, e, E, gv_n))
     tl.debug_barrier()  # all has been read
-    return total
-
-
-@triton.jit
-def _grads(  # type: ignore[no-untyped-def]
-    total, k, v, k_bits, v_bits, gk, gv, tokens, d, e, D, E, k_n, v_n, gk_n, gv_n, M: tl.constexpr, SPIKES: tl.constexpr
-):
-    """With `total = q^T gx`: `gk = v total^T` and `gv = k total`."""
     total = total.to(gv.dtype.element_ty)
     for tile in tl.range(tl.cdiv(tokens, M)):
         token = tile * M + tl.arange(0, M)

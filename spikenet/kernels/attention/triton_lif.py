@@ -25,12 +25,10 @@ from spikenet.kernels.launch import Launch, Plans, layout, on_its_device
 from spikenet.kernels.sources import load
 from spikenet.kernels.triton_device import interpreted
 
-# Tokens of a tile, warps, stages, and at most how many registers a thread.
-Option = tuple[int, int, int, int | None]
-OPTIONS: dict[str, Option] = {"forward": (64, 8, 2, 128), "backward": (32, 8, 1, 128)}
-WIDE_OPTIONS: dict[str, Option] = {"forward": (64, 8, 2, 128), "backward": (32, 8, 1, 128)}
-HELD = 1 << 14  # numbers of the sums of all steps that a program holds in registers
-HOLD = True
+# Tokens of a tile of the neurons and of the sums over tokens, warps, stages, and at most how many registers a thread.
+Option = tuple[int, int, int, int, int | None]
+OPTIONS: dict[str, Option] = {"forward": (64, 64, 4, 2, None), "backward": (16, 64, 4, 1, 128)}
+WIDE_OPTIONS: dict[str, Option] = {"forward": (64, 64, 8, 2, None), "backward": (16, 64, 4, 1, 128)}
 _HERE = Path(__file__).parent
 _PRINTERS = ("trace.py", "derive.py", "printer.py", "triton_source.py", "triton_text.py")
 
@@ -120,16 +118,15 @@ def _turns(
     """A launch for spikes and one for the rest, as `turns` says."""
     steps, batch, heads, tokens, width = q.shape
     wide, sizes = q.dtype == torch.float32, blocks(width, v.shape[-1])
-    tile, warps, stages, registers = (WIDE_OPTIONS if wide else OPTIONS)[name]
+    tile, rows, warps, stages, registers = (WIDE_OPTIONS if wide else OPTIONS)[name]
     warps = warps if min(sizes) >= 64 else min(warps, 4)
     numbers = scale, tokens, batch, heads, width, v.shape[-1], kept_shape(q, v)[-1], *_strides(sequences)
-    hold = HOLD and steps * sizes[0] * sizes[1] <= HELD
     launches = []
     for spikes in turns:
         few = counts_fit(q.dtype, tokens) and (spikes or not wide)
         limit = registers if spikes else None
         options = {"num_warps": warps, "num_stages": stages, "maxnreg": limit, "enable_fp_fusion": False}
-        constants = tile, *sizes, spikes, few, hold, stages
+        constants = tile, rows, *sizes, spikes, few, stages
         launches.append(Launch(_kernel(program, name, steps), (batch * heads,), numbers, constants, **options))
     return launches
 

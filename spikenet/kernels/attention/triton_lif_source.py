@@ -2,9 +2,8 @@
 
 A program takes one head, tile by tile of its tokens. `k^T v` of each step comes first; then the neuron's input
 `x[t] = scale q[t] (k[t]^T v[t])` and its state stay in registers over the steps. On the way back they are computed
-again, and the sums `q[t]^T gx[t]` that the gradients of k and v are made of stay in registers until all tokens have
-been through. The neuron's part is printed from its equations, as in `dynamics.triton_source`, for tiles in the place
-of lanes.
+again; what reaches the neuron's input lies in the place of v's gradient until all tokens have been through. The
+neuron's part is printed from its equations, as in `dynamics.triton_source`, for tiles in the place of lanes.
 """
 
 from __future__ import annotations
@@ -16,11 +15,9 @@ from spikenet.kernels.dynamics.triton_text import PRELUDE, PRELUDE_INTERPRETED, 
 
 _SHARED = (
     "from spikenet.kernels.attention.triton_heads import "
-    "_grads as grads, _pack as pack, _seen as seen, _sum as sum_of, _sum_late as sum_late, "
-    "_sum_packing as sum_packing\n"
+    "_grads as grads, _pack as pack, _seen as seen, _sum as sum_of, _sum_packing as sum_packing\n"
     "from spikenet.kernels.attention.triton_causal import _rows as rows\n"
-    "from spikenet.kernels.attention.triton_products import "
-    "_by_counts as by_counts, _dot as dot, _product as product, _spikes_by as spikes_by"
+    "from spikenet.kernels.attention.triton_products import _by_counts as by_counts, _dot as dot, _product as product"
 )
 _ROOMS = {"q": "0", "k": "tokens * tl.cdiv(D, 8)", "v": "2 * tokens * tl.cdiv(D, 8)"}  # where a step's bits begin
 
@@ -57,7 +54,7 @@ class _Fused(Source):
         head.insert(head.index("import triton"), _SHARED)
         setup = [f"{k} = tl.full([M, EP], float('{v}'), tl.float32)" for v, k in self._constants.items()]
         setup += ["zero = tl.full([M, EP], 0.0, tl.float32)", "minus_one = tl.full([M, EP], -1.0, tl.float32)"]
-        sizes = ", ".join(f"{c}: tl.constexpr" for c in ("M", "DP", "EP", "SPIKES", "FEW", "HOLD", "STAGES"))
+        sizes = ", ".join(f"{c}: tl.constexpr" for c in ("M", "ROWS", "DP", "EP", "SPIKES", "FEW", "STAGES"))
         anywhere = [*self.numbered("s", self.program.state), *self.numbered("p", self.program.params)]
         decorator = f"@triton.jit(do_not_specialize_on_alignment={anywhere})"
         listed = ", ".join('batch: "i64"' if a == "batch" else a for a in self.arguments())  # 1 would be no number
@@ -85,7 +82,7 @@ class _Fused(Source):
     def sum(self, k: int, call: str, results: str, more: str = "") -> None:
         """`k^T v` of step k, in a type that holds it: bfloat16 or float16 where counts of tokens are exact."""
         given = ", ".join((self.at("k", k), self.at("v", k), f"bits_k_{k}", f"bits_v_{k}"))
-        self.line(f"{results} = {call}({given}, tokens, d, e, D, E, k_n, v_n, M, SPIKES{more})")
+        self.line(f"{results} = {call}({given}, tokens, d, e, D, E, k_n, v_n, ROWS, SPIKES{more})")
         with self.block("if FEW:"):
             self.line(
                 f"counts_{k} = counts_{k}.to(tl.bfloat16 if q.dtype.element_ty == tl.float32 else q.dtype.element_ty)"
@@ -152,7 +149,6 @@ class _Backward(_Fused):
         self.line("if (tl.load(flag) == 0) != SPIKES:", "    return")
         for k in self.steps:
             self.sum(k, "sum_of", f"counts_{k}")
-            self.line("if HOLD:", f"    total_{k} = tl.zeros([DP, EP], tl.float32)")
         with self.block("for tile in tl.range(tl.cdiv(tokens, M)):"):
             self.tile()
             for k in reversed(self.steps):
@@ -163,13 +159,12 @@ class _Backward(_Fused):
             self.line(*(f"lam_{n} = zero" for n in self.program.state))
             for k in reversed(self.steps):
                 self.back_step(k, names[k])
-        self.line("if not HOLD:", "    tl.debug_barrier()  # what reached the neurons' input lies in gv")
+        self.line("tl.debug_barrier()  # what reached the neurons' input lies in gv")
         for k in self.steps:
-            own = f"{self.at('q', k)}, bits_q_{k}, {self.at('gv', k)}"
-            self.line("if not HOLD:", f"    total_{k} = sum_late({own}, tokens, d, e, D, E, q_n, gv_n, M, SPIKES)")
-            given = ", ".join((f"total_{k}", self.at("k", k), self.at("v", k), f"bits_k_{k}", f"bits_v_{k}"))
-            places = f"{self.at('gk', k)}, {self.at('gv', k)}"
-            self.line(f"grads({given}, {places}, tokens, d, e, D, E, k_n, v_n, gk_n, gv_n, M, SPIKES)")
+            queries, keys = f"{self.at('q', k)}, bits_q_{k}", f"{self.at('k', k)}, bits_k_{k}"
+            values, gk, gv = f"{self.at('v', k)}, bits_v_{k}", self.at("gk", k), self.at("gv", k)
+            given = f"{queries}, {keys}, {values}, {gk}, {gv}, tokens, d, e, D, E, q_n, k_n, v_n, gk_n, gv_n"
+            self.line(f"grads({given}, ROWS, SPIKES, STAGES)")
 
     def back_step(self, k: int, names: dict[str, str]) -> None:
         p = self.program
@@ -186,8 +181,6 @@ class _Backward(_Fused):
         )
         self.line("else:", f"    g_query = dot(gx, tl.trans(counts_{k}.to(gx.dtype)))")
         self.store("gq", k, "g_query", "d")
-        self.line("if HOLD:", f"    total_{k} += spikes_by(tl.trans(q_{k}), gx)")
-        with self.block("else:"):
-            self.store("gv", k, "gx")
+        self.store("gv", k, "gx")
         self.line(*(f"new_{n} = {self.value(g, names)}" for n, g in self.derived.state.items()))
         self.line(*(f"lam_{n} = new_{n}" for n in self.derived.state))
