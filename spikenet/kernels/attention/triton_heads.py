@@ -24,21 +24,30 @@ def _pack(x, bits, token, tokens, width):  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def _unpack(bits, token, tokens, width, M: tl.constexpr, DP: tl.constexpr, kind: tl.constexpr):  # type: ignore[no-untyped-def]
+def _eighths(byte, i: tl.constexpr, j: tl.constexpr, kind: tl.constexpr):  # type: ignore[no-untyped-def]
+    """Bits `i` and `j` of each byte, side by side."""
+    one, zero = tl.full(byte.shape, 1.0, tl.float32).to(kind), tl.full(byte.shape, 0.0, tl.float32).to(kind)
+    return tl.interleave(tl.where(byte & (1 << i) != 0, one, zero), tl.where(byte & (1 << j) != 0, one, zero))
+
+
+@triton.jit
+def _unpack(bits, token, tokens, width, DP: tl.constexpr, kind: tl.constexpr):  # type: ignore[no-untyped-def]
     """Those entries as 0 and 1 of type `kind`, which float32 leaves to bfloat16."""
     group, groups = tl.arange(0, DP // 8), tl.cdiv(width, 8)
     inside = (token < tokens)[:, None] & (group < groups)[None, :]
     byte = tl.load(bits + token[:, None] * groups + group[None, :], mask=inside, other=0).to(tl.int32)
-    bit = (byte[:, :, None] >> tl.arange(0, 8)[None, None, :]) & 1
-    ones = tl.where(bit != 0, 1.0, 0.0).to(tl.bfloat16 if kind == tl.float32 else kind)
-    return tl.reshape(ones, [M, DP])
+    kind = tl.bfloat16 if kind == tl.float32 else kind
+    # entry 8 g + i is bit i of byte g: a thread holds all eight, in the order in which they are stored
+    even = tl.interleave(_eighths(byte, 0, 4, kind), _eighths(byte, 2, 6, kind))
+    odd = tl.interleave(_eighths(byte, 1, 5, kind), _eighths(byte, 3, 7, kind))
+    return tl.interleave(even, odd)
 
 
 @triton.jit
-def _seen(x, bits, token, tokens, column, width, stride, M: tl.constexpr, SPIKES: tl.constexpr):  # type: ignore[no-untyped-def]
+def _seen(x, bits, token, tokens, column, width, stride, SPIKES: tl.constexpr):  # type: ignore[no-untyped-def]
     """Rows of `x`, from their bits if they are spikes."""
     if SPIKES:
-        rows = _unpack(bits, token, tokens, width, M, column.shape[0], x.dtype.element_ty)
+        rows = _unpack(bits, token, tokens, width, column.shape[0], x.dtype.element_ty)
     else:
         rows = _rows(x, token, tokens, column, width, stride)
     return rows
@@ -50,8 +59,8 @@ def _sum(k, v, k_bits, v_bits, tokens, d, e, D, E, k_n, v_n, M: tl.constexpr, SP
     total = tl.zeros([d.shape[0], e.shape[0]], tl.float32)
     for tile in tl.range(tl.cdiv(tokens, M)):
         token = tile * M + tl.arange(0, M)
-        key = _seen(k, k_bits, token, tokens, d, D, k_n, M, SPIKES)
-        value = _seen(v, v_bits, token, tokens, e, E, v_n, M, SPIKES)
+        key = _seen(k, k_bits, token, tokens, d, D, k_n, SPIKES)
+        value = _seen(v, v_bits, token, tokens, e, E, v_n, SPIKES)
         total += _dot(tl.trans(key), value)
     return total
 
@@ -83,14 +92,14 @@ def _grads(  # type: ignore[no-untyped-def]
     total = tl.zeros([d.shape[0], e.shape[0]], tl.float32)
     for tile in tl.range(tl.cdiv(tokens, M), num_stages=STAGES):
         token = tile * M + tl.arange(0, M)
-        query = _seen(q, q_bits, token, tokens, d, D, q_n, M, SPIKES)
+        query = _seen(q, q_bits, token, tokens, d, D, q_n, SPIKES)
         total += _spikes_by(tl.trans(query), _rows(gv, token, tokens, e, E, gv_n))
     tl.debug_barrier()  # all has been read
     total = total.to(gv.dtype.element_ty)
     for tile in tl.range(tl.cdiv(tokens, M)):
         token = tile * M + tl.arange(0, M)
-        key = _seen(k, k_bits, token, tokens, d, D, k_n, M, SPIKES)
-        value = _seen(v, v_bits, token, tokens, e, E, v_n, M, SPIKES)
+        key = _seen(k, k_bits, token, tokens, d, D, k_n, SPIKES)
+        value = _seen(v, v_bits, token, tokens, e, E, v_n, SPIKES)
         row, inside = token[:, None], (token < tokens)[:, None]
         g_key, g_value = _spikes_by(value, tl.trans(total)), _spikes_by(key, total)
         tl.store(gk + row * gk_n + d[None, :], g_key, mask=inside & (d < D)[None, :])

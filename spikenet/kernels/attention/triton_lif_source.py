@@ -154,7 +154,7 @@ class _Backward(_Fused):
             for k in reversed(self.steps):
                 self.line(f"gz_all_{k} = rows({self.at('gz_all', k)}, token, tokens, e, E, gz_all_n)")
             for k in self.steps:
-                self.line(f"q_{k} = seen({self.at('q', k)}, bits_q_{k}, token, tokens, d, D, q_n, M, SPIKES)")
+                self.line(f"q_{k} = seen({self.at('q', k)}, bits_q_{k}, token, tokens, d, D, q_n, SPIKES)")
             names = [self.step(k) for k in self.steps]
             self.line(*(f"lam_{n} = zero" for n in self.program.state))
             for k in reversed(self.steps):
