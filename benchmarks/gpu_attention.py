@@ -2,8 +2,10 @@
 with its neuron beside SpikingJelly.
 
     python benchmarks/gpu_attention.py [--quick] [--rounds N] [--part causal|product] [--fla chunk fused_chunk]
+        [--decay none head step] [--steps 2048 8192 32768]
 
-FLA tries many variants of its kernels at the first call, which takes minutes: `--fla` chooses among its ops.
+FLA tries many variants of its kernels at the first call, which takes minutes, and keeps what was fastest at that
+call's length: `--fla` chooses among its ops, and with one length a process each is measured with what suits it.
 
 All get the same spikes and the same gradient at the output. Outputs and gradients are compared with float64 first, and
 the errors are printed; then forward plus backward, autograd included, is timed in blocks of calls, the contenders
@@ -30,6 +32,8 @@ from spikenet.neurons import LIF, surrogate
 
 TOKENS, HEADS, WIDTH = 32768, 16, 64
 FLA = ["chunk", "fused_chunk"]
+DECAYS = {"none": "no decay", "head": "a head's own decay", "step": "decay a head and step"}
+LENGTHS = [2048, 8192, 32768]
 Row = dict[str, Any]
 Work = Callable[[], list[Tensor]]
 
@@ -88,23 +92,30 @@ def timed(works: dict[str, Work], rounds: int, ours: str) -> Row:
     return result
 
 
-def causal(steps: int, rounds: int, ops: list[str]) -> Row:
-    """Causal linear attention in bfloat16 without decay, and with a decay a head and step, beside each of FLA's ops."""
+def causal(steps: int, rounds: int, ops: list[str], decays: list[str]) -> Row:
+    """Causal linear attention in bfloat16, with each of those decays, beside each of FLA's ops."""
     from fla.ops.linear_attn import chunk_linear_attn, fused_chunk_linear_attn
     from fla.ops.simple_gla import chunk_simple_gla, fused_chunk_simple_gla
 
     batch = TOKENS // steps
     q, k, v = (spikes(0.2, steps, batch, HEADS, WIDTH) for _ in range(3))
     grad = torch.randn(v.shape, device="cuda").bfloat16()
-    g = -0.1 * torch.rand(steps, batch, HEADS, device="cuda")
+    by_head, by_step = -0.1 * torch.rand(HEADS, device="cuda"), -0.1 * torch.rand(steps, batch, HEADS, device="cuda")
+    kinds: dict[str, tuple[Tensor | None, Row]] = {
+        "none": (None, {"normalize": False}),
+        "head": (by_head.expand(steps, batch, HEADS).contiguous(), {"g_gamma": by_head}),
+        "step": (by_step, {"g": by_step.transpose(0, 1).contiguous()}),
+    }
+    linear = {"chunk": chunk_linear_attn, "fused_chunk": fused_chunk_linear_attn}
+    gated = {"chunk": chunk_simple_gla, "fused_chunk": fused_chunk_simple_gla}
     theirs = [x.transpose(0, 1).contiguous() for x in (q, k, v)]
-    back, g_back = grad.transpose(0, 1).contiguous(), g.transpose(0, 1).contiguous()
+    back = grad.transpose(0, 1).contiguous()
 
     def parted(found: list[Tensor]) -> list[Tensor]:
         return [x.transpose(0, 1) for x in found]
 
     result: Row = {"case": f"causal, {batch} x {steps} tokens"}
-    for name, decay, decay_back in (("no decay", None, None), ("decay a step", g, g_back)):
+    for name, (decay, options) in ((DECAYS[d], kinds[d]) for d in decays):
         print(f"\ncausal attention, {name}, {batch} sequences of {steps}, {HEADS} heads of {WIDTH}, bfloat16")
 
         def exact(q: Tensor, k: Tensor, v: Tensor, decay: Tensor | None = decay) -> Tensor:
@@ -115,12 +126,9 @@ def causal(steps: int, rounds: int, ops: list[str]) -> Row:
         works: dict[str, Work] = {
             "spikenet": trained(lambda *x, decay=decay: causal_attention(*x, decay)[0], [q, k, v], grad)
         }
-        kinds = {"chunk": chunk_simple_gla, "fused_chunk": fused_chunk_simple_gla}
-        options = {"g": decay_back}
-        if decay is None:
-            kinds = {"chunk": chunk_linear_attn, "fused_chunk": fused_chunk_linear_attn}
-            options = {"normalize": False}
-        theirs_by = {f"fla {op}": functools.partial(kinds[op], scale=1.0, **options) for op in ops}
+        theirs_by = {
+            f"fla {op}": functools.partial((linear if decay is None else gated)[op], scale=1.0, **options) for op in ops
+        }
         works |= {name: trained(lambda *x, by=by: by(*x)[0], theirs, back) for name, by in theirs_by.items()}
         found = compared(works, {"spikenet": list, "fla chunk": parted, "fla fused_chunk": parted}, truth)
         if decay is None:
@@ -202,6 +210,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7, help="alternations (default 7)")
     parser.add_argument("--part", choices=("causal", "product"), help="one half of it alone")
     parser.add_argument("--fla", nargs="*", choices=FLA, default=FLA, help="FLA's ops to time (default all)")
+    parser.add_argument(
+        "--decay", nargs="*", choices=DECAYS, default=[*DECAYS], help="of the causal part (default all)"
+    )
+    parser.add_argument(
+        "--steps", nargs="*", type=int, default=LENGTHS, help="lengths of the causal part (default all)"
+    )
     options = parser.parse_args()
     if not torch.cuda.is_available():
         print("This benchmark needs a CUDA device.")
@@ -212,7 +226,8 @@ def main() -> None:
     rounds = 3 if options.quick else options.rounds
     results = []
     if options.part != "product":
-        results += [causal(steps, rounds, options.fla) for steps in ((8192,) if options.quick else (2048, 8192, 32768))]
+        lengths = LENGTHS[1:2] if options.quick else options.steps
+        results += [causal(steps, rounds, options.fla, options.decay) for steps in lengths]
     if options.part != "causal":
         dtypes = (torch.bfloat16, torch.float16, torch.float32)[: 1 if options.quick else 3]
         results += [product(dtype, rounds) for dtype in dtypes]

@@ -16,19 +16,10 @@ from torch import Tensor
 
 from spikenet.errors import BackendError
 from spikenet.kernels.backends import Implementation, Operation, anywhere, lazily
+from spikenet.kernels.operators import define
 from spikenet.kernels.triton_device import why_not_on
 
-_library = torch.library.Library("spikenet", "FRAGMENT")
-_given = "Tensor early, Tensor late, Tensor score, Tensor? decay, Tensor own, Tensor? heard"
-_library.define(f"carried({_given}, Tensor state) -> (Tensor, Tensor, Tensor, Tensor)")
-_library.define(
-    "carried_back(Tensor early, Tensor late, Tensor score, Tensor? decay, Tensor? heard, Tensor g_out, Tensor g_last) "
-    "-> (Tensor, Tensor, Tensor)"
-)
-_library.impl("carried", lazily("spikenet.kernels.attention.triton_carried", "forward"), "CompositeExplicitAutograd")
-_library.impl(
-    "carried_back", lazily("spikenet.kernels.attention.triton_carried", "backward"), "CompositeExplicitAutograd"
-)
+_triton = "spikenet.kernels.attention.triton_carried"
 
 
 class _Carried(torch.autograd.Function):
@@ -76,9 +67,19 @@ def _fake_back(
     return g_out.new_empty(g_out.shape), adjoints, g_last.new_empty(g_last.shape)
 
 
-_library.impl("carried", _autograd, "Autograd")
-torch.library.register_fake("spikenet::carried", _fake, lib=_library)
-torch.library.register_fake("spikenet::carried_back", _fake_back, lib=_library)
+define(
+    "carried(Tensor early, Tensor late, Tensor score, Tensor? decay, Tensor own, Tensor? heard, Tensor state) "
+    "-> (Tensor, Tensor, Tensor, Tensor)",
+    lazily(_triton, "forward"),
+    _fake,
+    _autograd,
+)
+define(
+    "carried_back(Tensor early, Tensor late, Tensor score, Tensor? decay, Tensor? heard, Tensor g_out, Tensor g_last) "
+    "-> (Tensor, Tensor, Tensor)",
+    lazily(_triton, "backward"),
+    _fake_back,
+)
 
 
 def _why_not(early: Tensor, late: Tensor, score: Tensor, decay: Any, own: Tensor, *_: Any) -> str | None:

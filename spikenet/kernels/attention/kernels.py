@@ -15,11 +15,10 @@ from spikenet.errors import BackendError
 from spikenet.kernels.attention.segments import segments
 from spikenet.kernels.backends import lazily, on_processor
 from spikenet.kernels.dynamics import may_be_bound
+from spikenet.kernels.operators import define
 from spikenet.kernels.triton_device import why_not_on
 
 WIDEST = 128  # entries of a head in the Triton kernels
-
-_library = torch.library.Library("spikenet", "FRAGMENT")
 
 
 def triton_why_not(q: Tensor, k: Tensor, v: Tensor, *_: Any) -> str | None:
@@ -49,22 +48,20 @@ class Kernels:
 
     def __init__(self, name: str, module: str, kept: Callable[[Tensor, Tensor], int]) -> None:
         self._kept = kept
-        _library.define(
-            f"{name}(Tensor q, Tensor k, Tensor v, Tensor? log_decay, Tensor? state, float scale) "
-            "-> (Tensor, Tensor, Tensor)"
-        )
-        _library.define(
-            f"{name}_backward(Tensor q, Tensor k, Tensor v, Tensor? log_decay, Tensor states, Tensor go, "
-            "Tensor? g_last, float scale) -> (Tensor, Tensor, Tensor, Tensor, Tensor)"
-        )
         self.forward, self.backward = lazily(module, "forward"), lazily(module, "backward")
-        _library.impl(name, self.forward, "CompositeExplicitAutograd")
-        _library.impl(f"{name}_backward", self.backward, "CompositeExplicitAutograd")
-        _library.impl(name, self._autograd, "Autograd")
-        torch.library.register_fake(f"spikenet::{name}", self._fake, lib=_library)
-        torch.library.register_fake(f"spikenet::{name}_backward", self._fake_backward, lib=_library)
-        self._operator = getattr(torch.ops.spikenet, name)
-        self.operator_backward = getattr(torch.ops.spikenet, f"{name}_backward")
+        self._operator = define(
+            f"{name}(Tensor q, Tensor k, Tensor v, Tensor? log_decay, Tensor? state, float scale) "
+            "-> (Tensor, Tensor, Tensor)",
+            self.forward,
+            self._fake,
+            self._autograd,
+        )
+        self.operator_backward = define(
+            f"{name}_backward(Tensor q, Tensor k, Tensor v, Tensor? log_decay, Tensor states, Tensor go, "
+            "Tensor? g_last, float scale) -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
+            self.backward,
+            self._fake_backward,
+        )
 
     def __call__(
         self, q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor | None, beta: None, state: Tensor | None, scale: float

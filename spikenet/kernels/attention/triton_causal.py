@@ -7,6 +7,9 @@ registers. So the state leaves the chip once a segment, and all segments run at 
     backward    sums of q^T go a segment;  their scan from the end;  the gradients from each segment's last state and
                 its adjoint (with decay in two passes: q from the front, k and v from the end)
 
+Where there are sequences enough, one segment is as long as they are: the sums and their scan fall away, and the kernel
+of the output begins with the given state, that of the gradients with the given adjoint.
+
 States are float32. The output's product with one splits it into two parts of the storage type, so that counts of
 spikes stay exact up to 2^16 (bfloat16) or 65504 (float16); gradients need only the first. float32 goes by 3xTF32.
 """
@@ -61,15 +64,21 @@ class _Forward:
         self, q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor | None, state: Tensor | None, scale: float
     ) -> None:
         s, rows = segments(q, v), (*k.stride()[:3], *v.stride()[:3])
-        self.sums = _Sums(s, v, log_decay is not None, 1.0, False, rows)
+        self.sums = _Sums(s, v, log_decay is not None, 1.0, False, rows) if s.number > 1 else None
+        self.shape = 2, s.batch, s.heads, s.width, s.values
         self.output = _launch(_output, s, v.dtype, (scale, *s, *q.stride()[:3], *rows), 3)
 
     def __call__(
         self, q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor | None, state: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        states, last = self.sums(k, v, log_decay, state)
         out = torch.empty(v.shape, dtype=v.dtype, device=v.device)
-        self.output(q, k, v, log_decay, states, out)
+        if self.sums is not None:
+            states, last = self.sums(k, v, log_decay, state)
+            self.output(q, k, v, log_decay, states, None, None, out)
+            return out, last, states
+        states = torch.empty(self.shape, dtype=torch.float32, device=v.device)
+        last = torch.empty(self.shape[1:], dtype=torch.float32, device=v.device)
+        self.output(q, k, v, log_decay, states, state, last, out)
         return out, last, states
 
 
@@ -81,7 +90,7 @@ class _Backward:
     ) -> None:
         s, rows = segments(q, v), [u.stride()[:3] for u in (q, k, v, go)]
         numbers = scale, *s, *(n for r in rows for n in r)
-        self.sums = _Sums(s, v, log_decay is not None, scale, True, (*rows[0], *rows[3]))
+        self.sums = _Sums(s, v, log_decay is not None, scale, True, (*rows[0], *rows[3])) if s.number > 1 else None
         kernels = (_grad,) if log_decay is None else (_grad_q, _grad_kv)
         self.grads = [_launch(kernel, s, v.dtype, numbers, 2) for kernel in kernels]
 
@@ -95,14 +104,19 @@ class _Backward:
         go: Tensor,
         g_last: Tensor | None,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        adjoints, first = self.sums(q, go, log_decay, g_last)
+        if self.sums is None:
+            first = torch.empty_like(states[0])
+            ends: tuple[Tensor | None, ...] = None, g_last, first
+        else:
+            adjoints, first = self.sums(q, go, log_decay, g_last)
+            ends = adjoints, None, None
         gq, gk, gv = (torch.empty(u.shape, dtype=u.dtype, device=u.device) for u in (q, k, v))
         if log_decay is None:
-            self.grads[0](q, k, v, go, states, adjoints, gq, gk, gv)
+            self.grads[0](q, k, v, go, states, *ends, gq, gk, gv)
             return gq, gk, gv, states.new_empty(0), first
         g = torch.empty_like(log_decay)
         self.grads[0](q, k, v, log_decay, go, states, gq, g)
-        self.grads[1](q, k, v, log_decay, go, states, adjoints, gk, gv, g)
+        self.grads[1](q, k, v, log_decay, go, states, *ends, gk, gv, g)
         return gq, gk, gv, g, first
 
 
@@ -168,6 +182,20 @@ def _state_at(states, segment, head, n, D, E, DP: tl.constexpr, EP: tl.constexpr
     row, column = tl.arange(0, DP), tl.arange(0, EP)
     base = (segment.to(tl.int64) * n + head) * D * E
     return states + base + row[:, None] * E + column[None, :], (row < D)[:, None] & (column < E)[None, :]
+
+
+@triton.jit
+def _carried_in(states, start, alone, place, head, n, D, E, DP: tl.constexpr, EP: tl.constexpr):  # type: ignore[no-untyped-def]
+    """What a segment begins with: the one of `states` at that place, or for a segment that is alone `start`."""
+    if alone is None:
+        at, inside = _state_at(states, place, head, n, D, E, DP, EP)
+        state = tl.load(at, mask=inside, other=0.0)
+    elif start is None:
+        state = tl.zeros([DP, EP], tl.float32)
+    else:
+        at, inside = _state_at(start, tl.program_id(0), head, n, D, E, DP, EP)
+        state = tl.load(at, mask=inside, other=0.0)
+    return state
 
 
 @triton.jit
@@ -254,7 +282,7 @@ def _seen(C: tl.constexpr, b, LOG: tl.constexpr):  # type: ignore[no-untyped-def
 
 @triton.jit
 def _output(  # type: ignore[no-untyped-def]
-    q, k, v, log_decay, states, out, scale, steps, batch, heads, D, E, length,
+    q, k, v, log_decay, states, start, last, out, scale, steps, batch, heads, D, E, length,
     q_t, q_b, q_h, k_t, k_b, k_h, v_t, v_b, v_h,
     C: tl.constexpr, DP: tl.constexpr, EP: tl.constexpr,
 ):  # fmt: skip
@@ -263,8 +291,10 @@ def _output(  # type: ignore[no-untyped-def]
     k += (head // heads).to(tl.int64) * k_b + (head % heads) * k_h
     v += (head // heads).to(tl.int64) * v_b + (head % heads) * v_h
     d, e = tl.arange(0, DP), tl.arange(0, EP)
-    at, inside = _state_at(states, tl.program_id(0), head, batch * heads, D, E, DP, EP)
-    state = tl.load(at, mask=inside, other=0.0)
+    state = _carried_in(states, start, last, tl.program_id(0), head, batch * heads, D, E, DP, EP)
+    if last is not None:
+        at, inside = _state_at(states, tl.program_id(0), head, batch * heads, D, E, DP, EP)
+        tl.store(at, state, mask=inside)
     first = tl.program_id(0) * length
     for chunk in range(first, tl.minimum(first + length, tl.cdiv(steps, C))):
         token = chunk * C + tl.arange(0, C)
@@ -284,11 +314,16 @@ def _output(  # type: ignore[no-untyped-def]
         result += _dot(score.to(value.dtype), value)
         place = (token.to(tl.int64)[:, None] * batch * heads + head) * E + e[None, :]
         tl.store(out + place, result * scale, mask=(token < steps)[:, None] & (e < E)[None, :])
+    if last is not None:
+        at, inside = _state_at(states, tl.program_id(0) + 1, head, batch * heads, D, E, DP, EP)
+        tl.store(at, state, mask=inside)
+        at, inside = _state_at(last, tl.program_id(0), head, batch * heads, D, E, DP, EP)
+        tl.store(at, state, mask=inside)
 
 
 @triton.jit
 def _grad(  # type: ignore[no-untyped-def]
-    q, k, v, go, states, adjoints, gq, gk, gv, scale, steps, batch, heads, D, E, length,
+    q, k, v, go, states, adjoints, end, first, gq, gk, gv, scale, steps, batch, heads, D, E, length,
     q_t, q_b, q_h, k_t, k_b, k_h, v_t, v_b, v_h, g_t, g_b, g_h,
     C: tl.constexpr, DP: tl.constexpr, EP: tl.constexpr,
 ):  # fmt: skip
@@ -301,11 +336,10 @@ def _grad(  # type: ignore[no-untyped-def]
     d, e = tl.arange(0, DP), tl.arange(0, EP)
     at, inside = _state_at(states, tl.program_id(0) + 1, head, batch * heads, D, E, DP, EP)
     state = tl.load(at, mask=inside, other=0.0)
-    at, inside = _state_at(adjoints, tl.program_id(0) + 1, head, batch * heads, D, E, DP, EP)
-    adjoint = tl.load(at, mask=inside, other=0.0)
-    first = tl.program_id(0) * length
-    beyond = tl.minimum(first + length, tl.cdiv(steps, C))
-    for back in range(beyond - first):
+    adjoint = _carried_in(adjoints, end, first, tl.program_id(0) + 1, head, batch * heads, D, E, DP, EP)
+    begin = tl.program_id(0) * length
+    beyond = tl.minimum(begin + length, tl.cdiv(steps, C))
+    for back in range(beyond - begin):
         token = (beyond - 1 - back) * C + tl.arange(0, C)
         query, key = _rows(q, token, steps, d, D, q_t), _rows(k, token, steps, d, D, k_t)
         value, grad = _rows(v, token, steps, e, E, v_t), _rows(go, token, steps, e, E, g_t)
@@ -322,6 +356,9 @@ def _grad(  # type: ignore[no-untyped-def]
         result = _dot(key, rounded) + _dot(tl.trans(score), grad)
         tl.store(gv + place * E + e[None, :], result, mask=known & (e < E)[None, :])
         adjoint += _dot(tl.trans(query), grad) * scale
+    if first is not None:
+        at, inside = _state_at(first, tl.program_id(0), head, batch * heads, D, E, DP, EP)
+        tl.store(at, adjoint, mask=inside)
 
 
 @triton.jit
@@ -357,7 +394,7 @@ def _grad_q(  # type: ignore[no-untyped-def]
 
 @triton.jit
 def _grad_kv(  # type: ignore[no-untyped-def]
-    q, k, v, log_decay, go, states, adjoints, gk, gv, g, scale, steps, batch, heads, D, E, length,
+    q, k, v, log_decay, go, states, adjoints, end, first, gk, gv, g, scale, steps, batch, heads, D, E, length,
     q_t, q_b, q_h, k_t, k_b, k_h, v_t, v_b, v_h, g_t, g_b, g_h,
     C: tl.constexpr, DP: tl.constexpr, EP: tl.constexpr,
 ):  # fmt: skip
@@ -372,13 +409,12 @@ def _grad_kv(  # type: ignore[no-untyped-def]
     v += (head // heads).to(tl.int64) * v_b + (head % heads) * v_h
     go += (head // heads).to(tl.int64) * g_b + (head % heads) * g_h
     d, e = tl.arange(0, DP), tl.arange(0, EP)
-    at, inside = _state_at(adjoints, tl.program_id(0) + 1, head, batch * heads, D, E, DP, EP)
-    adjoint = tl.load(at, mask=inside, other=0.0)
+    adjoint = _carried_in(adjoints, end, first, tl.program_id(0) + 1, head, batch * heads, D, E, DP, EP)
     at, inside = _state_at(states, tl.program_id(0) + 1, head, batch * heads, D, E, DP, EP)
     later = tl.sum(tl.sum(adjoint * tl.load(at, mask=inside, other=0.0), 1), 0)
-    first = tl.program_id(0) * length
-    beyond = tl.minimum(first + length, tl.cdiv(steps, C))
-    for back in range(beyond - first):
+    begin = tl.program_id(0) * length
+    beyond = tl.minimum(begin + length, tl.cdiv(steps, C))
+    for back in range(beyond - begin):
         token = (beyond - 1 - back) * C + tl.arange(0, C)
         query, key = _rows(q, token, steps, d, D, q_t), _rows(k, token, steps, d, D, k_t)
         value, grad = _rows(v, token, steps, e, E, v_t), _rows(go, token, steps, e, E, g_t)
@@ -397,3 +433,6 @@ def _grad_kv(  # type: ignore[no-untyped-def]
         own = tl.load(g + place, mask=known, other=0.0) - tl.sum(key * g_key, 1)
         tl.store(g + place, later + tl.cumsum(own, 0, reverse=True), mask=known)
         later += tl.sum(own, 0)
+    if first is not None:
+        at, inside = _state_at(first, tl.program_id(0), head, batch * heads, D, E, DP, EP)
+        tl.store(at, adjoint, mask=inside)

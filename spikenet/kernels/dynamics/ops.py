@@ -20,6 +20,7 @@ from spikenet.errors import BackendError
 from spikenet.kernels.backends import Implementation, Operation, anywhere, lazily
 from spikenet.kernels.dynamics import reference
 from spikenet.kernels.dynamics.trace import Program
+from spikenet.kernels.operators import define
 
 _HERE = "spikenet.kernels.dynamics"
 _programs: dict[str, Program] = {}
@@ -42,17 +43,6 @@ def _operation(name: str, function: str) -> Operation:
 
 FORWARD = _operation("dynamics", "forward")
 BACKWARD = _operation("dynamics_backward", "backward")
-
-_library = torch.library.Library("spikenet", "DEF")
-_library.define(
-    "dynamics(str program, Tensor[] inputs, Tensor[] state, Tensor[] params, int[] spans, Tensor? rng, bool keep, "
-    "bool final, bool trace) -> (Tensor, Tensor[], Tensor[], Tensor?)"
-)
-_library.define(
-    "dynamics_backward(str program, Tensor[] inputs, Tensor[] state, Tensor[] params, int[] spans, Tensor? rng, "
-    "Tensor? checkpoints, Tensor gz, Tensor[] g_state, Tensor[] g_sequences, int[] wanted, bool wants_state) "
-    "-> (Tensor[], Tensor[], Tensor[])"
-)
 
 
 def registered(key: str) -> Program:
@@ -291,11 +281,19 @@ def _autograd(
     return call.run(keep)
 
 
-_library.impl("dynamics", _forward, "CompositeExplicitAutograd")
-_library.impl("dynamics_backward", _backward, "CompositeExplicitAutograd")
-_library.impl("dynamics", _autograd, "Autograd")
-torch.library.register_fake("spikenet::dynamics", _fake_forward, lib=_library)
-torch.library.register_fake("spikenet::dynamics_backward", _fake_backward, lib=_library)
+_given = "str program, Tensor[] inputs, Tensor[] state, Tensor[] params, int[] spans, Tensor? rng"
+define(
+    f"dynamics({_given}, bool keep, bool final, bool trace) -> (Tensor, Tensor[], Tensor[], Tensor?)",
+    _forward,
+    _fake_forward,
+    _autograd,
+)
+define(
+    f"dynamics_backward({_given}, Tensor? checkpoints, Tensor gz, Tensor[] g_state, Tensor[] g_sequences, "
+    "int[] wanted, bool wants_state) -> (Tensor[], Tensor[], Tensor[])",
+    _backward,
+    _fake_backward,
+)
 
 
 def scan(

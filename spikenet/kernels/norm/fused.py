@@ -18,19 +18,11 @@ from spikenet.errors import BackendError, ShapeError
 from spikenet.kernels.backends import Implementation, Operation, anywhere, lazily
 from spikenet.kernels.dynamics import scan
 from spikenet.kernels.dynamics.ops import _plain, refuse_forward_mode, registered
+from spikenet.kernels.operators import define
 from spikenet.kernels.triton_device import why_not_on
 
 LONGEST = 16  # time steps whose states a program holds in registers
 
-_library = torch.library.Library("spikenet", "FRAGMENT")
-_library.define(
-    "norm_neuron(Tensor y, Tensor weight, Tensor bias, Tensor(a!) mean, Tensor(b!) var, str program, Tensor[] state, "
-    "Tensor[] params, float momentum, float eps) -> (Tensor, Tensor)"
-)
-_library.define(
-    "norm_neuron_backward(Tensor y, Tensor weight, str program, Tensor[] state, Tensor[] params, Tensor moments, "
-    "Tensor gz) -> (Tensor, Tensor, Tensor)"
-)
 _triton_forward = lazily("spikenet.kernels.norm.triton_norm", "forward")
 _triton_backward = lazily("spikenet.kernels.norm.triton_norm", "backward")
 
@@ -158,11 +150,19 @@ def _fake_backward(y: Tensor, weight: Tensor, *_: Any) -> tuple[Tensor, Tensor, 
     return gy, torch.empty_like(weight), torch.empty_like(weight)
 
 
-_library.impl("norm_neuron", _forward, "CompositeExplicitAutograd")
-_library.impl("norm_neuron_backward", _backward, "CompositeExplicitAutograd")
-_library.impl("norm_neuron", _autograd, "Autograd")
-torch.library.register_fake("spikenet::norm_neuron", _fake, lib=_library)
-torch.library.register_fake("spikenet::norm_neuron_backward", _fake_backward, lib=_library)
+define(
+    "norm_neuron(Tensor y, Tensor weight, Tensor bias, Tensor(a!) mean, Tensor(b!) var, str program, Tensor[] state, "
+    "Tensor[] params, float momentum, float eps) -> (Tensor, Tensor)",
+    _forward,
+    _fake,
+    _autograd,
+)
+define(
+    "norm_neuron_backward(Tensor y, Tensor weight, str program, Tensor[] state, Tensor[] params, Tensor moments, "
+    "Tensor gz) -> (Tensor, Tensor, Tensor)",
+    _backward,
+    _fake_backward,
+)
 
 
 def norm_scan(
