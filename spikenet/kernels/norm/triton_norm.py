@@ -36,6 +36,7 @@ def forward(
     y: Tensor,
     weight: Tensor,
     bias: Tensor,
+    offset: Tensor | None,
     mean: Tensor,
     var: Tensor,
     state: Sequence[Tensor],
@@ -48,7 +49,7 @@ def forward(
     z, sums = torch.empty_like(y), plan.sums(y, plan.moments)
     moments = weight.new_empty((4, y.shape[-1]))
     plan.moments(y, sums)
-    plan.statistics(y, sums, weight, bias, mean, var, moments, numbers=(momentum, eps))
+    plan.statistics[offset is not None](y, sums, weight, bias, offset, mean, var, moments, numbers=(momentum, eps))
     plan.forward(y, moments, *state, *params, z)
     return z, moments
 
@@ -82,7 +83,7 @@ class _Kernel:
         self.kernel, self.grid, self.numbers, self.constants, self.device = kernel, grid, numbers, constants, device
         self.compiled: Any = None
 
-    def __call__(self, *tensors: Tensor, numbers: tuple[float, ...] = ()) -> None:
+    def __call__(self, *tensors: Tensor | None, numbers: tuple[float, ...] = ()) -> None:
         if interpreted():
             self.kernel[self.grid](*tensors, *self.numbers, *numbers, *self.constants)
         elif self.device.index == torch._C._cuda_getDevice():
@@ -91,9 +92,9 @@ class _Kernel:
             with torch.cuda.device(self.device):
                 self._launch(tensors, numbers)
 
-    def _launch(self, tensors: tuple[Tensor, ...], numbers: tuple[float, ...]) -> None:
-        addresses = [t.data_ptr() for t in tensors]
-        aligned = not any(a % 16 for a in addresses)  # what is compiled relies on it
+    def _launch(self, tensors: tuple[Tensor | None, ...], numbers: tuple[float, ...]) -> None:
+        addresses = [None if t is None else t.data_ptr() for t in tensors]
+        aligned = not any(a and a % 16 for a in addresses)  # what is compiled relies on it
         if self.compiled is None or not aligned:
             given = (*tensors, *self.numbers, *numbers, *self.constants)
             compiled = self.kernel[self.grid](*given, num_warps=4, enable_fp_fusion=False)
@@ -116,7 +117,7 @@ class _Plan:
         self.forward = self._tiled(next(scans), "forward", rows // steps, steps, 1)
         self.backward = self._summing(next(scans), "backward", rows // steps, steps)
         self.gradient = self._tiled(_gradient, "gradient", rows, 1, 1)
-        self.statistics = self._each_channel(_statistics, rows, self.moments)
+        self.statistics = [self._each_channel(_statistics, rows, self.moments) for _ in range(2)]  # without an offset, with
         self.means = self._each_channel(_gradient_means, rows, self.backward)
 
     def _tiled(self, kernel: Any, name: str, rows: int, steps: int, tiles: int) -> _Kernel:
@@ -204,8 +205,9 @@ def _total(sums, programs, C, channel, within, P: tl.constexpr, N: tl.constexpr)
 
 @triton.jit
 def _statistics(  # type: ignore[no-untyped-def]
-    y, sums, weight, bias, mean, var, moments, rows, programs, C, momentum, eps, P: tl.constexpr, N: tl.constexpr
-):
+    y, sums, weight, bias, offset, mean, var, moments, rows, programs, C, momentum, eps,
+    P: tl.constexpr, N: tl.constexpr,
+):  # fmt: skip
     """The moments of each channel, and the running ones moved on."""
     channel = tl.program_id(0) * N + tl.arange(0, N)
     within = channel < C
@@ -221,6 +223,8 @@ def _statistics(  # type: ignore[no-untyped-def]
     tl.store(moments + C + channel, rstd, mask=within)
     tl.store(moments + 2 * C + channel, scale, mask=within)
     tl.store(moments + 3 * C + channel, shift, mask=within)
+    if offset is not None:
+        m += tl.load(offset + channel, mask=within, other=0.0)
     before = tl.load(mean + channel, mask=within, other=0.0)
     tl.store(mean + channel, before + momentum * (m - before), mask=within)
     before = tl.load(var + channel, mask=within, other=0.0)
