@@ -93,8 +93,12 @@ class _Kernel:
                 self._launch(tensors, numbers)
 
     def _launch(self, tensors: tuple[Tensor | None, ...], numbers: tuple[float, ...]) -> None:
-        addresses = [None if t is None else t.data_ptr() for t in tensors]
-        aligned = not any(a and a % 16 for a in addresses)  # what is compiled relies on it
+        addresses, bits = [], 0
+        for t in tensors:
+            address = None if t is None else t.data_ptr()
+            addresses.append(address)
+            bits |= address or 0
+        aligned = not bits % 16  # what is compiled relies on it
         if self.compiled is None or not aligned:
             given = (*tensors, *self.numbers, *numbers, *self.constants)
             compiled = self.kernel[self.grid](*given, num_warps=4, enable_fp_fusion=False)
@@ -117,7 +121,9 @@ class _Plan:
         self.forward = self._tiled(next(scans), "forward", rows // steps, steps, 1)
         self.backward = self._summing(next(scans), "backward", rows // steps, steps)
         self.gradient = self._tiled(_gradient, "gradient", rows, 1, 1)
-        self.statistics = [self._each_channel(_statistics, rows, self.moments) for _ in range(2)]  # without an offset, with
+        self.statistics = [
+            self._each_channel(_statistics, rows, self.moments) for _ in range(2)
+        ]  # without an offset, with
         self.means = self._each_channel(_gradient_means, rows, self.backward)
 
     def _tiled(self, kernel: Any, name: str, rows: int, steps: int, tiles: int) -> _Kernel:
