@@ -18,6 +18,7 @@ from torch.nn.modules.module import _has_any_global_hook
 from spikenet.errors import ArgumentError, UnknownNameError
 from spikenet.kernels.norm import Norm, norm_scan
 from spikenet.kernels.pool import max_pool
+from spikenet.kernels.triton_device import why_not_on
 from spikenet.layers.fold import BatchNorm2d, Conv2d
 from spikenet.neurons import LIF, Neuron
 from spikenet.neurons.carry import carrier
@@ -129,7 +130,7 @@ class LinearNorm(_Normed):
 
     def connect(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         linear = self[0]
-        if type(linear) is not nn.Linear or linear.bias is None or not x.is_cuda or _listened(linear):
+        if type(linear) is not nn.Linear or linear.bias is None or why_not_on(x) or _listened(linear):
             return linear(x), None
         return functional.linear(x, linear.weight), linear.bias  # the bias's gradient would take another pass
 
