@@ -6,10 +6,11 @@ SpikingJelly's model pools before its neurons and has no biases in its blocks, s
 from the same weights; their gradients agree in float64 (tests/peers/test_attention_layers.py), here the logits are
 compared, in float64 as well: in float32 rounding decides a few spikes, which moves logits by up to 0.1 (TF32, which
 torch leaves on for convolutions, does the same). Then training steps (AdamW, batch of 128 random pictures, T = 4) are
-timed in bfloat16 autocast, float32 and TF32, blocks alternated; peak memory is that of one step, with no other model
-there. Loss curves over `--steps` steps on one fixed sequence of batches with labels that can be learnt: ours and theirs
-from the same weights, and theirs from a second seed, whose distance is the yardstick. Runs on a CUDA device, in small
-with --quick anywhere.
+timed in bfloat16 autocast, float32 and TF32, blocks alternated, and once more as replays of a CUDA graph of the whole
+step, where the processor's speed does not count; peak memory is that of one step, with no other model there. Loss
+curves over `--steps` steps on one fixed sequence of batches with labels that can be learnt: ours and theirs from the
+same weights, and theirs from a second seed, whose distance is the yardstick. Runs on a CUDA device, in small with
+--quick anywhere.
 """
 
 from __future__ import annotations
@@ -61,7 +62,8 @@ def logits(model: nn.Module, x: Tensor) -> Tensor:
 
 
 def trainer(model: nn.Module, precision: str) -> Callable[[Tensor, Tensor], Tensor]:
-    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-4, weight_decay=0.06)
+    on_gpu = next(model.parameters()).is_cuda
+    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-4, weight_decay=0.06, fused=True, capturable=on_gpu)
     half = precision == "bfloat16"
 
     def step(x: Tensor, y: Tensor) -> Tensor:
@@ -112,6 +114,24 @@ def timed(steps: dict[str, Any], batch: Any, rounds: int, device: str) -> dict[s
     return times
 
 
+def captured(name: str, step: Any, batch: Any) -> Callable[[Tensor, Tensor], None] | None:
+    """The same whole step as a replay of a CUDA graph, or None where it cannot be captured."""
+    aside = torch.cuda.Stream()
+    aside.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(aside):
+        for _ in range(3):
+            step(*batch)
+    torch.cuda.current_stream().wait_stream(aside)
+    graph = torch.cuda.CUDAGraph()
+    try:
+        with torch.cuda.graph(graph):
+            step(*batch)
+    except RuntimeError as error:
+        print(f"  {name} is not captured: {str(error).splitlines()[0][:100]}")
+        return None
+    return lambda *_: graph.replay()
+
+
 def peak(name: str, precision: str, quick: bool, batch: Any, device: str) -> float:
     """GB at most during the second step of a model that is alone."""
     if device != "cuda":
@@ -122,6 +142,13 @@ def peak(name: str, precision: str, quick: bool, batch: Any, device: str) -> flo
     torch.cuda.reset_peak_memory_stats()
     step(*batch)
     return torch.cuda.max_memory_allocated() / 1e9
+
+
+def ratio(times: dict[str, list[float]]) -> str:
+    """Medians, and the ratio of the two within a round."""
+    ratios = [t / o for t, o in zip(times["spikingjelly"], times["spikenet"], strict=True)]
+    medians = ", ".join(f"{name} {statistics.median(t):.2f}" for name, t in times.items())
+    return f"{medians}, ratio {statistics.median(ratios):.2f} ({min(ratios):.2f} .. {max(ratios):.2f})"
 
 
 def main() -> None:
@@ -140,14 +167,14 @@ def main() -> None:
         difference = apart(theirs, ours, data[0][0][:4])
         steps = {"spikenet": trainer(ours, precision), "spikingjelly": trainer(theirs, precision)}
         times = timed(steps, data[0], rounds, device)
-        ratios = [t / o for t, o in zip(times["spikingjelly"], times["spikenet"], strict=True)]
-        medians = {name: statistics.median(t) for name, t in times.items()}
-        print(
-            f"{precision}: logits in float64 differ by {difference:.2e} at most; ms a step {medians}, ratio "
-            f"{statistics.median(ratios):.2f} ({min(ratios):.2f} .. {max(ratios):.2f}); peak GB {memory}",
-            flush=True,
-        )
+        print(f"{precision}: logits in float64 differ by {difference:.2e} at most; peak GB {memory}")
+        print(f"  ms a step {ratio(times)}", flush=True)
         results.append({"precision": precision, "times": times, "peak_gb": memory, "difference": difference})
+        if device == "cuda":
+            graphs = {name: captured(name, step, data[0]) for name, step in steps.items()}
+            if all(graphs.values()):
+                results[-1]["graphs"] = timed(graphs, data[0], rounds, device)
+                print(f"  in a CUDA graph {ratio(results[-1]['graphs'])}", flush=True)
     fastest = {name: min(statistics.median(r["times"][name]) for r in results) for name in NAMES}
     print(
         f"fastest precision of each: {fastest}, ratio {fastest['spikingjelly'] / fastest['spikenet']:.2f}", flush=True

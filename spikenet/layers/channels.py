@@ -12,11 +12,13 @@ from collections.abc import Callable
 from typing import Literal, get_args
 
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.nn.modules.module import _has_any_global_hook
 
 from spikenet.errors import ArgumentError, UnknownNameError
 from spikenet.kernels.norm import Norm, norm_scan
 from spikenet.kernels.pool import max_pool
+from spikenet.kernels.triton_device import why_not_on
 from spikenet.layers.fold import BatchNorm2d, Conv2d
 from spikenet.neurons import LIF, Neuron
 from spikenet.neurons.carry import carrier
@@ -66,8 +68,8 @@ class _Normed(nn.Sequential):
 
     norm: nn.BatchNorm1d | nn.BatchNorm2d
 
-    def connect(self, x: Tensor) -> Tensor:
-        """What comes before the norm, channels last."""
+    def connect(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """What comes before the norm, channels last, and a bias that was left out of it."""
         raise NotImplementedError
 
     def then(self, neuron: nn.Module, x: Tensor) -> Tensor:
@@ -76,8 +78,8 @@ class _Normed(nn.Sequential):
         if not together or not _usual(self) or any(map(_listened, (self, self.norm, neuron))):
             return neuron(self(x))
         weight, bias, mean, var = (getattr(self.norm, n) for n in ("weight", "bias", "running_mean", "running_var"))
-        norm = Norm(weight, bias, mean, var, self.norm.momentum or 0.0, self.norm.eps)
-        y = self.connect(x)
+        y, offset = self.connect(x)
+        norm = Norm(weight, bias, mean, var, self.norm.momentum or 0.0, self.norm.eps, offset)
         self.norm.num_batches_tracked.add_(1)  # type: ignore[union-attr]
         return neuron._scan([y], None, by=functools.partial(norm_scan, norm))[0]  # type: ignore[operator]
 
@@ -126,8 +128,11 @@ class LinearNorm(_Normed):
             nn.init.zeros_(linear.bias)
         super().__init__(OrderedDict(linear=linear, norm=ChannelNorm(outputs)))
 
-    def connect(self, x: Tensor) -> Tensor:
-        return self[0](x)
+    def connect(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        linear = self[0]
+        if type(linear) is not nn.Linear or linear.bias is None or why_not_on(x) or _listened(linear):
+            return linear(x), None
+        return functional.linear(x, linear.weight), linear.bias  # the bias's gradient would take another pass
 
 
 class ConvNorm(_Normed):
@@ -168,8 +173,8 @@ class ConvNorm(_Normed):
         maps = norm(conv(x.movedim(-1, 2))).movedim(2, -1)
         return pool[0](maps) if pool else maps
 
-    def connect(self, x: Tensor) -> Tensor:
-        return self[0](x.movedim(-1, 2)).movedim(2, -1)
+    def connect(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        return self[0](x.movedim(-1, 2)).movedim(2, -1), None
 
 
 class SpikePool(nn.Module):

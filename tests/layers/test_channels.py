@@ -67,7 +67,9 @@ def test_a_stream_carries_the_neurons_states() -> None:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="Triton does not interpret here")
 def test_in_the_kernel_too() -> None:
-    chain = Chain(ConvNorm(3, 5), LIF(2.0, 0.4, detach_reset=True))
+    first, second = (LIF(2.0, 0.4, detach_reset=True) for _ in range(2))
+    chain = Chain(ConvNorm(3, 5), first, LinearNorm(5, 4), second)
+    nn.init.normal_(chain[2].linear.bias, std=3.0)  # type: ignore[arg-type]
     plain = nn.Sequential(*copy.deepcopy(list(chain))).double()
     x = 3.0 * torch.randn(4, 2, 6, 6, 3)
     with use_backend("triton"):

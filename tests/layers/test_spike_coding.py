@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from spikenet.energy import count
 from spikenet.errors import ArgumentError, UnknownNameError
 from spikenet.layers import SpikeCodedLinear, spike_coded, spike_counts, spike_train
 from spikenet.layers.spike_coding import CODES
@@ -114,3 +115,15 @@ def test_what_comes_before_learns_through_every_code_alike(code: str) -> None:
     y = torch.randn(5, 3)
     grads = [torch.autograd.grad((layer(x) * y).sum(), [x, layer.weight]) for layer in (plain, coded)]
     torch.testing.assert_close(grads[1], grads[0])
+
+
+@pytest.mark.parametrize("code", [None, "ternary", "bitwise", "twos-complement"])
+def test_the_counter_charges_an_addition_for_every_spike_and_synapse(code) -> None:
+    """Counts as they are cost as much as the ternary train of them; no weight is multiplied."""
+    x, net = torch.randn(4, 3, 12), spike_coded(nn.Sequential(nn.Linear(12, 5)), 4.0, code)
+    with torch.no_grad(), count(net, strict=True) as work:
+        net(x)
+    (connection,) = (layer for layer in work.layers if layer.operation == "connection")
+    spikes = spike_train(spike_counts(x, 4.0).counts, code or "ternary").spikes.count_nonzero().item()
+    assert connection.acs == 5 * spikes
+    assert connection.macs == 0

@@ -7,6 +7,7 @@ list, so that no backend rounds differently from another.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -236,7 +237,7 @@ class Program:
         operations = sum(len(phase.operations) for phase in phases)
         return 20 if rows <= 4 and operations <= 60 else 10
 
-    @property
+    @functools.cached_property
     def key(self) -> str:
         """A name that two programs share only if they compute the same thing."""
         return hashlib.sha256(repr(self).encode()).hexdigest()[:16]

@@ -32,6 +32,9 @@ class Norm(NamedTuple):
 
     `mean` and `var` become `(1 - momentum) mean + momentum m`, where m is the mean (or the variance, corrected by
     n / (n - 1)) of the n numbers of a channel.
+
+    `offset` is a bias that was left out of y. The norm takes it away again, so that the running mean alone learns of
+    it, and its gradient is zero.
     """
 
     weight: Tensor
@@ -40,6 +43,7 @@ class Norm(NamedTuple):
     var: Tensor
     momentum: float
     eps: float
+    offset: Tensor | None = None
 
 
 def _why_not(
@@ -72,14 +76,15 @@ def _why_not(
 def _run(norm: Norm, program: str, inputs: Sequence[Tensor], *values: Any) -> Any:
     (y,), (state, params, *_) = inputs, values
     first = [s.as_strided((1,), (1,)) for s in state]
-    *tensors, momentum, eps = norm
+    weight, bias, mean, var, momentum, eps, offset = norm
     call = _autograd if _plain(y) else torch.ops.spikenet.norm_neuron
-    return call(y, *tensors, program, first, params, momentum, eps)[0], [], []
+    return call(y, weight, bias, offset, mean, var, program, first, params, momentum, eps)[0], [], []
 
 
 def _apart(norm: Norm, program: str, inputs: Sequence[Tensor], *values: Any) -> Any:
     (y,) = inputs
-    weight, bias, mean, var, momentum, eps = norm
+    weight, bias, mean, var, momentum, eps, offset = norm
+    y = y if offset is None else y + offset
     x = functional.batch_norm(y.flatten(0, -2), mean, var, weight, bias, True, momentum, eps)
     return scan(program, [x.view(y.shape)], *values)
 
@@ -94,10 +99,10 @@ FUSED = Operation(
 
 class _NormNeuron(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, y: Tensor, weight: Tensor, *values: Any) -> Any:
-        z, moments = _below_autograd(y, weight, *values)
+    def forward(ctx: Any, y: Tensor, weight: Tensor, bias: Tensor, offset: Tensor | None, *values: Any) -> Any:
+        z, moments = _below_autograd(y, weight, bias, offset, *values)
         ctx.save_for_backward(y, weight, moments)
-        ctx.values = values[3:6]
+        ctx.offset, ctx.values = offset, values[2:5]
         ctx.set_materialize_grads(False)
         ctx.mark_non_differentiable(moments)
         return z, moments
@@ -107,11 +112,11 @@ class _NormNeuron(torch.autograd.Function):
         if torch.is_grad_enabled():
             raise BackendError("norm_scan has no second derivative: call grad or backward without create_graph=True")
         if gz is None:
-            return (None,) * 10
+            return (None,) * 11
         y, weight, moments = ctx.saved_tensors
         run = _backward if _plain(gz) else torch.ops.spikenet.norm_neuron_backward
         gradients = run(y, weight, *ctx.values, moments, gz)
-        return *gradients, *(None,) * 7
+        return *gradients, torch.zeros_like(ctx.offset) if ctx.needs_input_grad[3] else None, *(None,) * 7
 
 
 def _below_autograd(y: Tensor, *values: Any) -> Any:
@@ -121,19 +126,29 @@ def _below_autograd(y: Tensor, *values: Any) -> Any:
         return torch.ops.spikenet.norm_neuron(y, *values)
 
 
-def _autograd(y: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, var: Tensor, *values: Any) -> Any:
-    refuse_forward_mode("norm_scan", (y, weight, bias))
+def _autograd(
+    y: Tensor, weight: Tensor, bias: Tensor, offset: Tensor | None, mean: Tensor, var: Tensor, *values: Any
+) -> Any:
+    learned = [t for t in (y, weight, bias, offset) if t is not None]
+    refuse_forward_mode("norm_scan", learned)
     torch.autograd.graph.increment_version((mean, var))
-    given = y, weight, bias, mean, var, *values
-    if torch.is_grad_enabled() and (y.requires_grad or weight.requires_grad or bias.requires_grad):
+    given = y, weight, bias, offset, mean, var, *values
+    if torch.is_grad_enabled() and any(t.requires_grad for t in learned):
         return _NormNeuron.apply(*given)
     return _below_autograd(*given)
 
 
 def _forward(
-    y: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, var: Tensor, program: str, *values: Any
+    y: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    offset: Tensor | None,
+    mean: Tensor,
+    var: Tensor,
+    program: str,
+    *values: Any,
 ) -> tuple[Tensor, Tensor]:
-    return _triton_forward(registered(program), y, weight, bias, mean, var, *values)
+    return _triton_forward(registered(program), y, weight, bias, offset, mean, var, *values)
 
 
 def _backward(y: Tensor, weight: Tensor, program: str, *values: Any) -> tuple[Tensor, Tensor, Tensor]:
@@ -151,8 +166,8 @@ def _fake_backward(y: Tensor, weight: Tensor, *_: Any) -> tuple[Tensor, Tensor, 
 
 
 define(
-    "norm_neuron(Tensor y, Tensor weight, Tensor bias, Tensor(a!) mean, Tensor(b!) var, str program, Tensor[] state, "
-    "Tensor[] params, float momentum, float eps) -> (Tensor, Tensor)",
+    "norm_neuron(Tensor y, Tensor weight, Tensor bias, Tensor? offset, Tensor(a!) mean, Tensor(b!) var, str program, "
+    "Tensor[] state, Tensor[] params, float momentum, float eps) -> (Tensor, Tensor)",
     _forward,
     _fake,
     _autograd,
@@ -180,7 +195,8 @@ def norm_scan(
 
         x = weight (y - mean(y)) / sqrt(var(y) + eps) + bias
 
-    with statistics over all axes but the last, and gradients for y, the norm's weights, states and parameters.
+    with statistics over all axes but the last, and gradients for y, the norm's weights and offset, states and
+    parameters.
 
     For a neuron of `spikenet.neurons` with one input: `neuron._scan([y], None, by=partial(norm_scan, norm))`.
 

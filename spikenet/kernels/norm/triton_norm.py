@@ -36,6 +36,7 @@ def forward(
     y: Tensor,
     weight: Tensor,
     bias: Tensor,
+    offset: Tensor | None,
     mean: Tensor,
     var: Tensor,
     state: Sequence[Tensor],
@@ -44,7 +45,7 @@ def forward(
     eps: float,
 ) -> tuple[Tensor, Tensor]:
     """The output, and the moments `[4, C]`: mean, 1 / standard deviation, scale and shift of the norm."""
-    given = y.contiguous(), weight, bias, mean, var, state, params, momentum, eps
+    given = y.contiguous(), weight, bias, offset, mean, var, state, params, momentum, eps
     return on_its_device(_plan(program, y).run_forward, y, *given)
 
 
@@ -81,6 +82,7 @@ class _Plan:
         y: Tensor,
         weight: Tensor,
         bias: Tensor,
+        offset: Tensor | None,
         mean: Tensor,
         var: Tensor,
         state: Sequence[Tensor],
@@ -91,7 +93,7 @@ class _Plan:
         z, sums = torch.empty_like(y), self._sums(y, self.moments)
         moments = weight.new_empty((4, y.shape[-1]))
         self.moments(y, sums)
-        self.statistics(y, sums, weight, bias, mean, var, moments, floats=(momentum, eps))
+        self.statistics(y, sums, weight, bias, offset, mean, var, moments, floats=(momentum, eps))
         self.forward(y, moments, *state, *params, z)
         return z, moments
 
@@ -193,8 +195,9 @@ def _total(sums, programs, C, channel, within, P: tl.constexpr, N: tl.constexpr)
 
 @triton.jit
 def _statistics(  # type: ignore[no-untyped-def]
-    y, sums, weight, bias, mean, var, moments, rows, programs, C, momentum, eps, P: tl.constexpr, N: tl.constexpr
-):
+    y, sums, weight, bias, offset, mean, var, moments, rows, programs, C, momentum, eps,
+    P: tl.constexpr, N: tl.constexpr,
+):  # fmt: skip
     """The moments of each channel, and the running ones moved on."""
     channel = tl.program_id(0) * N + tl.arange(0, N)
     within = channel < C
@@ -210,6 +213,8 @@ def _statistics(  # type: ignore[no-untyped-def]
     tl.store(moments + C + channel, rstd, mask=within)
     tl.store(moments + 2 * C + channel, scale, mask=within)
     tl.store(moments + 3 * C + channel, shift, mask=within)
+    if offset is not None:
+        m += tl.load(offset + channel, mask=within, other=0.0)
     before = tl.load(mean + channel, mask=within, other=0.0)
     tl.store(mean + channel, before + momentum * (m - before), mask=within)
     before = tl.load(var + channel, mask=within, other=0.0)

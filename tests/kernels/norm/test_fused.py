@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 from typing import Any
 
@@ -89,6 +90,29 @@ def test_kernels_in_half_precision(dtype: torch.dtype) -> None:
     compare(NEURONS[0](), case((4, 2, 35, 20), dtype))
 
 
+def compare_with_offset(device: str, backend: str | None) -> None:
+    """A bias that was left out of y against one that is in it, in float64."""
+    neuron, (y, norm, gz) = NEURONS[0](), case((4, 2, 35, 20))
+    wide, offset = copy.deepcopy(norm).double(), nn.Parameter(3.0 * torch.randn(20))
+    truth = results(lambda y: neuron(wide((y + offset).flatten(0, -2)).view(y.shape)), wide, y.double(), gz.double())
+    neuron.to(device), norm.to(device)
+    there = nn.Parameter(offset.detach().to(device))
+    by = functools.partial(norm_scan, options(norm)._replace(offset=there))
+    leaves = [y.to(device).requires_grad_(), norm.weight, norm.bias, there]
+    with use_backend(backend):
+        z = neuron._scan([leaves[0]], None, by=by)[0]
+        *gradients, zero = torch.autograd.grad(z, leaves, gz.to(device))
+    for a, b in zip([z.detach(), *gradients, norm.running_mean, norm.running_var], truth, strict=True):
+        torch.testing.assert_close(a.cpu().double(), b, atol=1e-4, rtol=1e-4)
+    assert zero.abs().max() < 1e-4
+
+
+@interpreted
+@pytest.mark.parametrize("backend", ["triton", "numba"])
+def test_a_bias_that_was_left_out(backend: str) -> None:
+    compare_with_offset("cpu", backend)
+
+
 @pytest.mark.parametrize("backend", [None, "numba", "reference"])
 def test_elsewhere_it_is_the_two_in_turn(backend: str | None) -> None:
     neuron, (y, norm, gz) = NEURONS[0](), case((18, 2, 9, 5))
@@ -134,6 +158,12 @@ def test_on_the_gpu(sizes: tuple[int, ...], dtype: torch.dtype) -> None:
     """Twice: the second time past Triton's own way to launch. Of many more numbers some would lie at the threshold."""
     for _ in range(2):
         compare(NEURONS[0](), case(sizes, dtype), "cuda")
+
+
+@gpu
+def test_a_bias_that_was_left_out_on_the_gpu() -> None:
+    for _ in range(2):
+        compare_with_offset("cuda", None)
 
 
 @gpu
