@@ -62,15 +62,15 @@ def backward(
     params: Sequence[Tensor],
     moments: Tensor,
     gz: Tensor,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The gradients of y, weight and bias."""
+) -> tuple[Tensor, Tensor]:
+    """The gradients of y, and `[5, C]`: those of weight, bias and offset, which is 0, and what y's loses."""
     y, gz, plan = y.contiguous(), gz.contiguous(), _plan(program, y)
     gradient, sums = torch.empty_like(y), plan.sums(y, plan.backward)
-    means, of_weight, of_bias = weight.new_empty((2, len(weight))), torch.empty_like(weight), torch.empty_like(weight)
+    channels = weight.new_empty((5, len(weight)))
     plan.backward(y, moments, *state, *params, gz, gradient, sums)
-    plan.means(sums, moments, of_weight, of_bias, means)
-    plan.gradient(y, moments, means, gradient)
-    return gradient, of_weight, of_bias
+    plan.means(sums, moments, channels)
+    plan.gradient(y, moments, channels, gradient)
+    return gradient, channels
 
 
 class _Kernel:
@@ -84,7 +84,7 @@ class _Kernel:
         self.compiled: Any = None
 
     def __call__(self, *tensors: Tensor | None, numbers: tuple[float, ...] = ()) -> None:
-        if interpreted():
+        if self.compiled is None and interpreted():
             self.kernel[self.grid](*tensors, *self.numbers, *numbers, *self.constants)
         elif self.device.index == torch._C._cuda_getDevice():
             self._launch(tensors, numbers)
@@ -239,29 +239,30 @@ def _statistics(  # type: ignore[no-untyped-def]
 
 @triton.jit
 def _gradient_means(  # type: ignore[no-untyped-def]
-    sums, moments, of_weight, of_bias, means, rows, programs, C, P: tl.constexpr, N: tl.constexpr
+    sums, moments, channels, rows, programs, C, P: tl.constexpr, N: tl.constexpr
 ):
-    """Gradients of weight and bias, and what the input's gradient loses: its mean, and its share along the input."""
+    """Gradients of weight, bias and offset, and what the input's loses: its mean, and its share along the input."""
     channel = tl.program_id(0) * N + tl.arange(0, N)
     within = channel < C
     first, second = _total(sums, programs, C, channel, within, P, N)
     rstd = tl.load(moments + C + channel, mask=within, other=0.0)
-    tl.store(of_weight + channel, second * rstd, mask=within)
-    tl.store(of_bias + channel, first, mask=within)
-    count = rows.to(tl.float32)
-    tl.store(means + channel, first / count, mask=within)
-    tl.store(means + C + channel, second * rstd * rstd / count, mask=within)
+    count, place = rows.to(tl.float32), channels + channel
+    tl.store(place, second * rstd, mask=within)
+    tl.store(place + C, first, mask=within)
+    tl.store(place + 2 * C, tl.zeros([N], tl.float32), mask=within)
+    tl.store(place + 3 * C, first / count, mask=within)
+    tl.store(place + 4 * C, second * rstd * rstd / count, mask=within)
 
 
 @triton.jit
-def _gradient(y, moments, means, gradient, rows, C, tiles, M: tl.constexpr, N: tl.constexpr):  # type: ignore[no-untyped-def]
+def _gradient(y, moments, channels, gradient, rows, C, tiles, M: tl.constexpr, N: tl.constexpr):  # type: ignore[no-untyped-def]
     """From the gradient of x to that of y, in place."""
     channel = tl.program_id(1) * N + tl.arange(0, N)
     within = channel < C
     mean = tl.load(moments + channel, mask=within, other=0.0)[None, :]
     scale = tl.load(moments + 2 * C + channel, mask=within, other=0.0)[None, :]
-    lost = tl.load(means + channel, mask=within, other=0.0)[None, :]
-    along = tl.load(means + C + channel, mask=within, other=0.0)[None, :]
+    lost = tl.load(channels + 3 * C + channel, mask=within, other=0.0)[None, :]
+    along = tl.load(channels + 4 * C + channel, mask=within, other=0.0)[None, :]
     for tile in range(tiles):
         row = (tl.program_id(0) * tiles + tile) * M + tl.arange(0, M)
         inside = (row < rows)[:, None] & within[None, :]
