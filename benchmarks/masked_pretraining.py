@@ -6,6 +6,14 @@ For each seed a tenth of the training labels is drawn, the same number of every 
 all training recordings without labels and then fine-tuned on the tenth; another of the same size starts from scratch.
 Both try the same learning rates, take the one that is best on the validation part, and are scored once on the test
 part with the weights of the last epoch. Printed is the paired difference, whichever way it falls.
+
+Measured on an H100, seeds 0 to 4, with the rates 1e-3, 2e-3, 5e-3 and 1e-2 (test accuracy in %):
+
+    pre-trained                 87.50  73.06  78.89  87.78  80.00    81.44 ± 6.24
+    from scratch                75.00  72.50  68.06  72.22  78.33    73.22 ± 3.79
+    paired difference                                                +8.22 ± 6.72
+
+Eight of the ten rates chosen were 1e-2, the largest; `RATES` now goes on beyond it, and has not been run in full.
 """
 
 from __future__ import annotations

@@ -102,7 +102,7 @@ class _NormNeuron(torch.autograd.Function):
     def forward(ctx: Any, y: Tensor, weight: Tensor, bias: Tensor, offset: Tensor | None, *values: Any) -> Any:
         z, moments = _below_autograd(y, weight, bias, offset, *values)
         ctx.save_for_backward(y, weight, moments)
-        ctx.offset, ctx.values = offset, values[2:5]
+        ctx.values = values[2:5]
         ctx.set_materialize_grads(False)
         ctx.mark_non_differentiable(moments)
         return z, moments
@@ -115,8 +115,9 @@ class _NormNeuron(torch.autograd.Function):
             return (None,) * 11
         y, weight, moments = ctx.saved_tensors
         run = _backward if _plain(gz) else torch.ops.spikenet.norm_neuron_backward
-        gradients = run(y, weight, *ctx.values, moments, gz)
-        return *gradients, torch.zeros_like(ctx.offset) if ctx.needs_input_grad[3] else None, *(None,) * 7
+        of_y, of_channels = run(y, weight, *ctx.values, moments, gz)
+        of_weight, of_bias, of_offset, *_ = of_channels.unbind()
+        return of_y, of_weight, of_bias, of_offset if ctx.needs_input_grad[3] else None, *(None,) * 7
 
 
 def _below_autograd(y: Tensor, *values: Any) -> Any:
@@ -151,7 +152,7 @@ def _forward(
     return _triton_forward(registered(program), y, weight, bias, offset, mean, var, *values)
 
 
-def _backward(y: Tensor, weight: Tensor, program: str, *values: Any) -> tuple[Tensor, Tensor, Tensor]:
+def _backward(y: Tensor, weight: Tensor, program: str, *values: Any) -> tuple[Tensor, Tensor]:
     return _triton_backward(registered(program), y, weight, *values)
 
 
@@ -160,9 +161,9 @@ def _fake(y: Tensor, weight: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
     return z, weight.new_empty((4, len(weight)))
 
 
-def _fake_backward(y: Tensor, weight: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
+def _fake_backward(y: Tensor, weight: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
     gy = torch.empty_like(y, memory_format=torch.contiguous_format)
-    return gy, torch.empty_like(weight), torch.empty_like(weight)
+    return gy, weight.new_empty((5, len(weight)))
 
 
 define(
@@ -174,7 +175,7 @@ define(
 )
 define(
     "norm_neuron_backward(Tensor y, Tensor weight, str program, Tensor[] state, Tensor[] params, Tensor moments, "
-    "Tensor gz) -> (Tensor, Tensor, Tensor)",
+    "Tensor gz) -> (Tensor, Tensor)",
     _backward,
     _fake_backward,
 )

@@ -57,8 +57,8 @@ def backward(
     params: Sequence[Tensor],
     moments: Tensor,
     gz: Tensor,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The gradients of y, weight and bias."""
+) -> tuple[Tensor, Tensor]:
+    """The gradients of y, and `[5, C]`: those of weight, bias and offset, which is 0, and what y's loses."""
     given = y.contiguous(), weight, state, params, moments, gz.contiguous()
     return on_its_device(_plan(program, y).run_backward, y, *given)
 
@@ -105,13 +105,13 @@ class _Plan:
         params: Sequence[Tensor],
         moments: Tensor,
         gz: Tensor,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        gradient, sums, means = torch.empty_like(y), self._sums(y, self.backward), weight.new_empty((2, len(weight)))
-        of_weight, of_bias = torch.empty_like(weight), torch.empty_like(weight)
+    ) -> tuple[Tensor, Tensor]:
+        gradient, sums = torch.empty_like(y), self._sums(y, self.backward)
+        channels = weight.new_empty((5, len(weight)))
         self.backward(y, moments, *state, *params, gz, gradient, sums)
-        self.means(sums, moments, of_weight, of_bias, means)
-        self.gradient(y, moments, means, gradient)
-        return gradient, of_weight, of_bias
+        self.means(sums, moments, channels)
+        self.gradient(y, moments, channels, gradient)
+        return gradient, channels
 
     def _tiled(self, kernel: Any, name: str, rows: int, steps: int, tiles: int) -> Launch:
         """On all rows and channels, with so many tiles for each program."""
@@ -223,29 +223,30 @@ def _statistics(  # type: ignore[no-untyped-def]
 
 @triton.jit
 def _gradient_means(  # type: ignore[no-untyped-def]
-    sums, moments, of_weight, of_bias, means, rows, programs, C, P: tl.constexpr, N: tl.constexpr
+    sums, moments, channels, rows, programs, C, P: tl.constexpr, N: tl.constexpr
 ):
-    """Gradients of weight and bias, and what the input's gradient loses: its mean, and its share along the input."""
+    """Gradients of weight, bias and offset, and what the input's loses: its mean, and its share along the input."""
     channel = tl.program_id(0) * N + tl.arange(0, N)
     within = channel < C
     first, second = _total(sums, programs, C, channel, within, P, N)
     rstd = tl.load(moments + C + channel, mask=within, other=0.0)
-    tl.store(of_weight + channel, second * rstd, mask=within)
-    tl.store(of_bias + channel, first, mask=within)
-    count = rows.to(tl.float32)
-    tl.store(means + channel, first / count, mask=within)
-    tl.store(means + C + channel, second * rstd * rstd / count, mask=within)
+    count, place = rows.to(tl.float32), channels + channel
+    tl.store(place, second * rstd, mask=within)
+    tl.store(place + C, first, mask=within)
+    tl.store(place + 2 * C, tl.zeros([N], tl.float32), mask=within)
+    tl.store(place + 3 * C, first / count, mask=within)
+    tl.store(place + 4 * C, second * rstd * rstd / count, mask=within)
 
 
 @triton.jit
-def _gradient(y, moments, means, gradient, rows, C, tiles, M: tl.constexpr, N: tl.constexpr):  # type: ignore[no-untyped-def]
+def _gradient(y, moments, channels, gradient, rows, C, tiles, M: tl.constexpr, N: tl.constexpr):  # type: ignore[no-untyped-def]
     """From the gradient of x to that of y, in place."""
     channel = tl.program_id(1) * N + tl.arange(0, N)
     within = channel < C
     mean = tl.load(moments + channel, mask=within, other=0.0)[None, :]
     scale = tl.load(moments + 2 * C + channel, mask=within, other=0.0)[None, :]
-    lost = tl.load(means + channel, mask=within, other=0.0)[None, :]
-    along = tl.load(means + C + channel, mask=within, other=0.0)[None, :]
+    lost = tl.load(channels + 3 * C + channel, mask=within, other=0.0)[None, :]
+    along = tl.load(channels + 4 * C + channel, mask=within, other=0.0)[None, :]
     for tile in range(tiles):
         row = (tl.program_id(0) * tiles + tile) * M + tl.arange(0, M)
         inside = (row < rows)[:, None] & within[None, :]
