@@ -120,7 +120,8 @@ def _head(path: Path) -> tuple[bytes, int]:
     try:
         file = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))  # a file object takes as long as the read
         try:
-            return os.read(file, _HEAD), os.fstat(file).st_size
+            size = os.fstat(file).st_size
+            return os.read(file, min(size or _HEAD, _HEAD)), size  # room that is not used is not asked for
         finally:
             os.close(file)
     except OSError as error:

@@ -115,11 +115,12 @@ class Opening(NamedTuple):
             return
         room = buffers.empty((min(size, stop - start),), torch.uint8).numpy()
         try:
-            with self.path.open("rb", buffering=0) as file:
-                file.seek(start)
+            with FileIO(self.path) as file:
+                file.seek(max(start, len(self.head)))
                 for first in range(start, stop, size):
-                    block = room[: min(size, stop - first)]
-                    _fill(file, block)
+                    block, known = room[: min(size, stop - first)], self.head[first : first + size]
+                    block[: len(known)] = np.frombuffer(known, np.uint8)
+                    _fill(file, block[len(known) :])
                     yield block
         except OSError as error:
             raise DataError(f"{self.path} cannot be read: {error.strerror or error}") from error
