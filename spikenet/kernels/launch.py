@@ -115,22 +115,3 @@ def on_its_device(run: Callable[..., Any], x: Tensor, *arguments: Any) -> Any:
         return run(*arguments)
     with torch.cuda.device(x.device):
         return run(*arguments)
-
-
-_launches: Plans[Launch] = Plans()
-
-
-def launch(
-    kernel: Any,
-    grid: tuple[int, ...],
-    tensors: tuple[Argument, ...],
-    numbers: tuple[Any, ...],
-    constants: tuple[Any, ...],
-    **options: Any,
-) -> None:
-    """Run a kernel, one that belongs to no larger plan, on the device of its first tensor; see `Launch`."""
-    first = tensors[0].base if type(tensors[0]) is Described else tensors[0]
-    kinds = [(t.base.dtype, *t.block_shape) if type(t) is Described else t if t is None else t.dtype for t in tensors]  # type: ignore[union-attr]
-    key = id(kernel), grid, numbers, constants, first.device.index, *kinds  # type: ignore[union-attr]
-    made = _launches.at(key, lambda: Launch(kernel, grid, numbers, constants, **options))
-    on_its_device(made, first, *tensors)  # type: ignore[arg-type]

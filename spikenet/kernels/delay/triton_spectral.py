@@ -83,11 +83,8 @@ class Spectra:
     """
 
     def __init__(self, x: Tensor, weight: Tensor, kernel: str, taps: int, first: int, steps: int) -> None:
-        cut, (length, batch, inputs), (outputs, _, elements) = (
-            windows(x.device, steps, taps, first),
-            x.shape,
-            weight.shape,
-        )
+        (length, batch, inputs), (outputs, _, elements) = x.shape, weight.shape
+        cut = windows(x.device, steps, taps, first)
         self.waves, self.frequencies = cut.waves, cut.waves.shape[1]
         self.rows, self.width = cut.number * batch, filled(inputs, 16)
         self.outputs, self.steps = outputs, steps
@@ -180,7 +177,7 @@ def _transform_of(cut: Windows, shape: tuple[int, int, int], width: int, first: 
     start, count, lead = (cut.shift, cut.length, 0) if whole else (0, cut.hop, cut.lead)
     numbers = steps, batch, columns // align, width, first, cut.number, cut.hop // 8, start, count // 8, lead // 8
     frequencies = cut.waves.shape[1]
-    grid = -(-frequencies // 64), -(-batch * width // 128), cut.number
+    grid = -(-frequencies // 64) * -(-batch * width // 128), cut.number
     rest = frequencies, cut.length // 8, most
     return Launch(_transform, grid, (*numbers, *rest), (align, not whole, 64, 128, 32), num_warps=4)
 
@@ -189,8 +186,8 @@ def _back_of(cut: Windows, shape: tuple[int, int, int], outputs: slice, most: tu
     """For `products, waves, found, y`: some outputs of y `[steps, B, N]` from their spectra."""
     size, batch = outputs.stop - outputs.start, shape[1]
     numbers = *shape, outputs.start, size, cut.number, cut.hop // 8, cut.lead // 8, cut.waves.shape[1]
-    grid = -(-cut.hop // 64), -(-cut.number * batch * size // 128)
-    return Launch(_back, grid, (*numbers, cut.length // 8, *most), (64, 128, 32), num_warps=8)
+    grid = -(-cut.hop // 64) * -(-cut.number * batch * size // 128)
+    return Launch(_back, (grid,), (*numbers, cut.length // 8, *most), (64, 128, 32), num_warps=8)
 
 
 @triton.jit
@@ -199,8 +196,9 @@ def _transform(  # type: ignore[no-untyped-def]
     ALIGN: tl.constexpr, TURNED: tl.constexpr, FREQUENCIES: tl.constexpr, COLUMNS: tl.constexpr, DEPTH: tl.constexpr,
 ):  # fmt: skip
     count, lead, L, M = count * 8, lead * 8, L * 8, aligned * ALIGN
-    f = tl.program_id(0) * FREQUENCIES + tl.arange(0, FREQUENCIES)
-    c, w = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS), tl.program_id(2)
+    tiles, w = tl.cdiv(F, FREQUENCIES), tl.program_id(1)
+    f = tl.program_id(0) % tiles * FREQUENCIES + tl.arange(0, FREQUENCIES)
+    c = tl.program_id(0) // tiles * COLUMNS + tl.arange(0, COLUMNS)
     m, known = first + c % width, c < B * width
     of_x, begin = x + (c // width * M + m)[None, :], w * hop * 8 + start
     scale = power(shift_of(found, most))
@@ -236,7 +234,9 @@ def _back(  # type: ignore[no-untyped-def]
 ):  # fmt: skip
     """The products' real and imaginary parts are rows of x's and, side by side, columns of K's."""
     hop, lead, L = hop * 8, lead * 8, L * 8
-    u, c = tl.program_id(0) * STEPS + tl.arange(0, STEPS), tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
+    tiles = tl.cdiv(hop, STEPS)
+    u = tl.program_id(0) % tiles * STEPS + tl.arange(0, STEPS)
+    c = tl.program_id(0) // tiles * COLUMNS + tl.arange(0, COLUMNS)
     row, n, known = c // size, c % size, c < W * B * size
     own, rest = products + (row * 2 * size + n)[None, :], W * B * 2 * size
     total = tl.zeros((STEPS, COLUMNS), tl.float32)

@@ -11,9 +11,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from spikenet.kernels.launch import launch
+from spikenet.kernels.launch import Launch, Plans, on_its_device
 
 PIXELS, CHANNELS = 32, 64  # of a tile
+_launches: Plans[Launch] = Plans()
 
 
 def forward(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -39,7 +40,9 @@ def _run(
     kernel: object, tensors: tuple[Tensor, Tensor, Tensor], pixels: int, height: int, width: int, channels: int
 ) -> None:
     grid, numbers = (-(-pixels // PIXELS), -(-channels // CHANNELS)), (pixels, height, width, channels)
-    launch(kernel, grid, tensors, numbers, (PIXELS, CHANNELS), num_warps=4)
+    key = id(kernel), tensors[0].dtype, tensors[0].device, numbers
+    launch = _launches.at(key, lambda: Launch(kernel, grid, numbers, (PIXELS, CHANNELS), num_warps=4))
+    on_its_device(launch, tensors[0], *tensors)
 
 
 @triton.jit
