@@ -27,8 +27,8 @@ from spikenet.kernels.triton_device import interpreted
 
 # Tokens of a tile of the neurons and of the sums over tokens, warps, stages, and at most how many registers a thread.
 Option = tuple[int, int, int, int, int | None]
-OPTIONS: dict[str, Option] = {"forward": (64, 64, 4, 2, None), "backward": (16, 64, 4, 1, 128)}
-WIDE_OPTIONS: dict[str, Option] = {"forward": (64, 64, 8, 2, None), "backward": (16, 64, 4, 1, 128)}
+OPTIONS: dict[str, Option] = {"forward": (64, 64, 4, 3, None), "backward": (16, 64, 4, 1, 128)}
+WIDE_OPTIONS: dict[str, Option] = {"forward": (64, 64, 4, 2, None), "backward": (16, 64, 4, 1, 128)}
 _HERE = Path(__file__).parent
 _PRINTERS = ("trace.py", "derive.py", "printer.py", "triton_source.py", "triton_text.py")
 
