@@ -50,6 +50,11 @@ class EProp(nn.Module):
     through time (no gradient passing through the reset); with them it is the one in which the recurrent spikes are
     taken as given. There are no autapses. The gradient of W_out is exact.
 
+    With `rate_cost` the error of each call of `learn` has one more term, of the rates r_j, in spikes a neuron and unit
+    of time, over the steps and the batch of that call:
+
+        E_rate = rate_cost / 2 sum_j (r_j - rate_target)^2,   dE_rate/dW_ji = dE_rate/dr_j sum_t e_ji[t] / (T B dt)
+
     Args:
         in_features, features, out_features: sizes; `features` is N.
         recurrent: whether the neurons hear each other.
@@ -60,6 +65,8 @@ class EProp(nn.Module):
         broadcast: B: "symmetric" is W_out transposed; "random" is drawn once, in `broadcast_weight`; "adaptive" begins
             so and is a parameter that gets the gradient of W_out, so that with the same decay of weights it comes to
             equal it.
+        rate_target: rate to which neurons are drawn, spikes in the unit of time of `dt`.
+        rate_cost: how strongly; 0 is not at all.
         dt: length of a step.
 
     Attributes:
@@ -74,8 +81,8 @@ class EProp(nn.Module):
     Raises:
         ArgumentError, UnknownNameError: for numbers or a broadcast that cannot be.
 
-    Source: Bellec et al., Nature Communications 11, 2020, and the authors' code; without the refractory period and the
-    regularisation of rates. The initial weights, normal with variance 1 / fan-in, are ours.
+    Source: Bellec et al., Nature Communications 11, 2020, and the authors' code; without the refractory period. The
+    initial weights, normal with variance 1 / fan-in, are ours.
     """
 
     def __init__(
@@ -92,6 +99,8 @@ class EProp(nn.Module):
         v_threshold: float = 1.0,
         gamma: float = 0.3,
         broadcast: str = "symmetric",
+        rate_target: float = 0.01,
+        rate_cost: float = 0.0,
         dt: float = 1.0,
     ) -> None:
         super().__init__()
@@ -102,11 +111,14 @@ class EProp(nn.Module):
                 "EProp needs sizes of 1 or more, tau_out, v_threshold and gamma above 0, got "
                 f"{in_features}, {features}, {out_features}, {tau_out}, {v_threshold}, {gamma}"
             )
+        if not (0 <= rate_target < math.inf and 0 <= rate_cost < math.inf):
+            raise ArgumentError(f"EProp needs a rate_target and a rate_cost of 0 or more, got {rate_target}, {rate_cost}")
         neuron = ALIF(tau, tau_adapt, beta, v_threshold, dt=dt)
         self.recurrent = Recurrent(neuron, features, autapses=False)
         self.weight_in = nn.Parameter(torch.empty(features, in_features))
         self.weight_out = nn.Parameter(torch.empty(out_features, features))
         self.tau, self.tau_adapt, self.gamma, self.broadcast, self.dt = tau, tau_adapt, gamma, broadcast, dt
+        self.rate_target, self.rate_cost = rate_target, rate_cost
         self.kappa = math.exp(-dt / tau_out)
         self.connected = recurrent
         self.recurrent.weight.requires_grad_(recurrent)
@@ -169,10 +181,13 @@ class EProp(nn.Module):
         adaptation = None if adaptation is None else adaptation.clone()
         gradient = self._gradient_so_far()
         feedback = self.weight_out if self.broadcast_weight is None else self.broadcast_weight
-        signal = (1 - self.kappa) * (told @ feedback)
+        pull = self._pull(spikes)
+        signal = (1 - self.kappa) * (told @ feedback + pull)
         memory = Memory(math.exp(-self.dt / self.tau_adapt), self.kappa)
         beta = None if adaptation is None else self._beta().to(x)
         eprop(eligible, slope, signal, memory, gradient, filtered, beta, adaptation)
+        # The sum of e over time, from that of f: (1 - kappa) sum f + kappa (last f - first f).
+        gradient += self.kappa * pull[:, None] * (filtered - state.filtered).sum(0)
         self._set_gradient(gradient)
         kept, after = trace(spikes, state.spikes, self.kappa, False)
         shown = (1 - self.kappa) * torch.einsum("tbo,tbn->on", told, kept + spikes)
@@ -214,6 +229,11 @@ class EProp(nn.Module):
         driven = (1 - self.kappa) * (spikes @ self.weight_out.T)
         before, last = trace(driven, state.output, self.kappa, False)
         return before + driven, last
+
+    def _pull(self, spikes: Tensor) -> Tensor:
+        """dE_rate/dz of every spike of a neuron, `[N]`."""
+        count = max(1, len(spikes) * spikes.shape[1]) * self.dt
+        return self.rate_cost / count * (spikes.sum((0, 1)) / count - self.rate_target)
 
     def _gradient_so_far(self) -> Tensor:
         """Of the weights of all that is heard, `[N, in + N]`."""

@@ -41,6 +41,13 @@ class ThreeFactor:
     of the batch has an eligibility of its own. A modulator of mean 0, such as reward less its mean, leaves weights
     where reward does not depend on the spikes.
 
+    R-max, the policy gradient of neurons that fire with probability `p = sigmoid((u - v_threshold) / width)` and whose
+    potential `u` decays with `tau`, is this with `post - p` for outgoing spikes and the reward as modulator:
+
+        ThreeFactor(rule=STDP(a_plus=1 / width, a_minus=0.0, tau_plus=tau, w_min=-math.inf, w_max=math.inf))
+
+    so that e gathers (S_post - p) / width times the input filtered like `u`.
+
     Args:
         rule: what the spikes do; its bounds and `dt` hold.
         tau_eligibility, tau_modulator: time constants, in the unit of `dt`; infinite for no decay.
@@ -49,7 +56,7 @@ class ThreeFactor:
     Raises:
         ArgumentError: for time constants that are negative, an eligibility's that is 0, or a rate that is not finite.
 
-    Source: Frémaux and Gerstner, Frontiers in Neural Circuits 9, 2016.
+    Source: Frémaux and Gerstner, Frontiers in Neural Circuits 9, 2016; R-max is their equation for escape noise.
     """
 
     rule: SpikeRule

@@ -78,6 +78,20 @@ def gradients(net: EProp) -> list[Tensor]:
 
 
 @pytest.mark.parametrize("adapts", [False, True], ids=["LIF", "ALIF"])
+@pytest.mark.parametrize("recurrent", [False, True], ids=["apart", "recurrent"])
+def test_rates_are_drawn_to_their_target_by_the_gradient_of_their_error(recurrent: bool, adapts: bool) -> None:
+    net, (x, target) = made(recurrent, adapts), given()
+    net.rate_cost, net.rate_target = 7.0, 0.3
+    output, spikes = unrolled(net, x, recurrent_gradient=False)
+    error = (output - target).square().sum() / 2 + 3.5 * (spikes.mean((0, 1)) - 0.3).square().sum()
+    weights = [net.weight_in, net.weight_out, *([net.recurrent.weight] if recurrent else [])]
+    wanted = torch.autograd.grad(error, weights)
+    net.learn(x, lambda y: y - target)
+    for found, truth in zip(gradients(net), wanted, strict=True):
+        torch.testing.assert_close(found, truth)
+
+
+@pytest.mark.parametrize("adapts", [False, True], ids=["LIF", "ALIF"])
 @pytest.mark.parametrize("recurrent", [False, True], ids=["feedforward", "recurrent"])
 def test_gradients_equal_backpropagation_through_time(recurrent: bool, adapts: bool) -> None:
     """Exactly so without recurrence; with it, where the recurrent spikes are taken as given."""
@@ -182,6 +196,8 @@ def test_refusals() -> None:
         EProp(2, 3, 1, broadcast="symetric")
     with pytest.raises(ArgumentError, match="sizes of 1"):
         EProp(0, 3, 1)
+    with pytest.raises(ArgumentError, match="rate_cost"):
+        EProp(2, 3, 1, rate_cost=-1.0)
     net = EProp(2, 3, 1)
     with pytest.raises(ShapeError, match=r"\[T, B, 2\]"):
         net(torch.zeros(4, 1, 3))

@@ -38,6 +38,30 @@ def test_a_pair_and_a_late_reward(late: float) -> None:
     assert weight.item() == pytest.approx(exact, rel=1e-4)  # what is left after the end is cut off
 
 
+def test_r_max_is_the_gradient_of_the_expected_reward() -> None:
+    """A neuron with escape noise, over all 2^T spike trains that it can give: the mean update against autograd."""
+    steps, tau, width, theta, keep = 6, 4.0, 0.4, 0.8, math.exp(-1 / 4.0)
+    pre = spikes(steps, 3, rate=0.5)
+    trains = torch.tensor([[(n >> t) & 1 for n in range(2**steps)] for t in range(steps)], dtype=torch.float64)
+    reward = torch.randn(2**steps, dtype=torch.float64)
+    weight = torch.tensor([[0.3, -0.2, 0.5]], dtype=torch.float64, requires_grad=True)
+    u, earlier, chances = torch.zeros(2**steps, dtype=torch.float64), torch.zeros_like(reward), []
+    for now, z in zip(pre, trains, strict=True):
+        u = keep * u + now @ weight[0] - theta * earlier
+        chances.append(torch.sigmoid((u - theta) / width))
+        earlier = z
+    p = torch.stack(chances)
+    likelihood = torch.where(trains > 0, p, 1 - p).prod(0)
+    (wanted,) = torch.autograd.grad((likelihood * reward).sum(), weight)
+
+    rule = ThreeFactor(rule=STDP(a_plus=1 / width, a_minus=0.0, tau_plus=tau, **FREE), tau_eligibility=math.inf)
+    given = torch.zeros(steps, 2**steps, dtype=torch.float64)
+    given[-1] = (likelihood * reward).detach()  # each train as often as it comes
+    learned = weight.detach().clone()
+    rule.run(pre[:, None].expand(-1, 2**steps, -1), (trains - p.detach())[..., None], learned, given)
+    torch.testing.assert_close(learned - weight.detach(), wanted, rtol=1e-12, atol=1e-14)
+
+
 def test_modulators_of_neurons_gate_their_own_weights() -> None:
     """Attention: where it is 0 nothing changes; elsewhere as if the neuron were alone."""
     rule = ThreeFactor(rule=TripletSTDP(**FREE), tau_eligibility=30.0)
