@@ -15,7 +15,7 @@ from torch import Tensor
 
 from spikenet.errors import BackendError, ShapeError
 from spikenet.kernels.attention.kernels import WIDEST
-from spikenet.kernels.attention.segments import kept_shape, like
+from spikenet.kernels.attention.segments import kept_as, kept_shapes, like
 from spikenet.kernels.attention.tokens import check_heads, spiking_attention
 from spikenet.kernels.backends import Implementation, Operation, anywhere, lazily
 from spikenet.kernels.dynamics import may_be_bound, scan
@@ -92,14 +92,14 @@ class _Attention(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, straight: bool, q: Tensor, k: Tensor, v: Tensor, *values: Any) -> Any:
-        z, kept = (_forward if straight else _below_autograd)(q, k, v, *values)
-        ctx.save_for_backward(q, k, v, kept)
+        z, kv, kept = (_forward if straight else _below_autograd)(q, k, v, *values)
+        ctx.save_for_backward(q, k, v, kv, kept)
         ctx.values = values
         ctx.set_materialize_grads(False)
         if straight:
             return z
-        ctx.mark_non_differentiable(kept)
-        return z, kept
+        ctx.mark_non_differentiable(kv, kept)
+        return z, kv, kept
 
     @staticmethod
     def backward(ctx: Any, gz: Tensor | None, *_: Any) -> Any:
@@ -109,10 +109,10 @@ class _Attention(torch.autograd.Function):
             )
         if gz is None:
             return (None,) * 8
-        q, k, v, kept = ctx.saved_tensors
+        q, k, v, kv, kept = ctx.saved_tensors
         *values, scale = ctx.values
         run = _backward if may_be_bound((gz,)) else torch.ops.spikenet.attention_neuron_backward
-        return None, *run(q, k, v, *values, kept, gz, scale), None, None, None, None
+        return None, *run(q, k, v, *values, kv, kept, gz, scale), None, None, None, None
 
 
 def _autograd(q: Tensor, k: Tensor, v: Tensor, *values: Any) -> Any:
@@ -134,8 +134,9 @@ def _backward(q: Tensor, k: Tensor, v: Tensor, program: str, *values: Any) -> An
     return _triton_backward(registered(program), q, k, v, *values)
 
 
-def _fake(q: Tensor, k: Tensor, v: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
-    return like(v), q.new_empty(kept_shape(q, v), dtype=torch.uint8)
+def _fake(q: Tensor, k: Tensor, v: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
+    kv, kept = kept_shapes(q, v)
+    return like(v), q.new_empty(kv, dtype=kept_as(q.dtype, q.shape[3])), q.new_empty(kept, dtype=torch.uint8)
 
 
 def _fake_backward(q: Tensor, k: Tensor, v: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
@@ -143,9 +144,9 @@ def _fake_backward(q: Tensor, k: Tensor, v: Tensor, *_: Any) -> tuple[Tensor, Te
 
 
 _given = "Tensor q, Tensor k, Tensor v, str program, Tensor[] state, Tensor[] params"
-define(f"attention_neuron({_given}, float scale) -> (Tensor, Tensor)", _forward, _fake, _autograd)
+define(f"attention_neuron({_given}, float scale) -> (Tensor, Tensor, Tensor)", _forward, _fake, _autograd)
 define(
-    f"attention_neuron_backward({_given}, Tensor kept, Tensor gz, float scale) -> (Tensor, Tensor, Tensor)",
+    f"attention_neuron_backward({_given}, Tensor kv, Tensor kept, Tensor gz, float scale) -> (Tensor, Tensor, Tensor)",
     _backward,
     _fake_backward,
 )

@@ -37,9 +37,8 @@ class Segments(NamedTuple):
 
 def segments(q: Tensor, v: Tensor) -> Segments:
     """The fewest chunks a segment that leave no more than about `PROGRAMS` programs."""
+    chunks, wanted = -(-len(q) // CHUNK), max(1, PROGRAMS // (q.shape[1] * q.shape[2]))
     steps, batch, heads, width = q.shape
-    wanted = max(1, PROGRAMS // (batch * heads))
-    chunks = -(-steps // CHUNK)
     return Segments(steps, batch, heads, width, v.shape[-1], power_of_two(-(-chunks // wanted)))
 
 
@@ -48,17 +47,18 @@ def blocks(width: int, values: int) -> tuple[int, int]:
     return max(16, power_of_two(width)), max(16, power_of_two(values))
 
 
-def counts_fit(dtype: torch.dtype, tokens: int) -> bool:
-    """Whether `dtype`, or bfloat16 in the place of float32, holds every count of up to `tokens`."""
-    return tokens <= (2048 if dtype == torch.float16 else 256)
+def kept_as(dtype: torch.dtype, tokens: int) -> torch.dtype:
+    """The type that holds every count of up to `tokens`: `dtype` itself if it can."""
+    exact = {torch.bfloat16: 256, torch.float16: 2048}
+    return dtype if tokens <= exact.get(dtype, 0) else torch.float32
 
 
-def kept_shape(q: Tensor, v: Tensor) -> tuple[int, ...]:
-    """Of what is kept of a head's spikes: a bit each, and 16 bytes that say (at the first step) whether these are
-    all."""
+def kept_shapes(q: Tensor, v: Tensor) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Of `k^T v`, and of what is kept of queries, keys and values in float32: a byte each, and 16 that say of a head
+    whether these are all."""
     steps, batch, heads, tokens, width = q.shape
-    bits = tokens * (2 * -(-width // 8) + -(-v.shape[-1] // 8))
-    return steps, batch, heads, -(-bits // 16) * 16 + 16
+    room = tokens * (2 * width + v.shape[-1]) + 16 if q.dtype == torch.float32 else 0
+    return (steps, batch, heads, width, v.shape[-1]), (steps, batch, heads, room)
 
 
 def tiled(x: Tensor) -> Tensor:

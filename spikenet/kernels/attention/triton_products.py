@@ -65,3 +65,9 @@ def _by_counts(x, counts):  # type: ignore[no-untyped-def]
         few = (counts - many.to(tl.float32)).to(tl.bfloat16)
         product += _dot(high, few) + _dot(middle, few)
     return product
+
+
+@triton.jit
+def _spikes(byte):  # type: ignore[no-untyped-def]
+    """Spikes that are kept in a byte each, in bfloat16."""
+    return tl.where(byte != 0, 1.0, 0.0).to(tl.bfloat16)
