@@ -93,7 +93,7 @@ class Ours:
         self._start = self.network._engine.state()
 
     def run(self, record: bool = False) -> float:
-        """Starts where the network was made, as Brian2's program does, and only counts spikes unless it is to record."""
+        """Starts where the network was made, as Brian2's program does; writes spikes down only to `record` them."""
         self.network.monitors = self._monitors if record else []
         self.network._watched[:] = self._watched * record
         engine, nothing = self.network._engine, np.empty(0, np.int64)

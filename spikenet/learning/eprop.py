@@ -112,7 +112,9 @@ class EProp(nn.Module):
                 f"{in_features}, {features}, {out_features}, {tau_out}, {v_threshold}, {gamma}"
             )
         if not (0 <= rate_target < math.inf and 0 <= rate_cost < math.inf):
-            raise ArgumentError(f"EProp needs a rate_target and a rate_cost of 0 or more, got {rate_target}, {rate_cost}")
+            raise ArgumentError(
+                f"EProp needs a rate_target and a rate_cost of 0 or more, got {rate_target}, {rate_cost}"
+            )
         neuron = ALIF(tau, tau_adapt, beta, v_threshold, dt=dt)
         self.recurrent = Recurrent(neuron, features, autapses=False)
         self.weight_in = nn.Parameter(torch.empty(features, in_features))

@@ -91,9 +91,10 @@ class Recorded(NamedTuple):
     @classmethod
     def joined(cls, done: int, parts: Sequence[np.ndarray], counts: np.ndarray) -> Recorded:
         """From spikes [2, E] (step, row), each part in order."""
+        found = parts[0] if len(parts) == 1 else np.concatenate(parts, 1)
+        steps, rows = found.astype(np.int64)
         if len(parts) == 1:
-            return cls(done, *parts[0].astype(np.int64), counts)
-        steps, rows = np.concatenate(parts, 1).astype(np.int64)
+            return cls(done, steps, rows, counts)
         order = np.lexsort((rows, steps))
         return cls(done, steps[order], rows[order], counts)
 
