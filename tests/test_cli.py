@@ -138,6 +138,7 @@ def test_the_commands_are_listed(capsys) -> None:
         "generate",
         "simulate",
         "data",
+        "bench",
         "info",
     ]
     assert main([]) == 2

@@ -1,4 +1,4 @@
-"""The command ``spikenet``: train, report, energy, simulate, data, info.
+"""The command ``spikenet``: train, report, energy, generate, simulate, data, bench, info.
 
 Every option of a run can stand on the command line or in a YAML file; a preset is such a file that comes with spikenet.
 """
