@@ -184,10 +184,9 @@ def _named(key: str, value: Any) -> dict[str, dict[str, Any]]:
 
 def _list(key: str, value: Any) -> list[Any]:
     values: list[Any] = value if isinstance(value, list) else [value]
-    kind: type = int if key in ("steps", "seeds") else str
     least = {"steps": 1, "seeds": 0}.get(key)
     for each in values:
-        if type(each) is not kind or (least is not None and each < least):
+        if not isinstance(each, str) if least is None else type(each) is not int or each < least:
             wanted = "names" if least is None else f"whole numbers from {least}"
             raise ArgumentError(f"{key}: {wanted} are needed, received {each!r}.")
     if len(set(values)) < len(values):

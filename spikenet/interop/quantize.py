@@ -27,6 +27,10 @@ class Grid(Protocol):
     """The whole numbers that weights may take, in units."""
 
     @property
+    def bits(self) -> int:
+        """What one of them takes in memory."""
+
+    @property
     def largest(self) -> int:
         """The highest of them."""
 
@@ -59,6 +63,10 @@ class Integers:
 @dataclass(frozen=True)
 class Ternary:
     """-1, 0 and 1."""
+
+    @property
+    def bits(self) -> int:
+        return 2
 
     @property
     def largest(self) -> int:
@@ -155,6 +163,11 @@ class ShiftLIF(ResetNeuron):
         self.shift, self.bits = shift, bits
         super().__init__(v_reset, detach_reset, unit=unit, v_threshold=v_threshold, **rest)
 
+    @property
+    def state_bits(self) -> int:
+        """What a potential takes in memory, for `spikenet.energy`."""
+        return self.bits
+
     def derive(self, p: dict[str, Tensor]) -> dict[str, Tensor]:
         most = p["unit"] * 2.0 ** (self.bits - 1)
         rate = 0.0 if self.shift is None else 2.0**-self.shift
@@ -215,7 +228,7 @@ def _on_grid(layer: nn.Linear | nn.Conv2d, grid: Grid) -> Tensor:
     """Parametrise a layer; returns the unit of each channel of its output."""
     if isinstance(layer, nn.Conv2d) and (layer.padding_mode != "zeros" or isinstance(layer.padding, str)):
         raise ArgumentError(f"integers pad zeros, by numbers; got {layer.padding!r}, {layer.padding_mode}")
-    weight = layer.weight.detach()
+    weight, layer.weight_bits = layer.weight.detach(), grid.bits  # type: ignore[assignment] # for `spikenet.energy`
     unit = _best_unit(weight.flatten(1), grid)
     parametrize.register_parametrization(layer, "weight", _OnGrid(grid, unit.view(-1, *(1,) * (weight.ndim - 1))))
     if layer.bias is not None:
