@@ -139,6 +139,9 @@ def test_the_commands_are_listed(capsys) -> None:
         "simulate",
         "data",
         "bench",
+        "export",
+        "convert",
+        "import",
         "info",
     ]
     assert main([]) == 2

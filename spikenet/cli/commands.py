@@ -13,6 +13,7 @@ from typing import Any
 from spikenet.cli.bench import bench
 from spikenet.cli.data import data
 from spikenet.cli.energy import called_work, energy_options, show
+from spikenet.cli.exchange import convert, export, import_
 from spikenet.cli.options import parse
 from spikenet.cli.runs import Run, config_text, stored
 from spikenet.cli.screen import introduce, say, show_table
@@ -110,6 +111,9 @@ _COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "simulate": simulate,
     "data": data,
     "bench": bench,
+    "export": export,
+    "convert": convert,
+    "import": import_,
     "info": info,
 }
 

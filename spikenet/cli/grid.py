@@ -202,4 +202,4 @@ def _at_steps(options: Any, T: int) -> list[str]:
             f"{options.dataset} has no fixed span of time to cut into {T} steps; data.steps and data.dt_us give it one."
         )
     words = ["--data.steps", str(T), "--data.dt_us", str(-(-data["steps"] * data["dt_us"] // T))]
-    return [*words, "--model.steps", str(T)] if "steps" in options.model else words
+    return [*words, "--model.steps", str(T)] if "steps" in (options.get("model") or ()) else words

@@ -89,7 +89,8 @@ def network_of(options: Any, data: Any) -> Any:
         if is_text(data)
         else {"in_shape": tuple(data.feature_shape), "classes": len(data.classes)}
     )
-    network = network_class(options.network)(**sizes, **options.model.as_dict())
+    own = options.model.as_dict() if "model" in options else {}  # some have none
+    network = network_class(options.network)(**sizes, **own)
     return with_neuron(network, neuron_class(options.neuron)) if options.neuron else network
 
 

@@ -183,9 +183,10 @@ def quantized(net: nn.Sequential, grid: Grid, *, state_bits: int = 16) -> nn.Seq
     """A copy of a network with weights on a grid and potentials in whole units, to be trained on.
 
     The unit of an output channel is the power of two with the least squared error of its weights; biases, thresholds
-    and resets are rounded to it. `IF` and `LIF(decay_input=False)`, with a `tau` of a power of two steps, become
-    `ShiftLIF`. Batch norms are folded first, and the units are found once, so train in float before. The weights
-    themselves stay beside those on the grid (`torch.nn.utils.parametrize`), with gradients straight through.
+    and resets are rounded to it. `IF` and `LIF`, with a `tau` of a power of two steps, become `ShiftLIF`; where a LIF
+    scales its input (`decay_input=True`), the weights before it do that. Batch norms are folded first, and the units
+    are found once, so train in float before. The weights themselves stay beside those on the grid
+    (`torch.nn.utils.parametrize`), with gradients straight through.
 
     Args:
         net: `Conv2d`, `nn.Linear`, neurons, `MaxPool2d`, `AvgPool2d` (with `divisor_override=1`, a sum), `nn.Flatten`
@@ -203,7 +204,7 @@ def quantized(net: nn.Sequential, grid: Grid, *, state_bits: int = 16) -> nn.Seq
     Source: Jacob et al., "Quantization and training of neural networks for efficient integer-arithmetic-only
     inference", CVPR 2018 (fake quantisation); Bengio et al., arXiv 1308.3432 (straight-through).
     """
-    flat = list(fold_batch_norm(net))
+    flat = _unscaled(list(fold_batch_norm(net)))
     ready: list[nn.Module] = []
     unit: Tensor | None = None
     for layer in flat:
@@ -222,6 +223,24 @@ def quantized(net: nn.Sequential, grid: Grid, *, state_bits: int = 16) -> nn.Seq
             known = [kind.__name__ for kind in (*_WEIGHTED, IF, LIF, *_PASSED)]
             raise UnknownNameError("layer to quantise", type(layer).__name__, known)
     return nn.Sequential(*ready).train(net.training)
+
+
+def _unscaled(flat: list[nn.Module]) -> list[nn.Module]:
+    """The same layers, changed in place: the factor by which a LIF neuron scales its input goes into the weights before
+    it. It is a power of two, so nothing is rounded."""
+    weighted: Any = None
+    for layer in flat:
+        if isinstance(layer, _WEIGHTED):
+            weighted = layer
+        elif isinstance(layer, Neuron):
+            if type(layer) is LIF and weighted is not None and layer.decay_input and not layer.exact_decay:
+                layer.decay_input = False
+                with torch.no_grad():
+                    for own in (weighted.weight, weighted.bias):
+                        if own is not None:
+                            own.mul_(2.0 ** -_shift(layer))
+            weighted = None
+    return flat
 
 
 def _on_grid(layer: nn.Linear | nn.Conv2d, grid: Grid) -> Tensor:
@@ -250,6 +269,8 @@ def _shifted(neuron: Any, own: Tensor | None, bits: int) -> Neuron:
         raise ArgumentError("a neuron needs a layer with weights before it, whose unit its potential has")
     if isinstance(neuron, LIF) and (neuron.decay_input or neuron.exact_decay):
         raise ArgumentError("integers leak by shifts: LIF(tau, decay_input=False) with a tau of 2, 4, 8 .. steps")
+    if isinstance(neuron, LIF) and torch.as_tensor(neuron.v_rest).count_nonzero():
+        raise ArgumentError("integers leak towards 0: LIF(v_rest=0)")
     shift = _shift(neuron) if isinstance(neuron, LIF) else None
     whole = {k: (getattr(neuron, k).detach() / own).round() * own for k in ("v_threshold", "v_rest")}
     whole["v_threshold"] = torch.maximum(whole["v_threshold"], own)

@@ -67,6 +67,21 @@ def test_neurons_compute_as_integers_do(shift, to):
     assert 0.02 < z.mean() < 0.9
 
 
+def test_neurons_that_scale_their_input_have_it_in_the_weights():
+    """On dyadic numbers without a rest below a unit nothing is rounded: a leak of all, tau = 1, equals the network."""
+    net, x = nn.Sequential(nn.Linear(6, 9), LIF(1.0, 0.5), nn.Linear(9, 4), LIF(1.0, 0.25, None)), counts()[..., 0, :6]
+    with torch.no_grad():
+        for p in net.parameters():
+            p.copy_((torch.randn_like(p) * 16).round() / 32)
+    x = x[:, :, 0]
+    few = quantized(net, Integers(16), state_bits=24)
+    assert torch.equal(few(x), net(x))
+    halved = quantized(nn.Sequential(net[0], LIF(4.0)), Integers(16))
+    torch.testing.assert_close(halved[0].weight, net[0].weight / 4)
+    torch.testing.assert_close(halved[0].bias, net[0].bias / 4)
+    assert torch.equal(net(x), few(x))  # the network itself is as it was
+
+
 def test_gradients_leak_without_the_floor():
     x = torch.zeros(4, 1, 1, requires_grad=True)
     _, states = ShiftLIF(1, 2.0**-4, v_reset=NO_RESET).trace(x + 1.0)
@@ -171,7 +186,9 @@ def test_what_integers_cannot_do(tmp_path):
         return nn.Sequential(nn.Linear(2, 2), neuron)
 
     for module, error, reason in (
-        (one(LIF(2.0)), ArgumentError, "decay_input=False"),
+        (nn.Sequential(nn.Linear(2, 2), IF(), LIF(2.0)), ArgumentError, "decay_input=False"),
+        (one(LIF(2.0, exact_decay=True)), ArgumentError, "decay_input=False"),
+        (one(LIF(2.0, v_rest=0.5)), ArgumentError, "towards 0"),
         (one(LIF(3.0, decay_input=False)), ArgumentError, "power of two"),
         (one(PLIF()), UnknownNameError, "PLIF"),
         (nn.Sequential(IF()), ArgumentError, "before it"),

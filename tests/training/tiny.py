@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from spikenet.data import EventDataModule
 from spikenet.data.recordings import EventData, Recordings
 from spikenet.events import EventStream, EventTensor, Sensor
+from spikenet.layers import MeanReadout
 from spikenet.models import SpikingMLP
 
 SENSOR = Sensor(12, 6, 2)
@@ -138,3 +139,19 @@ class Channels(Recordings):
     def stream(self, index: int) -> EventStream:
         stream = self.seen.stream(index)
         return EventStream.from_numpy(stream.t.numpy(), stream.x.numpy(), sensor=Sensor(12))
+
+
+class FrameANN(nn.Sequential):
+    """An ANN on the counts of a whole recording."""
+
+    def __init__(self, in_shape: tuple[int, ...], classes: int) -> None:
+        inputs = math.prod(in_shape)
+        layers = (nn.Linear(inputs, 12), nn.ReLU(), nn.Linear(12, classes), MeanReadout())
+        super().__init__(Frame(), nn.Flatten(2), *layers)
+
+
+class Frame(nn.Module):
+    """Events `[T, B, ...]` summed over time, `[1, B, ...]`."""
+
+    def forward(self, x: EventTensor) -> Tensor:
+        return x.to_dense().sum(0, keepdim=True)
