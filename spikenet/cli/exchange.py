@@ -22,14 +22,14 @@ def export(words: Sequence[str]) -> int:
 
     ``FILE.nir`` holds everything but the readout over time, which NIR has no node for; ``--dt`` is the length of a step
     in seconds, by default that of the data. ``FILE.json`` holds weights of few bits (``--grid``, ``--bits``), with
-    FILE.safetensors beside it; how well it does on the test part is said.
+    FILE.safetensors beside it; how well it does on the test part, and at what energy, is said.
     """
     options = _parsed("export", words, export, file=True)
     run = _finished(options.run)
     if _suffix(options.file) == ".nir":
         return _write_nir(run, options)
     net = _sequence(run.model)
-    say(f"in float: {run.test().accuracy:.2%} of the test part")
+    say(f"in float: {_told(run.test())}")
     return _write_integers(run, net, 0, options)
 
 
@@ -38,8 +38,8 @@ def convert(words: Sequence[str]) -> int:
 
     The run's network is an ``nn.Sequential``: first, if need be, what makes one frame ``[1, B, ...]`` of the events,
     then the layers that ``spikenet.interop.to_spiking`` knows. Thresholds are calibrated on the training part
-    (``--percentile``). Both accuracies on the test part are said, and with a FILE the spiking network is written with
-    weights of few bits, as ``spikenet export`` does it.
+    (``--percentile``). Accuracies on the test part and energies are said, and with a FILE the spiking network is
+    written with weights of few bits, as ``spikenet export`` does it.
     """
     options = _parsed("convert", words, convert, file=False)
     if options.file and _suffix(options.file) == ".nir":
@@ -48,8 +48,8 @@ def convert(words: Sequence[str]) -> int:
         )
     run = _finished(options.run)
     front, spiking = _converted(run, options.percentile)
-    before, after = run.test().accuracy, _accuracy(run, front, spiking, options.steps)
-    say(f"test part: {before:.2%} as an ANN, {after:.2%} spiking, in {options.steps} steps")
+    say(f"as an ANN: {_told(run.test())}")
+    say(f"spiking, in {options.steps} steps: {_told(_tested(run, front, spiking, options.steps))}")
     return _write_integers(run, spiking, options.steps, options, front) if options.file else 0
 
 
@@ -150,7 +150,7 @@ def _write_integers(run: Run, net: Any, steps: int, options: Any, front: Any = N
         raise ArgumentError("the readout of an integer file knows no lengths: train with --data.steps.")
     few = _quantized(net, options)
     save_integers(few, options.file)
-    say(f"with weights of {options.grid}, written: {_accuracy(run, front, few, steps):.2%} of the test part")
+    say(f"in few bits: {_told(_tested(run, front, few, steps))}")
     say(f"written: {options.file}, {Path(options.file).with_suffix('.safetensors')}")
     return 0
 
@@ -183,8 +183,16 @@ def _converted(run: Run, percentile: float) -> tuple[Any, Any]:
     return front, to_spiking(nn.Sequential(*ann), frames.clone(), percentile=percentile)
 
 
-def _accuracy(run: Run, front: Any, net: Any, steps: int) -> float:
-    """On the test part; behind a front each frame is shown for so many steps."""
+def _told(result: Any) -> str:
+    """How good a network is on the test part, and what it costs."""
+    from spikenet.energy import StepStyle
+
+    spent = StepStyle()(result.work).total / 1e3
+    return f"{result.accuracy:.2%} of the test part, {spent:,.1f} nJ a sample (step-style)"
+
+
+def _tested(run: Run, front: Any, net: Any, steps: int) -> Any:
+    """The evaluation on the test part; behind a front each frame is shown for so many steps."""
     from torch import nn
 
     from spikenet.training import evaluate
@@ -200,7 +208,7 @@ def _accuracy(run: Run, front: Any, net: Any, steps: int) -> float:
             frame = front(x)
             return self.net(frame.expand(steps, *frame.shape[1:]))
 
-    return float(evaluate(Shown().eval(), run.data.test_dataloader(), len(run.data.classes)).accuracy)
+    return evaluate(Shown().eval(), run.data.test_dataloader(), len(run.data.classes))
 
 
 def _numbers(module: Any) -> int:
