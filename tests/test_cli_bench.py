@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib
 import json
 import os
 import re
@@ -159,6 +160,15 @@ def test_a_run_that_fails_is_recorded(tmp_path: Path, capsys) -> None:
     capsys.readouterr()
     assert main([*words, *rest, "--out", str(tmp_path)]) == 0
     assert capsys.readouterr().out.count("done before") == 2
+
+
+def test_interrupted_by_hand(tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.import_module("tests.training.tiny").Killed, "trained", 0)
+    monkeypatch.setenv("KILL_AT", "2")
+    monkeypatch.setenv("KILL_WITH", "SIGINT")
+    words = ["--networks", "tests.training.tiny.Killed", "--datasets", "tests.training.tiny.TinyEvents"]
+    assert main(["bench", *words, "--trainer.accelerator", "cpu", "--out", str(tmp_path)]) == 130
+    assert "stopped in epoch 1; the same command goes on from there" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,9 @@ def _done(grid: Grid, cell: Cell) -> dict[str, Any] | None:
 
 def _impossible(grid: Grid, cells: Sequence[Cell]) -> dict[Setting, str]:
     """The settings whose network does not go with the data: each is built and tried on one sample beforehand."""
-    first = {cell.setting: cell for cell in reversed(cells)}
+    first: dict[Setting, Cell] = {}
+    for cell in cells:
+        first.setdefault(cell.setting, cell)
     known = {cell.setting for cell in cells if _done(grid, cell)}
     found = {setting: _reason(cell) for setting, cell in first.items() if setting not in known}
     return {setting: reason for setting, reason in found.items() if reason}
@@ -115,6 +117,8 @@ def _run(grid: Grid, cell: Cell) -> None:
     except RunError as error:
         found = {"failed": str(error)}
         say(f"failed: {error}")
+    except KeyboardInterrupt as stop:
+        raise KeyboardInterrupt(f"{stop or 'interrupted'}; the same command goes on from there") from None
     write_atomically(folder.path / _DONE, (json.dumps(found, indent=2) + "\n").encode())
 
 
