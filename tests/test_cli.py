@@ -138,6 +138,10 @@ def test_the_commands_are_listed(capsys) -> None:
         "generate",
         "simulate",
         "data",
+        "bench",
+        "export",
+        "convert",
+        "import",
         "info",
     ]
     assert main([]) == 2

@@ -71,6 +71,25 @@ def write_report(report: Report, path: str | Path) -> None:
     write_atomically(Path(path), _page(report).encode())
 
 
+def write_tables(
+    title: str, headline: Mapping[str, str], tables: Mapping[str, Table], notes: Sequence[str], path: str | Path
+) -> None:
+    """Write tables to one self-contained HTML file.
+
+    Args:
+        title: heading of the page.
+        headline: the few facts to be seen first, name -> value.
+        tables: heading -> table.
+        notes: what the numbers mean.
+        path: the file.
+    """
+    sections = [
+        *(_section(name, f'<div class="scroll">{_table(table)}</div>') for name, table in tables.items()),
+        _section("Notes", _list(notes)),
+    ]
+    write_atomically(Path(path), _filled(title, headline, sections).encode())
+
+
 def _page(report: Report) -> str:
     sections = [
         _section("Learning", _learning(report)),
@@ -80,8 +99,12 @@ def _page(report: Report) -> str:
         _section("Energy", _energy(report)),
         _section("Run", f'<div class="columns">{_facts(report.facts)}{_facts(report.environment)}</div>'),
     ]
+    return _filled(report.title, report.headline, sections)
+
+
+def _filled(title: str, headline: Mapping[str, str], sections: Sequence[str]) -> str:
     page = Template(_PAGE.read_text(encoding="utf-8"))
-    return page.substitute(title=escape(report.title), headline=_headline(report.headline), body="\n".join(sections))
+    return page.substitute(title=escape(title), headline=_headline(headline), body="\n".join(sections))
 
 
 def _section(title: str, content: str) -> str:

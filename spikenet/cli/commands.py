@@ -10,10 +10,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from spikenet.cli.bench import bench
 from spikenet.cli.data import data
 from spikenet.cli.energy import called_work, energy_options, show
-from spikenet.cli.options import dataset_class, network_class, parse
-from spikenet.cli.screen import introduce, samples, say, show_table
+from spikenet.cli.exchange import convert, export, import_
+from spikenet.cli.options import parse
+from spikenet.cli.runs import Run, config_text, stored
+from spikenet.cli.screen import introduce, say, show_table
 from spikenet.cli.simulate import simulate
 from spikenet.cli.text import evaluate_text, is_text, text_work
 from spikenet.cli.text import generate as _generate
@@ -79,7 +82,7 @@ def energy(words: Sequence[str]) -> int:
         work = called_work(options.subject)
     else:
         run = _reopen("energy", [options.subject])
-        work = text_work(run) if is_text(run.data) else _test_part(run).work
+        work = text_work(run) if is_text(run.data) else run.test().work
     show(work, options)
     return 0
 
@@ -107,57 +110,21 @@ _COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "generate": generate,
     "simulate": simulate,
     "data": data,
+    "bench": bench,
+    "export": export,
+    "convert": convert,
+    "import": import_,
     "info": info,
 }
-
-
-class _Run:
-    """Data, model and folder of one run, built from its resolved options."""
-
-    def __init__(self, options: Any, seed: int) -> None:
-        import torch
-
-        from spikenet.training import Optimiser, TrainerOptions, seed_everything
-
-        torch.set_num_threads(options.threads)
-        self.options, self.seed = options, seed
-        self.optim = Optimiser(**options.optim.as_dict())
-        self.trainer = TrainerOptions(**options.trainer.as_dict())
-        self.data = _ready(dataset_class(options.dataset)(**options.data.as_dict(), seed=seed))
-        seed_everything(seed)
-        self.model = network_class(options.network)(**_sizes(self.data), **options.model.as_dict())
-        self.folder: Any = None
-
-    def facts(self) -> dict[str, str]:
-        return {
-            "data set": self.data.name,
-            "classes": ", ".join(self.data.classes),
-            "samples": samples(self.data),
-            "network": f"{self.options.network}, {sum(p.numel() for p in self.model.parameters()):,} parameters",
-            "seed": str(self.seed),
-            "epochs": str(self.options.trainer.epochs),
-            "test part": "seen once, after the last epoch; nothing was chosen by it",
-        }
-
-
-def _sizes(data: Any) -> dict[str, Any]:
-    """What a network takes from its data."""
-    if is_text(data):
-        return {"vocabulary": len(data.classes)}
-    return {"in_shape": tuple(data.feature_shape), "classes": len(data.classes)}
 
 
 def _new_run(parser: Any, options: Any, seed: int) -> float:
     from spikenet.training import RunFolder
 
-    run = _Run(options, seed)
+    run = Run(options, seed)
     introduce(run.data)
-    stored = options.clone()
-    stored.seeds = [seed]
-    for word in ("config", "preset", "resume"):
-        stored.pop(word, None)
-    text = parser.dump(stored, skip_validation=True)
-    run.folder = RunFolder.create(options.out, f"{options.preset or options.dataset}-seed{seed}", text)
+    name = f"{options.preset or options.dataset}-seed{seed}"
+    run.folder = RunFolder.create(options.out, name, config_text(parser, options, seed))
     return _finish(run)
 
 
@@ -175,25 +142,21 @@ def _resume(words: Sequence[str]) -> int:
         raise ArgumentError(
             "a run is resumed with the options stored in it: spikenet train --resume RUN_FOLDER, and nothing else."
         )
-    run = _stored(words[1])
+    run = stored(words[1])
     introduce(run.data)
     _finish(run)
     return 0
 
 
-def _finish(run: _Run) -> float:
+def _finish(run: Run) -> float:
     """Train what is left to train, then evaluate and report; returns the test accuracy."""
-    from spikenet.training import Classifier, NextToken, fit, save_weights
-
     say(f"run folder: {run.folder.path}")
-    module = NextToken if is_text(run.data) else Classifier
     with _resumable(run.folder):
-        fit(run.model, run.data, run.folder, optim=run.optim, options=run.trainer, seed=run.seed, module=module)
-        save_weights(run.model, run.folder.weights)
+        run.fit()
         return _evaluate(run)
 
 
-def _evaluate(run: _Run) -> float:
+def _evaluate(run: Run) -> float:
     """Evaluate on the test part, write results and report, and say what came out."""
     if is_text(run.data):
         return evaluate_text(run)
@@ -201,7 +164,7 @@ def _evaluate(run: _Run) -> float:
     from spikenet.training import report as write
     from spikenet.training.energy_report import energy_table
 
-    result = _test_part(run)
+    result = run.test()
     write(run.folder, run.model, run.data, result, run.facts())
     rates = "  ".join(f"{name} {rate:.1%}" for name, rate in result.work.rates.items())
     say(f"\n{run.data.name}, seed {run.seed}")
@@ -212,31 +175,12 @@ def _evaluate(run: _Run) -> float:
     return result.accuracy
 
 
-def _test_part(run: _Run) -> Any:
-    from spikenet.training import evaluate
-
-    return evaluate(run.model, run.data.test_dataloader(), len(run.data.classes))
-
-
-def _reopen(command: str, words: Sequence[str]) -> _Run:
+def _reopen(command: str, words: Sequence[str]) -> Run:
     """A finished run with its final weights."""
-    from spikenet.training import load_weights
-
     if len(words) != 1 or words[0].startswith("-"):
         raise ArgumentError(f"one run folder is needed: spikenet {command} RUN_FOLDER.")
-    run = _stored(words[0])
-    load_weights(run.model, run.folder.weights)
-    return run
-
-
-def _stored(path: str) -> _Run:
-    """A run as its folder describes it."""
-    from spikenet.training import RunFolder
-
-    folder = RunFolder.open(path)
-    _, options = parse("", ["--config", str(folder.config)])
-    run = _Run(options, options.seeds[0])
-    run.folder = folder
+    run = stored(words[0])
+    run.load()
     return run
 
 
@@ -249,13 +193,6 @@ def _resumable(folder: Any) -> Iterator[None]:
         reason = str(stop) or "interrupted"
         command = f"spikenet train --resume {folder.path}"
         raise KeyboardInterrupt(f"{reason}; {saved} complete epochs are saved. Go on with: {command}") from None
-
-
-def _ready(data: Any) -> Any:
-    data.prepare_data()
-    data.setup("fit")
-    data.setup("test")
-    return data
 
 
 def _command(name: str) -> Callable[[Sequence[str]], int]:

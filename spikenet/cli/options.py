@@ -58,6 +58,7 @@ def _train_parser(description: str, dataset: str, network: str) -> Any:
         "--dataset", type=str, default=dataset, help="data set: a name, or the import path of a data module"
     )
     parser.add_argument("--network", type=str, default=network, help="network: a name, or the import path of a module")
+    parser.add_argument("--neuron", type=str | None, help=f"in the place of LIF: {', '.join(_neurons())}, or a class")
     parser.add_argument("--seeds", "--seed", type=NonNegativeInt, nargs="+", default=[0], help="one run for each seed")
     parser.add_argument(
         "--threads", type=PositiveInt | None, help="threads of the CPU kernels (default: torch's choice)"
@@ -95,6 +96,19 @@ def network_class(name: str) -> type:
     return getattr(models, name) if name in models.__all__ else _imported("network", name, models.__all__)
 
 
+def neuron_class(name: str) -> type:
+    """The neuron of this name, or at this import path, that takes the place of LIF."""
+    from spikenet.models import STAND_INS
+
+    return STAND_INS[name] if name in STAND_INS else _imported("neuron to take the place of LIF", name, STAND_INS)
+
+
+def _neurons() -> list[str]:
+    from spikenet.models import STAND_INS
+
+    return list(STAND_INS)
+
+
 def _imported(kind: str, name: str, known: Collection[str]) -> type:
     """A class by its import path, ``package.module.Class``."""
     module, _, attribute = name.rpartition(".")
@@ -122,19 +136,24 @@ def _from_files(files: Sequence[Path], key: str) -> str | None:
     """The last file that names `key` wins."""
     found = None
     for path in files:
-        if not path.is_file():
-            raise RunError(f"--config: {path} does not exist.")
-        found = _mapping(path).get(key, found)
+        found = mapping(path).get(key, found)
     return found
 
 
-def _mapping(path: Path) -> dict[str, Any]:
+def mapping(path: Path) -> dict[str, Any]:
+    """What a YAML file of options says.
+
+    Raises:
+        RunError: for a file that is missing, or is no such file.
+    """
     import yaml
 
+    if not path.is_file():
+        raise RunError(f"{path} does not exist.")
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RunError(f"--config: {path} is not YAML: {error}") from error
+        raise RunError(f"{path} is not YAML: {error}") from error
     if not isinstance(content, dict):
-        raise RunError(f"--config: {path} holds a {type(content).__name__}; options are needed, such as `seeds: [0]`.")
+        raise RunError(f"{path} holds a {type(content).__name__}; options are needed, such as `seeds: [0]`.")
     return content

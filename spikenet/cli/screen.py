@@ -7,9 +7,11 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 
-_CONSOLE = Console(highlight=False, markup=False, soft_wrap=True)
+_STYLE = {"highlight": False, "markup": False, "soft_wrap": True}
+_CONSOLE = Console(**_STYLE)  # type: ignore[arg-type]
 _PARTS = {"train": "training", "val": "validation", "test": "test"}
 
 
@@ -20,13 +22,14 @@ def say(text: str) -> None:
 
 
 def show_table(columns: Sequence[str], rows: Iterable[Sequence[str]], numbers: Collection[int] = ()) -> None:
-    """A table; ``numbers`` are the columns that are set to the right."""
+    """A table, as wide as it is; ``numbers`` are the columns that are set to the right."""
     shown = Table(box=None, pad_edge=False, header_style="bold")
     for column, name in enumerate(columns):
         shown.add_column(name, justify="right" if column in numbers else "left", no_wrap=True)
     for row in rows:
         shown.add_row(*row)
-    _CONSOLE.print(shown)
+    wide = Measurement.get(_CONSOLE, _CONSOLE.options.update(width=10_000), shown).maximum
+    Console(width=max(wide, _CONSOLE.width), **_STYLE).print(shown)  # type: ignore[arg-type]
 
 
 def samples(data: Any) -> str:

@@ -32,7 +32,7 @@ def _connection(
     fixed["dense_weight_reads"] = weight.numel() * steps * samples
     if bias is not None:
         fixed["adds"] = out.numel()
-    sizes = Bits(bits_in(weight), 0, bits, bits_in(out))
+    sizes = Bits(watch.bits("weight", weight), 0, bits, bits_in(out))
     watch.add("connection", steps, fixed, tallies=(found,), fanouts=(fanout,), bits=sizes, geometry=geometry)
     watch.connected.add(out)
 

@@ -201,13 +201,13 @@ def neuron(watch: Watch, x: Tensor, out: Tensor, cost: NeuronCost, state_bits: i
 def _dynamics(watch: Watch, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
     """`spikenet::dynamics`."""
     program, inputs, state = args[:3]
-    neuron(watch, inputs[0], out[0], cost_of_program(program), bits_in(state[0]) if state else 0)
+    neuron(watch, inputs[0], out[0], cost_of_program(program), watch.bits("state", state[0]) if state else 0)
 
 
 def _recurrent(watch: Watch, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
     """`spikenet::recurrent`: the neurons, and their connections to each other."""
     program, inputs, _, weight, _, state = args[:6]
-    neuron(watch, inputs[0], out[0], cost_of_program(program), bits_in(state[0]) if state else 0)
+    neuron(watch, inputs[0], out[0], cost_of_program(program), watch.bits("state", state[0]) if state else 0)
     layer = watch.stack[-1].module
     recurrence(watch, out[0], weight, not isinstance(layer, Recurrent) or layer.autapses)
 

@@ -176,6 +176,12 @@ class Watch(TorchDispatchMode):
         self._see(func, args, kwargs, out)
         return out
 
+    def bits(self, of: str, x: Tensor) -> int:
+        """Storage bits of the running module's numbers: what it says by `weight_bits` or `state_bits`, or the dtype's.
+        A layer speaks for the kernels inside of it."""
+        said = getattr(self.stack[-1].module, f"{of}_bits", None)
+        return bits_in(x) if said is None else int(said)
+
     def see(self, name: str, args: tuple[Any, ...], out: Any) -> None:
         """Count what `name` stands for; the caller hides the operations that it is made of."""
         if self.stack and not self.stack[-1].whole and torch._C._current_graph_task_id() == -1:
@@ -190,6 +196,8 @@ class Watch(TorchDispatchMode):
         name, at = name_of(func), self.stack[-1]
         if at.whole and name != "spikenet::dynamics":
             return
+        if name == "scalar_tensor":  # a number written in the code
+            self.fixed.add(out)
         if not operands or not results or not (name in self.products or _real(operands + results)):
             return
         taken = not at.whole and any(t in self.whole for t in operands)

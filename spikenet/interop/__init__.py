@@ -15,6 +15,7 @@ from spikenet.interop.nir import (
 )
 from spikenet.interop.norse import from_norse
 from spikenet.interop.old_names import spikingjelly_neuron
+from spikenet.interop.outward import to_norse, to_snntorch, to_spikingjelly
 from spikenet.interop.quantize import Grid, Integers, PowersOfTwo, ShiftLIF, Ternary, quantized
 from spikenet.interop.sequences import OverTime
 from spikenet.interop.snntorch import CubaLateResetLIF, LateResetLIF, from_snntorch
@@ -47,5 +48,8 @@ __all__ = [
     "save_integers",
     "spikingjelly_neuron",
     "to_nir",
+    "to_norse",
+    "to_snntorch",
     "to_spiking",
+    "to_spikingjelly",
 ]

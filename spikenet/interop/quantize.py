@@ -27,6 +27,10 @@ class Grid(Protocol):
     """The whole numbers that weights may take, in units."""
 
     @property
+    def bits(self) -> int:
+        """What one of them takes in memory."""
+
+    @property
     def largest(self) -> int:
         """The highest of them."""
 
@@ -59,6 +63,10 @@ class Integers:
 @dataclass(frozen=True)
 class Ternary:
     """-1, 0 and 1."""
+
+    @property
+    def bits(self) -> int:
+        return 2
 
     @property
     def largest(self) -> int:
@@ -155,6 +163,11 @@ class ShiftLIF(ResetNeuron):
         self.shift, self.bits = shift, bits
         super().__init__(v_reset, detach_reset, unit=unit, v_threshold=v_threshold, **rest)
 
+    @property
+    def state_bits(self) -> int:
+        """What a potential takes in memory, for `spikenet.energy`."""
+        return self.bits
+
     def derive(self, p: dict[str, Tensor]) -> dict[str, Tensor]:
         most = p["unit"] * 2.0 ** (self.bits - 1)
         rate = 0.0 if self.shift is None else 2.0**-self.shift
@@ -170,9 +183,10 @@ def quantized(net: nn.Sequential, grid: Grid, *, state_bits: int = 16) -> nn.Seq
     """A copy of a network with weights on a grid and potentials in whole units, to be trained on.
 
     The unit of an output channel is the power of two with the least squared error of its weights; biases, thresholds
-    and resets are rounded to it. `IF` and `LIF(decay_input=False)`, with a `tau` of a power of two steps, become
-    `ShiftLIF`. Batch norms are folded first, and the units are found once, so train in float before. The weights
-    themselves stay beside those on the grid (`torch.nn.utils.parametrize`), with gradients straight through.
+    and resets are rounded to it. `IF` and `LIF`, with a `tau` of a power of two steps, become `ShiftLIF`; where a LIF
+    scales its input (`decay_input=True`), the weights before it do that. Batch norms are folded first, and the units
+    are found once, so train in float before. The weights themselves stay beside those on the grid
+    (`torch.nn.utils.parametrize`), with gradients straight through.
 
     Args:
         net: `Conv2d`, `nn.Linear`, neurons, `MaxPool2d`, `AvgPool2d` (with `divisor_override=1`, a sum), `nn.Flatten`
@@ -190,7 +204,7 @@ def quantized(net: nn.Sequential, grid: Grid, *, state_bits: int = 16) -> nn.Seq
     Source: Jacob et al., "Quantization and training of neural networks for efficient integer-arithmetic-only
     inference", CVPR 2018 (fake quantisation); Bengio et al., arXiv 1308.3432 (straight-through).
     """
-    flat = list(fold_batch_norm(net))
+    flat = _unscaled(list(fold_batch_norm(net)))
     ready: list[nn.Module] = []
     unit: Tensor | None = None
     for layer in flat:
@@ -211,11 +225,29 @@ def quantized(net: nn.Sequential, grid: Grid, *, state_bits: int = 16) -> nn.Seq
     return nn.Sequential(*ready).train(net.training)
 
 
+def _unscaled(flat: list[nn.Module]) -> list[nn.Module]:
+    """The same layers, changed in place: the factor by which a LIF neuron scales its input goes into the weights before
+    it. It is a power of two, so nothing is rounded."""
+    weighted: Any = None
+    for layer in flat:
+        if isinstance(layer, _WEIGHTED):
+            weighted = layer
+        elif isinstance(layer, Neuron):
+            if type(layer) is LIF and weighted is not None and layer.decay_input and not layer.exact_decay:
+                layer.decay_input = False
+                with torch.no_grad():
+                    for own in (weighted.weight, weighted.bias):
+                        if own is not None:
+                            own.mul_(2.0 ** -_shift(layer))
+            weighted = None
+    return flat
+
+
 def _on_grid(layer: nn.Linear | nn.Conv2d, grid: Grid) -> Tensor:
     """Parametrise a layer; returns the unit of each channel of its output."""
     if isinstance(layer, nn.Conv2d) and (layer.padding_mode != "zeros" or isinstance(layer.padding, str)):
         raise ArgumentError(f"integers pad zeros, by numbers; got {layer.padding!r}, {layer.padding_mode}")
-    weight = layer.weight.detach()
+    weight, layer.weight_bits = layer.weight.detach(), grid.bits  # type: ignore[assignment] # for `spikenet.energy`
     unit = _best_unit(weight.flatten(1), grid)
     parametrize.register_parametrization(layer, "weight", _OnGrid(grid, unit.view(-1, *(1,) * (weight.ndim - 1))))
     if layer.bias is not None:
@@ -237,6 +269,8 @@ def _shifted(neuron: Any, own: Tensor | None, bits: int) -> Neuron:
         raise ArgumentError("a neuron needs a layer with weights before it, whose unit its potential has")
     if isinstance(neuron, LIF) and (neuron.decay_input or neuron.exact_decay):
         raise ArgumentError("integers leak by shifts: LIF(tau, decay_input=False) with a tau of 2, 4, 8 .. steps")
+    if isinstance(neuron, LIF) and torch.as_tensor(neuron.v_rest).count_nonzero():
+        raise ArgumentError("integers leak towards 0: LIF(v_rest=0)")
     shift = _shift(neuron) if isinstance(neuron, LIF) else None
     whole = {k: (getattr(neuron, k).detach() / own).round() * own for k in ("v_threshold", "v_rest")}
     whole["v_threshold"] = torch.maximum(whole["v_threshold"], own)

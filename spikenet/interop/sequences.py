@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from spikenet import layers
 
-__all__ = ["OverTime", "above", "rebuilt", "sequence_layer"]
+__all__ = ["UNFOLDED", "OverTime", "above", "rebuilt", "sequence_layer"]
 
 _FOLDED: Mapping[type[nn.Module], type[nn.Module]] = {
     nn.Conv1d: layers.Conv1d,
@@ -23,6 +23,12 @@ _FOLDED: Mapping[type[nn.Module], type[nn.Module]] = {
     nn.AdaptiveAvgPool2d: layers.AdaptiveAvgPool2d,
 }
 _ANY_SHAPE = (nn.Linear, nn.Identity, nn.Dropout, nn.ReLU, nn.Sigmoid, nn.Tanh)
+UNFOLDED: Mapping[type[nn.Module], type[nn.Module]] = {
+    **{ours: torchs for torchs, ours in _FOLDED.items()},
+    **{kind: kind for kind in _ANY_SHAPE},
+    layers.SpikingLinear: nn.Linear,
+}
+"""Layers of whole sequences, and those of one step that compute the same."""
 
 
 class OverTime(nn.Sequential):

@@ -15,9 +15,11 @@ from spikenet.models.spikegpt import SpikeGPT, generate
 from spikenet.models.spikformer import Spikformer
 from spikenet.models.spikformer_v2 import MaskedPretraining, SpikformerV2
 from spikenet.models.spikmamba import SpikMamba
+from spikenet.models.stand_in import STAND_INS, with_neuron
 
 __all__ = [
     "HDSNN",
+    "STAND_INS",
     "DelayNet",
     "DiehlCook",
     "LiquidStateMachine",
@@ -38,4 +40,5 @@ __all__ = [
     "generate",
     "patch_normalize",
     "recall_at",
+    "with_neuron",
 ]

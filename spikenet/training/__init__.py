@@ -6,8 +6,9 @@ from spikenet.training.early_exit import EarlyExit, Exits, Tradeoff, fit_early_e
 from spikenet.training.evaluate import Evaluation, evaluate
 from spikenet.training.fit import TrainerOptions, fit
 from spikenet.training.language import NextToken, bits_per_token
+from spikenet.training.measure import peak_memory, seconds_per_sample, training_memory
 from spikenet.training.module import Classifier, Optimiser
-from spikenet.training.report import report
+from spikenet.training.report import report, write_results
 from spikenet.training.run import RunFolder
 from spikenet.training.seeds import batch_seed, seed_everything
 
@@ -31,9 +32,13 @@ __all__ = [
     "load_tree",
     "load_weights",
     "oracle_exit",
+    "peak_memory",
     "report",
     "save_tree",
     "save_weights",
+    "seconds_per_sample",
     "seed_everything",
     "tradeoff",
+    "training_memory",
+    "write_results",
 ]

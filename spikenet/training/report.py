@@ -34,12 +34,17 @@ def report(folder: RunFolder, model: nn.Module, data: Any, evaluation: Evaluatio
         evaluation: what `evaluate` found on the test part.
         facts: what else the report should state, name -> value.
     """
-    write_atomically(folder.results, (json.dumps(evaluation.summary(), indent=2) + "\n").encode())
+    write_results(folder, evaluation)
     x = _first_samples(data)
     model.eval()
     with torch.inference_mode(), record(model) as sent:
         predicted = model(x).argmax(-1).tolist()
     write_report(_page(folder, data, evaluation, facts, x, sent, predicted), folder.report)
+
+
+def write_results(folder: RunFolder, evaluation: Evaluation) -> None:
+    """Write ``results.json`` into the run folder."""
+    write_atomically(folder.results, (json.dumps(evaluation.summary(), indent=2) + "\n").encode())
 
 
 def _page(

@@ -62,11 +62,25 @@ class RunFolder:
             name: name of this run.
             config: resolved options, YAML.
         """
-        folder = cls(_next_free(Path(out), name))
-        (folder.path / "checkpoints").mkdir()
-        write_atomically(folder.config, config.encode())
-        write_atomically(folder.path / "environment.json", (json.dumps(environment(), indent=2) + "\n").encode())
-        return folder
+        return cls(_next_free(Path(out), name))._begun(config)
+
+    @classmethod
+    def at(cls, path: str | Path, config: str) -> RunFolder:
+        """The run in this very folder: begun with these options, unless it was before.
+
+        Args:
+            path: the folder.
+            config: resolved options, YAML, of a run that is new.
+        """
+        folder = cls(Path(path))
+        return folder if folder.config.is_file() else folder._begun(config)
+
+    def _begun(self, config: str) -> RunFolder:
+        """What stands in the folder before the first epoch; the options come last and say that the rest is there."""
+        (self.path / "checkpoints").mkdir(parents=True, exist_ok=True)
+        write_atomically(self.path / "environment.json", (json.dumps(environment(), indent=2) + "\n").encode())
+        write_atomically(self.config, config.encode())
+        return self
 
     @classmethod
     def open(cls, path: str | Path) -> RunFolder:

@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from spikenet.data import EventDataModule
 from spikenet.data.recordings import EventData, Recordings
 from spikenet.events import EventStream, EventTensor, Sensor
+from spikenet.layers import MeanReadout
 from spikenet.models import SpikingMLP
 
 SENSOR = Sensor(12, 6, 2)
@@ -108,12 +109,49 @@ class FourthLabel(Spoilt):
 
 
 class Killed(SpikingMLP):
-    """A `SpikingMLP` whose process is killed in the training batch that KILL_AT names, counted from 1."""
+    """A `SpikingMLP` whose process is killed in the training batch that KILL_AT names, counted from 1 over all such
+    networks."""
 
     trained = 0
 
     def forward(self, x: Tensor) -> Tensor:
-        self.trained += self.training
-        if self.trained == int(os.environ.get("KILL_AT", 0)) and self.training:
+        Killed.trained += self.training
+        if Killed.trained == int(os.environ.get("KILL_AT", 0)) and self.training:
             os.kill(os.getpid(), getattr(signal, os.environ.get("KILL_WITH", "SIGKILL")))
         return super().forward(x)
+
+
+class Sounds(TinyEvents):
+    """Three blobs on a line of twelve channels, as recordings of sound are."""
+
+    def read(self) -> EventData:
+        data = super().read()
+        parts = {name: Channels(getattr(data, name)) for name in ("train", "val", "test")}
+        return EventData("three tones", data.classes, Sensor(12), **parts)
+
+
+class Channels(Recordings):
+    """Recordings of a sensor's columns."""
+
+    def __init__(self, seen: Recordings) -> None:
+        self.seen, self.labels = seen, seen.labels
+
+    def stream(self, index: int) -> EventStream:
+        stream = self.seen.stream(index)
+        return EventStream.from_numpy(stream.t.numpy(), stream.x.numpy(), sensor=Sensor(12))
+
+
+class FrameANN(nn.Sequential):
+    """An ANN on the counts of a whole recording."""
+
+    def __init__(self, in_shape: tuple[int, ...], classes: int) -> None:
+        inputs = math.prod(in_shape)
+        layers = (nn.Linear(inputs, 12), nn.ReLU(), nn.Linear(12, classes), MeanReadout())
+        super().__init__(Frame(), nn.Flatten(2), *layers)
+
+
+class Frame(nn.Module):
+    """Events `[T, B, ...]` summed over time, `[1, B, ...]`."""
+
+    def forward(self, x: EventTensor) -> Tensor:
+        return x.to_dense().sum(0, keepdim=True)
