@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import os
 import statistics
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -12,12 +13,13 @@ from typing import Any
 
 from spikenet.cli.data import data
 from spikenet.cli.energy import called_work, energy_options, show
+from spikenet.cli.launch import launch, leave_word
 from spikenet.cli.options import dataset_class, network_class, parse
 from spikenet.cli.screen import introduce, samples, say, show_table
 from spikenet.cli.simulate import simulate
 from spikenet.cli.text import evaluate_text, is_text, text_work
 from spikenet.cli.text import generate as _generate
-from spikenet.errors import ArgumentError, SpikenetError, UnknownNameError
+from spikenet.errors import ArgumentError, RunError, SpikenetError, UnknownNameError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -48,7 +50,7 @@ def train(words: Sequence[str]) -> int:
 
     ``spikenet train --preset digits-dvs`` trains on the data that comes with spikenet; ``--help`` behind a preset shows
     every option with the preset's value. ``spikenet train --resume FOLDER`` goes on with a run that was stopped, after
-    its last complete epoch.
+    its last complete epoch. ``--devices N`` lets N devices share each batch, with ``--strategy ddp`` or ``fsdp``.
     """
     if "--resume" in words:
         return _resume(words)
@@ -149,8 +151,12 @@ def _sizes(data: Any) -> dict[str, Any]:
 
 def _new_run(parser: Any, options: Any, seed: int) -> float:
     from spikenet.training import RunFolder
+    from spikenet.training.processes import check_devices, launched
 
+    if launched():
+        raise RunError("spikenet train starts its processes itself: leave torchrun out and say --devices N.")
     run = _Run(options, seed)
+    check_devices(run.trainer.accelerator, run.trainer.devices)
     introduce(run.data)
     stored = options.clone()
     stored.seeds = [seed]
@@ -175,7 +181,13 @@ def _resume(words: Sequence[str]) -> int:
         raise ArgumentError(
             "a run is resumed with the options stored in it: spikenet train --resume RUN_FOLDER, and nothing else."
         )
+    from spikenet.training.processes import check_devices, launched
+
     run = _stored(words[1])
+    if launched():
+        _fit(run)
+        return 0
+    check_devices(run.trainer.accelerator, run.trainer.devices)
     introduce(run.data)
     _finish(run)
     return 0
@@ -183,14 +195,27 @@ def _resume(words: Sequence[str]) -> int:
 
 def _finish(run: _Run) -> float:
     """Train what is left to train, then evaluate and report; returns the test accuracy."""
-    from spikenet.training import Classifier, NextToken, fit, save_weights
+    from spikenet.training import load_weights
 
     say(f"run folder: {run.folder.path}")
-    module = NextToken if is_text(run.data) else Classifier
     with _resumable(run.folder):
-        fit(run.model, run.data, run.folder, optim=run.optim, options=run.trainer, seed=run.seed, module=module)
-        save_weights(run.model, run.folder.weights)
+        if run.trainer.devices == 1:
+            _fit(run)
+        else:
+            launch(run.folder.path, run.trainer.devices)
+            load_weights(run.model, run.folder.weights)
         return _evaluate(run)
+
+
+def _fit(run: _Run) -> None:
+    """Train in this process, alone or as one of several."""
+    from spikenet.training import Classifier, NextToken, fit, save_weights
+    from spikenet.training.processes import place
+
+    module = NextToken if is_text(run.data) else Classifier
+    fit(run.model, run.data, run.folder, optim=run.optim, options=run.trainer, seed=run.seed, module=module)
+    if place()[0] == 0:
+        save_weights(run.model, run.folder.weights)
 
 
 def _evaluate(run: _Run) -> float:
@@ -275,6 +300,10 @@ def _print_table(table: Any) -> None:
 
 
 def _fail(reason: Any, code: int) -> int:
-    """One line on stderr, however many the reason has."""
-    sys.stderr.write(f"spikenet: {' '.join(str(reason).split())}\n")
+    """One line on stderr, however many the reason has; one process of several tells who started it."""
+    line = " ".join(str(reason).split())
+    if "TORCHELASTIC_ERROR_FILE" in os.environ:
+        leave_word(line)
+    else:
+        sys.stderr.write(f"spikenet: {line}\n")
     return code
