@@ -104,7 +104,8 @@ class OTTT(nn.Sequential):
 
     @torch.enable_grad()
     def _step(self, blocks: list[Any], z: Tensor, state: OTTTState | None) -> tuple[Tensor, OTTTState]:
-        traces, neurons = [], []
+        traces: list[Tensor] = []
+        neurons: list[Any] = []
         for i, (connection, neuron) in enumerate(blocks):
             if neuron is None:
                 traces.append(z.detach())
@@ -131,12 +132,13 @@ def _keep(neuron: Neuron, like: Tensor) -> Tensor | float:
     """The share of a potential that one step leaves."""
     if isinstance(neuron, IF):
         return 1.0
-    return 1.0 - neuron.derive({"tau": neuron.tau.to(like.dtype)})["rate"]  # type: ignore[operator, arg-type]
+    known = {name: value.to(like.dtype) for name, value in neuron._declared().items()}
+    return 1.0 - neuron.derive(known)["rate"]
 
 
 def _unfit(layer: nn.Module) -> bool:
     if type(layer) is LIF:
-        return layer.tau.numel() > 1 or layer.tau.requires_grad  # type: ignore[operator, union-attr, return-value]
+        return layer.tau.numel() > 1 or layer.tau.requires_grad  # type: ignore[operator, return-value]
     memory = isinstance(layer, Neuron) or hasattr(layer, "run")
     norms = nn.modules.batchnorm._BatchNorm, nn.RNNBase, nn.LayerNorm, nn.GroupNorm
     return type(layer) is not IF and (memory or isinstance(layer, norms))
