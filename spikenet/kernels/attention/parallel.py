@@ -15,12 +15,15 @@ from typing import Any
 import torch
 from torch import Tensor, distributed
 from torch.autograd.function import once_differentiable
+from torch.utils.checkpoint import checkpoint
 
 from spikenet.errors import RunError
 from spikenet.kernels.attention.causal import _decay, causal_attention
+from spikenet.kernels.attention.chunks import _cut
 
 __all__ = ["parallel_attention"]
 
+_PIECE = 512  # tokens of one matrix product
 Group = Any  # torch's ProcessGroup, or None for all processes
 
 
@@ -53,7 +56,8 @@ def parallel_attention(
     """
     if not distributed.is_initialized():
         raise RunError("parallel_attention needs torch.distributed.init_process_group, in as many processes as parts.")
-    own, carry = _map(q, k, v, log_decay, beta)
+    # What the map is made of is made again for the backward pass, so that no more is kept than on one device.
+    own, carry = checkpoint(_map, q, k, v, log_decay, beta, use_reentrant=False, preserve_rng_state=False)
     before = _Before.apply(own, carry, group)
     return causal_attention(q, k, v, log_decay, beta, before, scale)
 
@@ -67,12 +71,19 @@ def _map(q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor | None, beta: Tensor
         start = torch.cat([start.new_zeros(*q.shape[1:], v.shape[-1]), start], -1)
         last = causal_attention(q, k, both, log_decay, beta, start)[1]
         return last[..., : v.shape[-1]], last[..., v.shape[-1] :]
-    g, late, carry = _decay(log_decay, q, real), k.to(real), None
-    if g is not None:
-        to_end = g.flip(0).cumsum(0).flip(0)  # from the end, so that it is small, and exact, where it counts
-        late = late * torch.cat([to_end[1:], torch.zeros_like(to_end[:1])]).exp()
-        carry = g.sum(0).exp().unsqueeze(-1)
-    return late.permute(1, 2, 3, 0) @ v.to(real).permute(1, 2, 0, 3), carry
+    g, pieces_k, pieces_v = _decay(log_decay, q, real), _cut(k.to(real), _PIECE), _cut(v.to(real), _PIECE)
+    if g is None:
+        return (pieces_k.mT @ pieces_v).sum(0), None
+    falls = _cut(g.double(), _PIECE)  # long sums of equal terms round to one side
+    each = falls.sum(-2)
+    pieces = (pieces_k * _later(falls, -2).exp().to(real)).mT @ pieces_v
+    written = (pieces * _later(each, 0).exp().to(real).unsqueeze(-1)).sum(0)
+    return written, each.sum(0).exp().to(real).unsqueeze(-1)
+
+
+def _later(x: Tensor, axis: int) -> Tensor:
+    """The sum of what follows along an axis."""
+    return x.flip(axis).cumsum(axis).flip(axis) - x
 
 
 class _Before(torch.autograd.Function):
