@@ -1,10 +1,11 @@
 """Two GPUs beside one: DDP throughput, FSDP beyond the memory of one, sequences in parts.
 
-    python benchmarks/scale.py [--quick] [--rounds N]
+    python benchmarks/scale.py [--quick] [--rounds N] [--only ddp sequence fsdp]
 
-1. A training step of Spikformer-4-384 (CIFAR shape, batch 128 a GPU, T = 4, AdamW, bfloat16 autocast) under DDP as
-   `spikenet train --strategy ddp` sets it up, on two GPUs, beside the same step on one, rounds alternated in the same
-   processes. Before that the averaged gradient is compared with the mean of the two parts' on one GPU.
+1. A training step of Spikformer-4-384 (CIFAR shape, batch 128 a GPU, T = 4, AdamW, in float32 and in bfloat16
+   autocast) under DDP as `spikenet train --strategy ddp` sets it up, on two GPUs, beside the same step on one, rounds
+   alternated in the same processes; and without the search for unused parameters. Before that the averaged gradient is
+   compared with the mean of the two parts' on one GPU.
 2. A SpikeGPT (dim 512, depth 12) trained by `fit` for one epoch on the first characters of the embedded text with each
    process's memory capped: on one GPU, which runs out of memory; on two with FSDP, which does not; and on one without a
    cap, whose loss is compared.
@@ -19,6 +20,8 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import copy
+import itertools
 import json
 import os
 import statistics
@@ -72,36 +75,59 @@ def ddp(quick: bool, rounds: int) -> Case:
     size, batch, steps = ((32, 1), 4, 2) if quick else ((384, 4), 128, 10)
     rank, where = distributed.get_rank(), device()
     torch.manual_seed(0)
-    alone = Spikformer.cifar(dim=size[0], depth=size[1]).to(where)
+    model = Spikformer.cifar(dim=size[0], depth=size[1]).to(where)
     draw = torch.Generator().manual_seed(1)
     parts = [(torch.randn(batch, 3, 32, 32, generator=draw), torch.randint(10, (batch,), generator=draw)) for _ in "ab"]
     parts = [(x.to(where), y.to(where)) for x, y in parts]
-    ids = [where.index] if CUDA else None
-    shared = DistributedDataParallel(
-        alone, ids, broadcast_buffers=False, find_unused_parameters=True, gradient_as_bucket_view=True
-    )
-    difference = _gradients_apart(alone, shared, parts, rank)
+    difference = _gradients_apart(*_pair(model, True), parts, rank)
     say(f"  averaged gradient against the mean of both parts' on one GPU: {difference:.1e} of the largest")
-    seconds: dict[str, list[float]] = {"1": [], "2": []}
+    found: Case = {"gradient_apart": difference}
+    for precision, unused in itertools.product(("float32", "bfloat16") if CUDA else ("float32",), (True, False)):
+        one, two = _alternated(_pair(model, unused), parts[rank], steps, rounds, precision == "bfloat16")
+        ratios = [2 * a / b for a, b in zip(one, two, strict=True)]
+        case = precision + (", unused parameters looked for" if unused else "")
+        found[case] = {
+            "one_ms": 1e3 * statistics.median(one),
+            "two_ms": 1e3 * statistics.median(two),
+            "throughput": statistics.median(ratios),
+            "worst": min(ratios),
+            "best": max(ratios),
+        }
+        say(f"  {case}: {json.dumps(found[case])}")
+    return found
+
+
+def _pair(model: nn.Module, unused: bool) -> tuple[nn.Module, nn.Module]:
+    """A copy of the network alone, and shared by all processes."""
+    alone = copy.deepcopy(model)
+    ids = [device().index] if CUDA else None
+    options = {"broadcast_buffers": False, "gradient_as_bucket_view": True}
+    return alone, DistributedDataParallel(alone, ids, find_unused_parameters=unused, **options)
+
+
+def _alternated(
+    models: tuple[nn.Module, nn.Module], part: Any, steps: int, rounds: int, half: bool
+) -> tuple[list[float], list[float]]:
+    """Seconds a step on one GPU, the other waiting, and on both, by the slower of the two."""
+    one, two = [], []
+    optimizer = torch.optim.AdamW(models[0].parameters(), 1e-4, fused=CUDA)
     for _ in range(rounds + 1):  # the first warms up
-        settle()
-        distributed.barrier()
-        if rank == 0:
-            seconds["1"].append(_step_time(alone, parts[rank], steps))
-        distributed.barrier()
-        seconds["2"].append(_step_time(shared, parts[rank], steps))
-    one, two = (times[1:] for times in seconds.values()) if rank == 0 else ([1.0], [1.0])
-    ratios = [2 * a / b for a, b in zip(one, two, strict=True)]
-    found = {
-        "gradient_apart": difference,
-        "one_ms": 1e3 * statistics.median(one),
-        "two_ms": 1e3 * statistics.median(two),
-    }
-    return {**found, "throughput": statistics.median(ratios), "worst": min(ratios), "best": max(ratios)}
+        for model, times in zip(models, (one, two), strict=True):
+            settle()
+            distributed.barrier()
+            waits = model is models[0] and distributed.get_rank() != 0
+            mine = 0.0 if waits else _step_time(model, optimizer, part, steps, half)
+            slower = torch.tensor(mine, device=device())
+            distributed.all_reduce(slower, distributed.ReduceOp.MAX)
+            times.append(float(slower))
+        with torch.no_grad():  # the first has gone ahead
+            for parameter in models[0].parameters():
+                distributed.broadcast(parameter, 0)
+    return one[1:], two[1:]
 
 
-def _loss(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-    with torch.autocast(x.device.type, torch.bfloat16, enabled=CUDA):
+def _loss(model: nn.Module, x: Tensor, y: Tensor, half: bool = False) -> Tensor:
+    with torch.autocast(x.device.type, torch.bfloat16, enabled=half):
         return functional.cross_entropy(model(x.expand(4, *x.shape)).float(), y)
 
 
@@ -117,13 +143,11 @@ def _gradients_apart(alone: nn.Module, shared: nn.Module, parts: list[Any], rank
     return apart(flat, truth)
 
 
-def _step_time(model: nn.Module, part: Any, steps: int) -> float:
-    optimizer = torch.optim.AdamW(model.parameters(), 1e-4, fused=CUDA)
-    settle()
+def _step_time(model: nn.Module, optimizer: torch.optim.Optimizer, part: Any, steps: int, half: bool) -> float:
     start = time.perf_counter()
     for _ in range(steps):
         optimizer.zero_grad()
-        _loss(model, *part).backward()
+        _loss(model, *part, half).backward()
         optimizer.step()
     settle()
     return (time.perf_counter() - start) / steps
@@ -259,6 +283,7 @@ def start(part: str, processes: int, options: argparse.Namespace) -> Case:
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "checkpoints").mkdir()
         surroundings = {**os.environ, "SCALE_FOLDER": folder, "TORCH_CPP_LOG_LEVEL": "ERROR", "NCCL_NVLS_ENABLE": "0"}
+        surroundings |= {"PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "4")}
         command = [sys.executable, *(torchrun if processes > 1 else []), *words]
         child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=surroundings)
         found: Case = {}
@@ -276,6 +301,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--rounds", type=int, default=0)
+    parser.add_argument("--only", nargs="+", choices=("ddp", "sequence", "fsdp"), default=["ddp", "sequence", "fsdp"])
     parser.add_argument("--part", help="used by the processes that this program starts")
     options = parser.parse_args()
     options.rounds = options.rounds or (1 if options.quick else 7)
@@ -283,17 +309,15 @@ def main() -> None:
         work(options.part, options)
         return
     results = []
-    gpus_only = [
-        ("SpikeGPT on one GPU, capped", "capped", 1),
-        ("SpikeGPT on two GPUs with FSDP, capped", "capped", 2),
-        ("SpikeGPT on one GPU, no cap", "free", 1),
-    ]
     plan = [
-        ("DDP, Spikformer-4-384", "ddp", 2),
-        ("sequences in two parts", "sequence", 2),
-        *(gpus_only if CUDA else []),
+        ("DDP, Spikformer-4-384", "ddp", "ddp", 2),
+        ("sequences in two parts", "sequence", "sequence", 2),
+        ("SpikeGPT on one GPU, capped", "fsdp", "capped", 1),
+        ("SpikeGPT on two GPUs with FSDP, capped", "fsdp", "capped", 2),
+        ("SpikeGPT on one GPU, no cap", "fsdp", "free", 1),
     ]
-    for case, part, processes in plan:
+    chosen = [case for case in plan if case[1] in options.only and (CUDA or case[1] != "fsdp")]
+    for case, _, part, processes in chosen:
         print(f"\n{case}", flush=True)
         found = start(part, processes, options)
         print("  " + json.dumps(found), flush=True)
