@@ -4,9 +4,9 @@
 
 A network of three layers of 256 LIF neurons and a readout in every step, batch 64, spikes of 140 channels in float32.
 First the gradients at T = 2000, in float64 on the CPU: checkpointed time against plain backpropagation, and, for one
-layer, the online rule against backpropagation without a gradient through the reset. Then, at T = 2000, the peak memory and the
-time of a gradient by plain and by checkpointed backpropagation, alternated; and the peak memory of the online rule
-(OTTT) at T = 500, 1000, 2000 and 4000, the input made a chunk of 100 steps at a time.
+layer, the online rule against backpropagation without a gradient through the reset. Then, at T = 2000, the peak memory
+and the time of a gradient by plain and by checkpointed backpropagation, alternated; and the peak memory of the online
+rule (OTTT) at T = 500, 1000, 2000 and 4000, the input made a chunk of 100 steps at a time.
 
 Peak memory is above what was there before: on a CUDA device what torch allocated, else the growth of the resident set
 of a process of its own for each number.

@@ -104,6 +104,12 @@ class Classifier(pl.LightningModule):
     def forward(self, x: EventTensor | Tensor) -> Tensor:
         return self.model(x)
 
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """Copies from page-locked memory do not wait, those of events no more than those of tensors."""
+        if isinstance(batch, tuple | list) and isinstance(batch[0], EventTensor):
+            return [part.to(device, non_blocking=True) for part in batch]
+        return super().transfer_batch_to_device(batch, device, dataloader_idx)
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         loss = self._step("train", batch, batch_idx, self.train_accuracy, self.optim.label_smoothing)
         rate = self.lr_schedulers().get_last_lr()[0]  # type: ignore[union-attr]

@@ -52,7 +52,8 @@ def _whole(**options: Any) -> gathered.StateDictOptions:
 
 def shard(network: nn.Module, mesh: Any) -> None:
     """Shard a network in place, over a mesh of one dimension, a block at a time: the elements of its outermost
-    `nn.Sequential` and `nn.ModuleList` that hold matrices, then what is left.
+    `nn.Sequential` and `nn.ModuleList` that hold matrices, then what is left. On CPUs it takes neurons that learn no
+    parameters: Numba holds on to memory that torch would free.
 
     Raises:
         ArgumentError: if a learned parameter is a single number, which has no shards.

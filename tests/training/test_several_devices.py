@@ -54,22 +54,35 @@ def test_two_processes_train_as_one_does(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kill", ["SIGINT", "SIGKILL"])
-def test_a_stopped_process_ends_the_run_and_resuming_is_exact(tmp_path: Path, kill: str) -> None:
-    whole = spikenet(*RUN, "--devices", "2", "--out", str(tmp_path / "whole"))
+@pytest.mark.parametrize(("strategy", "kill"), [("ddp", "SIGINT"), ("ddp", "SIGKILL"), ("fsdp", "SIGKILL")])
+def test_a_stopped_process_ends_the_run_and_resuming_is_exact(tmp_path: Path, strategy: str, kill: str) -> None:
+    words = [*RUN, "--devices", "2", "--strategy", strategy, "--precision", "32-true"]
+    whole = spikenet(*words, "--out", str(tmp_path / "whole"))
     assert whole.returncode == 0, whole.stderr
-    stopped = spikenet(*RUN, "--devices", "2", "--out", str(tmp_path / "stopped"), KILL_AT="8", KILL_WITH=kill)
+    stopped = spikenet(*words, "--out", str(tmp_path / "stopped"), KILL_AT="8", KILL_WITH=kill)
     (run,), (reference,) = (tmp_path / "stopped").iterdir(), (tmp_path / "whole").iterdir()
     go_on = f"stopped in epoch 2; 1 complete epochs are saved. Go on with: spikenet train --resume {run}"
     expected = {"SIGINT": (130, go_on), "SIGKILL": (1, f"of 2 ended with {-signal.SIGKILL}")}
-    code, words = expected[kill]
+    code, reason = expected[kill]
     assert stopped.returncode == code
     assert len(stopped.stderr.splitlines()) == 1
-    assert words in stopped.stderr
+    assert reason in stopped.stderr
     resumed = spikenet("train", "--resume", str(run))
     assert resumed.returncode == 0, resumed.stderr
     assert (run / "model.safetensors").read_bytes() == (reference / "model.safetensors").read_bytes()
     assert torch.equal(numbers(run), numbers(reference))
+
+
+@pytest.mark.slow
+def test_shards_train_as_the_whole_does(tmp_path: Path) -> None:
+    words = [*RUN, "--precision", "32-true"]
+    assert main([*words, "--out", str(tmp_path / "one")]) == 0
+    two = spikenet(*words, "--devices", "2", "--strategy", "fsdp", "--out", str(tmp_path / "two"))
+    assert two.returncode == 0, two.stderr
+    (run,), (alone,) = (tmp_path / "two").iterdir(), (tmp_path / "one").iterdir()
+    weights, whole = load_file(run / "model.safetensors"), load_file(alone / "model.safetensors")
+    assert all(torch.allclose(weights[name], whole[name], rtol=0, atol=1e-5) for name in whole)
+    torch.testing.assert_close(numbers(run), numbers(alone), rtol=1e-4, atol=0)
 
 
 @pytest.mark.parametrize("processes", [2, 3, 4])
