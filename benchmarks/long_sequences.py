@@ -21,6 +21,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -91,27 +92,28 @@ def check(steps: int) -> Case:
     return {"case": "gradients", "checkpointed_apart": checkpointed, "online_apart": online}
 
 
-def do(what: str, steps: int, batch: int) -> None:
-    """The work that is measured, once."""
+def work(what: str, steps: int, batch: int) -> Callable[[], Any]:
+    """The work that is measured; network and input are made."""
     if what == "online":
-        learn(OTTT(*network()).to(DEVICE), steps, batch)
-        return
-    net = nn.Sequential(*network()).to(DEVICE)
-    gradient(CheckpointedTime(net) if what == "checkpointed" else net, spikes(steps, batch))
+        online = OTTT(*network()).to(DEVICE)
+        return lambda: learn(online, steps, batch)
+    net, x = nn.Sequential(*network()).to(DEVICE), spikes(steps, batch)
+    return lambda: gradient(CheckpointedTime(net) if what == "checkpointed" else net, x)
 
 
 def peak(what: str, steps: int, batch: int) -> float:
     """Peak memory in MB above what was there before; called in a process of its own where there is no CUDA device."""
-    do(what, 2 * CHUNK, 2)  # kernels are compiled and libraries loaded
+    work(what, 2 * CHUNK, 2)()  # kernels are compiled and libraries loaded
+    run = work(what, steps, batch)
     if CUDA:
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
-        do(what, steps, batch)
+        run()
         return (torch.cuda.max_memory_allocated() - before) / 2**20
     Path("/proc/self/clear_refs").write_text("5")  # the highest resident size so far becomes the present one
     before = resident("VmRSS")
-    do(what, steps, batch)
+    run()
     return resident("VmHWM") - before
 
 
@@ -129,11 +131,11 @@ def peak_apart(what: str, steps: int, batch: int) -> float:
     return float(json.loads(subprocess.run(words, check=True, capture_output=True, text=True).stdout.splitlines()[-1]))
 
 
-def timed(what: str, steps: int, batch: int) -> float:
+def timed(run: Callable[[], Any]) -> float:
     if CUDA:
         torch.cuda.synchronize()
     start = time.perf_counter()
-    do(what, steps, batch)
+    run()
     if CUDA:
         torch.cuda.synchronize()
     return time.perf_counter() - start
@@ -152,9 +154,10 @@ def main() -> None:
     results = [check(steps)]
     memory = {what: peak_apart(what, steps, batch) for what in ("plain", "checkpointed")}
     seconds: dict[str, list[float]] = {"plain": [], "checkpointed": []}
+    runs = {what: work(what, steps, batch) for what in seconds}
     for _ in range(rounds):
         for what, times in seconds.items():
-            times.append(timed(what, steps, batch))
+            times.append(timed(runs[what]))
     slower = [b / a for a, b in zip(seconds["plain"], seconds["checkpointed"], strict=True)]
     ratio = memory["checkpointed"] / memory["plain"]
     for what in memory:
