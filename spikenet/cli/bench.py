@@ -111,7 +111,7 @@ def _run(grid: Grid, cell: Cell) -> None:
         if folder.weights.is_file():
             run.load()
         else:
-            run.fit()
+            run.train()
         found = _measured(run)
         say("  ".join(f"{name} {found[name]:.4g}" for name in ("accuracy", "bits", "spikes") if name in found))
     except RunError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import os
 import statistics
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -14,13 +15,14 @@ from spikenet.cli.bench import bench
 from spikenet.cli.data import data
 from spikenet.cli.energy import called_work, energy_options, show
 from spikenet.cli.exchange import convert, export, import_
+from spikenet.cli.launch import leave_word
 from spikenet.cli.options import parse
 from spikenet.cli.runs import Run, config_text, stored
 from spikenet.cli.screen import introduce, say, show_table
 from spikenet.cli.simulate import simulate
 from spikenet.cli.text import evaluate_text, is_text, text_work
 from spikenet.cli.text import generate as _generate
-from spikenet.errors import ArgumentError, SpikenetError, UnknownNameError
+from spikenet.errors import ArgumentError, RunError, SpikenetError, UnknownNameError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -51,7 +53,7 @@ def train(words: Sequence[str]) -> int:
 
     ``spikenet train --preset digits-dvs`` trains on the data that comes with spikenet; ``--help`` behind a preset shows
     every option with the preset's value. ``spikenet train --resume FOLDER`` goes on with a run that was stopped, after
-    its last complete epoch.
+    its last complete epoch. ``--devices N`` lets N devices share each batch, with ``--strategy ddp`` or ``fsdp``.
     """
     if "--resume" in words:
         return _resume(words)
@@ -120,8 +122,12 @@ _COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
 
 def _new_run(parser: Any, options: Any, seed: int) -> float:
     from spikenet.training import RunFolder
+    from spikenet.training.processes import check_devices, launched
 
+    if launched():
+        raise RunError("spikenet train starts its processes itself: leave torchrun out and say --devices N.")
     run = Run(options, seed)
+    check_devices(run.trainer.accelerator, run.trainer.devices)
     introduce(run.data)
     name = f"{options.preset or options.dataset}-seed{seed}"
     run.folder = RunFolder.create(options.out, name, config_text(parser, options, seed))
@@ -142,7 +148,13 @@ def _resume(words: Sequence[str]) -> int:
         raise ArgumentError(
             "a run is resumed with the options stored in it: spikenet train --resume RUN_FOLDER, and nothing else."
         )
+    from spikenet.training.processes import check_devices, launched
+
     run = stored(words[1])
+    if launched():
+        run.fit()
+        return 0
+    check_devices(run.trainer.accelerator, run.trainer.devices)
     introduce(run.data)
     _finish(run)
     return 0
@@ -152,7 +164,7 @@ def _finish(run: Run) -> float:
     """Train what is left to train, then evaluate and report; returns the test accuracy."""
     say(f"run folder: {run.folder.path}")
     with _resumable(run.folder):
-        run.fit()
+        run.train()
         return _evaluate(run)
 
 
@@ -212,6 +224,10 @@ def _print_table(table: Any) -> None:
 
 
 def _fail(reason: Any, code: int) -> int:
-    """One line on stderr, however many the reason has."""
-    sys.stderr.write(f"spikenet: {' '.join(str(reason).split())}\n")
+    """One line on stderr, however many the reason has; one process of several tells who started it."""
+    line = " ".join(str(reason).split())
+    if "TORCHELASTIC_ERROR_FILE" in os.environ:
+        leave_word(line)
+    else:
+        sys.stderr.write(f"spikenet: {line}\n")
     return code

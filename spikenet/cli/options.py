@@ -16,6 +16,7 @@ from typing import Any
 from spikenet.errors import RunError, UnknownNameError
 
 PRESETS = Path(__file__).parents[1] / "presets"
+_SHORT = ("--devices", "--strategy", "--precision", "--accumulate")  # what the trainer's options are also called
 _GIVEN_BY_DATA = {"in_shape", "classes", "vocabulary"}
 
 
@@ -41,9 +42,15 @@ def parse(description: str, words: Sequence[str]) -> tuple[Any, Any]:
     files = [_preset(preset), *mine] if preset else mine
     chosen = {name: getattr(given, name) or _from_files(files, name) for name in ("dataset", "network")}
     parser = _train_parser(description, chosen["dataset"] or "digits-dvs", chosen["network"] or "SpikingMLP")
-    options = parser.parse_args([*(["--config", str(files[0])] if preset else []), *words])
-    options.threads = options.threads or torch.get_num_threads()
+    options = parser.parse_args([*(["--config", str(files[0])] if preset else []), *map(_in_full, words)])
+    options.threads = options.threads or max(1, torch.get_num_threads() // options.trainer.devices)
     return parser, options
+
+
+def _in_full(word: str) -> str:
+    """``--devices`` for ``--trainer.devices``, and its like."""
+    name, equals, value = word.partition("=")
+    return f"--trainer.{name[2:]}{equals}{value}" if name in _SHORT else word
 
 
 def _train_parser(description: str, dataset: str, network: str) -> Any:
@@ -61,7 +68,7 @@ def _train_parser(description: str, dataset: str, network: str) -> Any:
     parser.add_argument("--neuron", type=str | None, help=f"in the place of LIF: {', '.join(_neurons())}, or a class")
     parser.add_argument("--seeds", "--seed", type=NonNegativeInt, nargs="+", default=[0], help="one run for each seed")
     parser.add_argument(
-        "--threads", type=PositiveInt | None, help="threads of the CPU kernels (default: torch's choice)"
+        "--threads", type=PositiveInt | None, help="threads of each process's CPU kernels (default: torch's choice)"
     )
     parser.add_argument("--out", type=str, default="runs", help="folder for the run folders")
     parser.add_argument(

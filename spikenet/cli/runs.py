@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from spikenet.cli.launch import launch
 from spikenet.cli.options import dataset_class, network_class, neuron_class, parse
 from spikenet.cli.screen import samples
 from spikenet.cli.text import is_text
@@ -37,13 +38,23 @@ class Run:
 
         return NextToken if is_text(self.data) else Classifier
 
+    def train(self) -> None:
+        """Train what is left to train, on as many devices as the options say, and keep the weights."""
+        if self.trainer.devices == 1:
+            self.fit()
+        else:
+            launch(self.folder.path, self.trainer.devices)
+            self.load()
+
     def fit(self) -> None:
-        """Train what is left to train, and keep the weights."""
+        """The same in this process, alone or as one of several."""
         from spikenet.training import fit, save_weights
+        from spikenet.training.processes import place
 
         kind, optim = self.module, self.optim
         fit(self.model, self.data, self.folder, optim=optim, options=self.trainer, seed=self.seed, module=kind)
-        save_weights(self.model, self.folder.weights)
+        if place()[0] == 0:
+            save_weights(self.model, self.folder.weights)
 
     def load(self) -> None:
         """Take the final weights from the folder."""

@@ -123,7 +123,14 @@ class KJVText(lightning.LightningDataModule):
 
     def _loader(self, pieces: _Pieces, sampler: EpochSampler | None = None) -> DataLoader[Any]:
         generator = torch.Generator().manual_seed(self.seed)
-        return DataLoader(pieces, self.batch_size, sampler=sampler, collate_fn=_side_by_side, generator=generator)
+        return DataLoader(
+            pieces,
+            self.batch_size,
+            sampler=sampler,
+            collate_fn=_side_by_side,
+            pin_memory=torch.cuda.is_available(),
+            generator=generator,
+        )
 
 
 def _side_by_side(pairs: list[Pair]) -> Pair:

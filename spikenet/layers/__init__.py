@@ -2,6 +2,7 @@
 
 from spikenet.layers.attention import QKAttention, SpikeDrivenSelfAttention, SpikingSelfAttention
 from spikenet.layers.aware_attention import MagnitudeAwareAttention, NormAwareAttention, SigmoidAttention
+from spikenet.layers.causal_attention import CausalSpikingAttention, sequence_parallel
 from spikenet.layers.channels import (
     Chain,
     ChannelNorm,
@@ -14,6 +15,7 @@ from spikenet.layers.channels import (
     Sum,
     transformer_lif,
 )
+from spikenet.layers.checkpointed import CheckpointedTime
 from spikenet.layers.delay import DelayLinear, DelayState
 from spikenet.layers.delay_bank import DelayBank, DelayBankConv2d
 from spikenet.layers.delay_conv import DelayConv1d, DelayConv2d
@@ -60,9 +62,11 @@ __all__ = [
     "BatchNorm1d",
     "BatchNorm2d",
     "BidirectionalMamba",
+    "CausalSpikingAttention",
     "Chain",
     "ChannelNorm",
     "ChannelsLast",
+    "CheckpointedTime",
     "Conv1d",
     "Conv2d",
     "ConvNorm",
@@ -116,6 +120,7 @@ __all__ = [
     "ToDense",
     "TokenShift",
     "delay_groups",
+    "sequence_parallel",
     "spike_coded",
     "spike_counts",
     "spike_train",

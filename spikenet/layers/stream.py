@@ -49,7 +49,8 @@ class Stream:
 
     The parts together give what the whole sequence gives at once. States are held in `states`, keyed by module name
     and call number; `reset` drops them. `net` calls its neurons as modules (`self.lif(x)`) and mixes no time steps of
-    its own; no activation checkpointing, which would run it again without its states.
+    its own; no activation checkpointing inside, which would run it again without its states (`CheckpointedTime` is for
+    that). `collapsed` says whether the last answer had no time axis.
 
     Args:
         net: a module that takes `[T, B, ...]`.
@@ -65,14 +66,14 @@ class Stream:
         self._input: _Held | None = None
         self._names: dict[nn.Module, str] = {}
         self._calls: dict[nn.Module, int] = {}
-        self._collapsed = False
+        self.collapsed = False
 
     def __call__(self, x: Any) -> Any:
         """The next chunk `[T, B, ...]`; a readout answers for all steps so far."""
         self._refuse()
         held = self._input or _Held(None, x.shape[1:], getattr(x, "dtype", None), x.device)
         _check("its input", held, x)
-        self._calls, self._collapsed = {}, False
+        self._calls, self.collapsed = {}, False
         before = dict(self.states)
         try:
             with carrying(self):
@@ -88,7 +89,7 @@ class Stream:
         if not isinstance(x, Tensor) or x.ndim < 1:
             raise ShapeError(f"Stream.step takes one step [B, ...] as a tensor, got {type(x).__name__}")
         out = self(x.unsqueeze(0))
-        return out if self._collapsed else out.squeeze(0)
+        return out if self.collapsed else out.squeeze(0)
 
     def reset(self) -> None:
         """Start anew: the next call begins from the initial states."""
@@ -114,7 +115,7 @@ class Stream:
         self.states[name] = _Held(state, like.shape[1:], like.dtype, like.device)
 
     def collapse(self) -> None:
-        self._collapsed = True
+        self.collapsed = True
 
     def _refuse(self) -> None:
         for name, module in self.net.named_modules():

@@ -6,14 +6,17 @@ Rules that move weights are descriptions without state, which change a weight in
 from spikenet.learning.eprop import EProp, EPropState
 from spikenet.learning.eventprop import EventPropLIF, first_spike_loss, spike_times
 from spikenet.learning.homeostasis import ThresholdAdaptation, normalize_weights
+from spikenet.learning.ottt import OTTT, OTTTState
 from spikenet.learning.plastic import Plastic, PlasticState
 from spikenet.learning.readout import DeltaRule, DeltaState, LeastSquaresState, RecursiveLeastSquares
 from spikenet.learning.spike_rule import Pairing, SpikeRule, TraceState
 from spikenet.learning.stdp import STDP, DiehlCookSTDP, TargetSTDP, TripletSTDP
 from spikenet.learning.tempotron import Decision, Tempotron
 from spikenet.learning.three_factor import EligibilityState, RewardSTDP, ThreeFactor
+from spikenet.learning.truncated import truncated_bptt
 
 __all__ = [
+    "OTTT",
     "STDP",
     "Decision",
     "DeltaRule",
@@ -24,6 +27,7 @@ __all__ = [
     "EligibilityState",
     "EventPropLIF",
     "LeastSquaresState",
+    "OTTTState",
     "Pairing",
     "Plastic",
     "PlasticState",
@@ -39,4 +43,5 @@ __all__ = [
     "first_spike_loss",
     "normalize_weights",
     "spike_times",
+    "truncated_bptt",
 ]

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from spikenet.errors import ArgumentError, DtypeError, ShapeError
 from spikenet.layers import WKV, Stream, TokenShift
-from spikenet.neurons import LIF, Neuron
+from spikenet.layers.causal_attention import Binary
+from spikenet.neurons import LIF
 
 __all__ = ["SpikeGPT", "generate"]
 
@@ -56,7 +56,7 @@ class SpikeGPT(nn.Module):
         self.vocabulary = vocabulary
         self.embedding = nn.Embedding(vocabulary, dim)
         nn.init.uniform_(self.embedding.weight, -1e-4, 1e-4)
-        self.binary = _Step()
+        self.binary = Binary()
         self.norm_in = nn.LayerNorm(dim)
         self.blocks = nn.Sequential(*(_Block(dim, layer, depth, tau, dropout) for layer in range(depth)))
         self.norm_out = nn.LayerNorm(dim)
@@ -70,21 +70,6 @@ class SpikeGPT(nn.Module):
             raise ShapeError(f"SpikeGPT takes tokens [T, B], got {tuple(tokens.shape)}; one text is [T, 1].")
         x = self.norm_in(self.binary(self.embedding(tokens)))
         return self.head(self.norm_out(self.blocks(x)))
-
-
-class _Step(Neuron):
-    """1 where the input is not negative: a neuron without memory, for its surrogate."""
-
-    state = {"v": 0.0}
-
-    def charge(self, s: Any, x: Any, d: Any, p: Any) -> dict[str, Any]:
-        return {"v": x.x}
-
-    def fire(self, h: Any, p: Any) -> Any:
-        return h.v
-
-    def reset(self, h: Any, z: Any, p: Any) -> dict[str, Any]:
-        return {"v": h.v}
 
 
 class _Block(nn.Module):

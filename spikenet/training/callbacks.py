@@ -1,4 +1,4 @@
-"""What happens around the batches: seeds, the metrics file, checkpoints, the sigma of delays and a sign of life."""
+"""What happens around the batches: seeds, norms, the metrics file, checkpoints, the sigma of delays, a sign of life."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback, Checkpoint
+from torch import nn
 
 from spikenet.cache import write_atomically
 from spikenet.errors import RunError
@@ -21,14 +22,24 @@ COLUMNS = ("epoch", "steps", "lr", "train_loss", "train_accuracy", "valid_loss",
 
 
 class BatchSeeds(Callback):
-    """Seeds torch, numpy and Python before each training batch from (seed, epoch, batch): dropout does not depend on
-    what ran before."""
+    """Seeds torch, numpy and Python before each training batch from (seed, epoch, batch) and the number of the
+    process: dropout does not depend on what ran before."""
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
 
     def on_train_batch_start(self, trainer: pl.Trainer, module: pl.LightningModule, batch: Any, batch_idx: int) -> None:
-        seed_everything(batch_seed(self.seed, trainer.current_epoch, batch_idx))
+        seed_everything(batch_seed(self.seed, trainer.current_epoch, batch_idx, trainer.global_rank))
+
+
+class NormMeans(Callback):
+    """Before each validation, the running statistics of batch norms become their mean over the processes: each has seen
+    its own part of every batch."""
+
+    def on_validation_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+        for statistic in (s for norm in norms for s in (norm.running_mean, norm.running_var) if s is not None):
+            statistic.copy_(trainer.strategy.reduce(statistic.clone(), reduce_op="mean"))
 
 
 class MetricsFile(Callback):
@@ -85,7 +96,8 @@ class EpochCheckpoint(Checkpoint):
         if accuracy > self.best:
             self.best_epoch, self.best = epoch, accuracy
         trainer.save_checkpoint(self.folder.checkpoint(epoch))
-        for other, path in self.folder.checkpoints().items():
+        old = self.folder.checkpoints() if trainer.is_global_zero else {}
+        for other, path in old.items():
             if other not in (epoch, epoch - 1, self.best_epoch):
                 path.unlink()
 

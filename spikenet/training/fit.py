@@ -5,10 +5,16 @@ resumed run starts the next epoch. Nothing random depends on what the process di
 follows from (seed, epoch), their augmentation from (seed, epoch, index), dropout from (seed, epoch, batch), the
 learning rate from the step or the epoch; the sigma of learned delays is stored. So a run that was killed and resumed
 ends with the weights of one that was not, bit for bit on a CPU at a fixed number of threads.
+
+**Several devices.** Each has a process of its own, and all take part in every batch (see `processes`): gradients and
+metrics are those of whole batches. Every process draws its own dropout. Batch norms take their statistics over the part
+of a batch that their process has, and their running statistics are averaged before each validation. Process 0 writes
+metrics, checkpoints and what a person reads.
 """
 
 from __future__ import annotations
 
+import copy
 import logging
 import signal
 import warnings
@@ -16,18 +22,29 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import lightning.pytorch as pl
+from lightning.pytorch.strategies import DDPStrategy
 from torch import nn
 from torch.utils.data import DataLoader
 
-from spikenet.errors import ArgumentError
+from spikenet.errors import ArgumentError, UnknownNameError
 from spikenet.layers import SigmaSchedule, delay_groups
-from spikenet.training.callbacks import BatchSeeds, EpochCheckpoint, MetricsFile, Progress, SigmaFall
-from spikenet.training.checkpoint import SafetensorsIO
+from spikenet.training.callbacks import BatchSeeds, EpochCheckpoint, MetricsFile, NormMeans, Progress, SigmaFall
+from spikenet.training.checkpoint import SafetensorsIO, load_tree
 from spikenet.training.module import Classifier, Optimiser
+from spikenet.training.processes import check_processes, place, shared
 from spikenet.training.run import RunFolder
+from spikenet.training.sharding import FullySharded
+
+_KNOWN = (
+    "does not have many workers",
+    "`OneCycleLR` scheduler",  # the published schedule
+    "treespec, LeafSpec",  # a deprecation inside of Lightning
+    "did not find any unused parameters",
+    "`broadcast_buffers` is deprecated",  # what replaces it is not in all the torch versions that we take
+)
 
 
 @dataclass
@@ -39,16 +56,31 @@ class TrainerOptions:
         clip_norm: gradients are scaled down to this norm; 0 leaves them as they are.
         precision: number format; the mixed ones train with automatic mixed precision.
         accelerator: device to train on.
+        devices: devices that share each batch, a process each.
+        strategy: how several devices train: each with the whole network ("ddp"), or with a shard of its weights,
+            gradients and optimiser states ("fsdp").
+        accumulate: batches whose gradients are averaged before each step.
     """
 
     epochs: int = 10
     clip_norm: float = 1.0
     precision: Literal["32-true", "bf16-mixed", "16-mixed", "64-true"] = "32-true"
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
+    devices: int = 1
+    strategy: Literal["ddp", "fsdp"] = "ddp"
+    accumulate: int = 1
 
     def __post_init__(self) -> None:
-        if self.epochs < 1:
-            raise ArgumentError(f"trainer.epochs: at least 1 is needed, {self.epochs} was given.")
+        for name in ("epochs", "devices", "accumulate"):
+            if getattr(self, name) < 1:
+                raise ArgumentError(f"trainer.{name}: at least 1 is needed, {getattr(self, name)} was given.")
+        if self.strategy not in ("ddp", "fsdp"):
+            raise UnknownNameError("trainer.strategy", self.strategy, ("ddp", "fsdp"))
+        if self.strategy == "fsdp" and (self.devices < 2 or self.precision not in ("32-true", "bf16-mixed")):
+            raise ArgumentError(
+                "trainer.strategy 'fsdp' takes 2 devices or more and precision 32-true or bf16-mixed, "
+                f"got {self.devices} and {self.precision}."
+            )
         if self.clip_norm < 0:
             raise ArgumentError(f"trainer.clip_norm: 0 or more is needed, {self.clip_norm} was given.")
 
@@ -76,14 +108,25 @@ def fit(
 
     Raises:
         KeyboardInterrupt: Ctrl-C; its message says what was saved.
+        RunError: this is not one of as many processes as there are devices.
     """
-    loader, valid = data.train_dataloader(), data.val_dataloader()
+    check_processes(options.devices)
+    loader, valid = (shared(part, *place()) for part in (data.train_dataloader(), data.val_dataloader()))
     saved = folder.checkpoints()
     epoch, checkpoint = max(saved.items(), default=(0, None))
     _set_epoch(loader, epoch)
+    trained = copy.deepcopy(model) if options.strategy == "fsdp" else model  # what was sharded stays so
+    if options.precision == "64-true":
+        trained.double()  # Lightning converts weights after it has read the checkpoint's, which would be rounded
+    classifier = module(trained, len(data.classes), optim)  # type: ignore[attr-defined]
+    if options.devices > 1:
+        classifier.parts = {"train": loader.batch_sampler, "valid": valid.batch_sampler}  # type: ignore[dict-item]
     with _quiet():
-        trainer = _trainer(options, folder, [BatchSeeds(seed), *_sigma(model, optim, options.epochs)])
-        _run(trainer, module(model, len(data.classes), optim), loader, valid, checkpoint)  # type: ignore[attr-defined]
+        trainer = _trainer(options, folder, [BatchSeeds(seed), *_sigma(trained, optim, options.epochs)])
+        _run(trainer, classifier, loader, valid, checkpoint)
+    if trained is not model:
+        weights = load_tree(folder.checkpoint(options.epochs))["state_dict"]
+        model.load_state_dict({name.removeprefix("model."): weights[name] for name in weights if name[:6] == "model."})
 
 
 def _set_epoch(loader: DataLoader, epoch: int) -> None:
@@ -103,20 +146,34 @@ def _sigma(model: nn.Module, optim: Optimiser, epochs: int) -> list[pl.Callback]
 
 
 def _trainer(options: TrainerOptions, folder: RunFolder, callbacks: list[pl.Callback]) -> pl.Trainer:
+    rank, processes = place()
+    shown = [Progress(), MetricsFile(folder)] if rank == 0 else []
     return pl.Trainer(
         max_epochs=options.epochs,
         accelerator=options.accelerator,
-        devices=1,
+        devices=options.devices,
+        strategy=_strategy(options),
         precision=options.precision,
+        accumulate_grad_batches=options.accumulate,
         gradient_clip_val=options.clip_norm or None,
         plugins=[SafetensorsIO()],
-        callbacks=[*callbacks, Progress(), MetricsFile(folder), EpochCheckpoint(folder)],
+        callbacks=[*callbacks, *([NormMeans()] if processes > 1 else []), *shown, EpochCheckpoint(folder)],
         logger=False,
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
+        use_distributed_sampler=False,
         default_root_dir=folder.path,
     )
+
+
+def _strategy(options: TrainerOptions) -> Any:
+    """Neurons keep no state in buffers, so that none needs to be sent around; parameters may go without gradient."""
+    if options.devices == 1:
+        return "auto"
+    if options.strategy == "fsdp":
+        return FullySharded(options.devices)
+    return DDPStrategy(broadcast_buffers=False, find_unused_parameters=True, gradient_as_bucket_view=True)
 
 
 def _run(
@@ -134,10 +191,10 @@ def _run(
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Lightning's banners, its advice on workers and on the published schedule, and a deprecation inside of it stay out
-    of the run's output."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    """Lightning's banners and warnings that say nothing new stay out of the run's output."""
+    for room in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(room).setLevel(logging.WARNING)
     with warnings.catch_warnings():
-        for message in (".*does not have many workers.*", ".*`OneCycleLR` scheduler.*", ".*treespec, LeafSpec.*"):
-            warnings.filterwarnings("ignore", message=message)
+        for message in _KNOWN:
+            warnings.filterwarnings("ignore", message=f".*{message}.*")
         yield

@@ -18,6 +18,8 @@ from spikenet.errors import ArgumentError, DataError, DtypeError, RunError, Shap
 from spikenet.events import EventTensor
 from spikenet.layers import delay_groups
 from spikenet.training.one_cycle import OneCycle, falling
+from spikenet.training.processes import SharedBatches
+from spikenet.training.sharding import FullySharded, shard
 
 Batch = tuple[EventTensor | Tensor, Tensor]
 
@@ -95,19 +97,33 @@ class Classifier(pl.LightningModule):
         self.model = model
         self.classes = classes
         self.optim = optim or Optimiser()
+        self.parts: dict[str, SharedBatches] = {}  # of "train" and "valid", where several processes share batches
         self.train_accuracy = MulticlassAccuracy(classes, average="micro")
         self.valid_accuracy = MulticlassAccuracy(classes, average="micro")
 
     def forward(self, x: EventTensor | Tensor) -> Tensor:
         return self.model(x)
 
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """Copies from page-locked memory do not wait, those of events no more than those of tensors."""
+        if isinstance(batch, tuple | list) and isinstance(batch[0], EventTensor):
+            return [part.to(device, non_blocking=True) for part in batch]
+        return super().transfer_batch_to_device(batch, device, dataloader_idx)
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         loss = self._step("train", batch, batch_idx, self.train_accuracy, self.optim.label_smoothing)
-        self.log("lr", self.lr_schedulers().get_last_lr()[0], on_step=False, on_epoch=True)  # type: ignore[union-attr]
+        rate = self.lr_schedulers().get_last_lr()[0]  # type: ignore[union-attr]
+        self.log("lr", rate, on_step=False, on_epoch=True, batch_size=1, sync_dist=True)
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         self._step("valid", batch, batch_idx, self.valid_accuracy, 0.0)
+
+    def configure_model(self) -> None:
+        """Cut the network into shards, where the strategy asks for it."""
+        strategy = self.trainer.strategy
+        if isinstance(strategy, FullySharded):
+            shard(self.model, strategy.device_mesh["data_parallel"])
 
     def configure_optimizers(self) -> Any:
         kind = torch.optim.AdamW if self.optim.decoupled else torch.optim.Adam
@@ -149,10 +165,15 @@ class Classifier(pl.LightningModule):
             raise RunError(
                 f"the loss is {loss.item()} at {place}; try a smaller optim.lr, trainer.clip_norm or precision 32-true."
             )
-        accuracy(logits, labels)
-        self.log(f"{split}_loss", loss, on_step=False, on_epoch=True, batch_size=len(labels))
-        self.log(f"{split}_accuracy", accuracy, on_step=False, on_epoch=True, batch_size=len(labels))
-        return loss
+        part = self.parts.get(split)
+        share = part.share(batch_idx) if part else 1.0
+        if share:
+            accuracy.update(logits, labels)
+        # Lightning divides sums over the processes by their number, in integers: this leaves no remainder.
+        size = len(labels) * (part.processes if part else 1) if share else 0
+        self.log(f"{split}_loss", loss, on_step=False, on_epoch=True, batch_size=size, sync_dist=True)
+        self.log(f"{split}_accuracy", accuracy, on_step=False, on_epoch=True, batch_size=size)
+        return loss * share if part else loss
 
     def _scored(self, x: EventTensor | Tensor, labels: Tensor, place: str) -> tuple[Tensor, Tensor]:
         """The logits ``[N, classes]`` of a checked batch, and the labels ``[N]`` that they are held against."""

@@ -8,9 +8,11 @@ import numpy as np
 import torch
 
 
-def batch_seed(seed: int, epoch: int, batch: int) -> int:
-    """Seed of one training batch: 64 bits of numpy's `SeedSequence` over (seed, epoch, batch)."""
-    return int(np.random.SeedSequence((seed, epoch, batch)).generate_state(1, np.uint64)[0])
+def batch_seed(seed: int, epoch: int, batch: int, rank: int = 0) -> int:
+    """Seed of one training batch: 64 bits of numpy's `SeedSequence` over (seed, epoch, batch), and over the number of
+    the process where several share a batch; the first draws what a process alone would draw."""
+    where = (seed, epoch, batch, rank) if rank else (seed, epoch, batch)
+    return int(np.random.SeedSequence(where).generate_state(1, np.uint64)[0])
 
 
 def seed_everything(seed: int) -> None:

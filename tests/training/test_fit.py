@@ -9,7 +9,7 @@ import torch
 from spikenet.errors import DataError, RunError
 from spikenet.models import SpikingMLP
 from spikenet.training import Optimiser, RunFolder, TrainerOptions, evaluate, fit, load_tree, seed_everything
-from tests.training.tiny import NanEvents, TinyEvents
+from tests.training.tiny import Exact, NanEvents, TinyEvents
 
 
 def trained(folder: RunFolder, data: TinyEvents | None = None, epochs: int = 3) -> SpikingMLP:
@@ -86,3 +86,17 @@ def test_a_metrics_file_that_lost_rows_is_refused(folder: RunFolder) -> None:
 def test_bad_data_stop_the_run_with_their_place(folder: RunFolder) -> None:
     with pytest.raises(DataError, match="train batch 0 of epoch 1 holds values that are not finite"):
         trained(folder, NanEvents())
+
+
+def test_accumulated_halves_are_the_whole_batch(tmp_path: Path) -> None:
+    weights = []
+    for batch, accumulate in ((8, 1), (4, 2)):
+        seed_everything(0)
+        data = TinyEvents(batch_size=batch)
+        model = Exact(data.feature_shape, 3, hidden=(16,))
+        folder = RunFolder.create(tmp_path, "run", "")
+        options = TrainerOptions(2, accelerator="cpu", precision="64-true", accumulate=accumulate)
+        fit(model, data, folder, optim=Optimiser(lr=1e-2), options=options, seed=0)
+        weights.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
+        assert rows(folder)[-1]["steps"] == "12"
+    torch.testing.assert_close(*weights, rtol=0, atol=1e-14)

@@ -117,3 +117,16 @@ def test_batch_seeds_differ_and_follow_from_their_place() -> None:
     seeds = {batch_seed(s, e, b) for s in range(5) for e in range(5) for b in range(5)}
     assert len(seeds) == 125
     assert batch_seed(1, 2, 3) == batch_seed(1, 2, 3)
+
+
+def test_events_are_copied_without_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    move = EventTensor.to
+    monkeypatch.setattr(
+        EventTensor, "to", lambda x, *where, non_blocking=False: asked.append(non_blocking) or move(x, *where)
+    )
+    events = EventTensor.from_dense(torch.ones(2, 2, 4))
+    moved, labels = Classifier(Mean(), 3).transfer_batch_to_device((events, LABELS), torch.device("cpu"), 0)
+    assert asked == [True]
+    assert torch.equal(moved.to_dense(), events.to_dense())
+    assert torch.equal(labels, LABELS)
