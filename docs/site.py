@@ -18,12 +18,6 @@ KEPT = ROOT / "build" / "gallery"  # what docs/run_examples.py leaves there
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 
 
-def on_config(config: Any) -> None:
-    """The gallery's pages follow its first page in the navigation."""
-    gallery = next(entry["Gallery"] for entry in config.nav if isinstance(entry, dict) and "Gallery" in entry)
-    gallery += [f"gallery/{example.stem}.md" for example in EXAMPLES]
-
-
 def on_files(files: Any, config: Any) -> None:
     for example in EXAMPLES:
         files.append(File.generated(config, f"gallery/{example.stem}.md", content=page_of(example)))
@@ -83,11 +77,11 @@ def fenced(language: str, text: str, indent: str = "") -> str:
 
 
 def card_of(example: Path) -> str:
-    """A picture, or the first lines that are printed, and the title."""
+    """The title, and below it a picture or the first lines that are printed."""
     page, title = f"{example.stem}.md", told(example)[0]
     shown = [f"    [![]({example.stem}/{picture.name})]({page})\n" for picture in pictures(example)[:1]]
     head = "\n".join(line[:72] for line in printed(example).split("\n")[:9])
-    return f"-   {''.join(shown or [fenced('text', head, '    ')]).lstrip()}\n    [{title}]({page})"
+    return f"-   [{title}]({page})\n\n{''.join(shown) or fenced('text', head, '    ')}"
 
 
 def page_of(example: Path) -> str:

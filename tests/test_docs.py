@@ -105,8 +105,8 @@ def public_callables() -> Iterator[tuple[str, Callable[..., Any]]]:
 
 def documented(thing: Callable[..., Any]) -> set[str]:
     """The names under ``Args:``; several may share a line."""
-    section = re.search(r"^Args:\n((?:    .*\n|\n)*)", (inspect.getdoc(thing) or "") + "\n", re.MULTILINE)
-    lines = re.findall(r"^    ([\w*, ]+):", section[1] if section else "", re.MULTILINE)
+    section = re.search(r"^Args:\n((?:    .*\n|\n)*)", inspect.cleandoc(thing.__doc__ or "") + "\n", re.MULTILINE)
+    lines = re.findall(r"^    (\*{0,2}\w+(?:, \*{0,2}\w+)*):", section[1] if section else "", re.MULTILINE)
     return {name.strip(" *") for line in lines for name in line.split(",")}
 
 
