@@ -1,6 +1,7 @@
 # make demo     train the default network on event data and open its report
 # make test     the tests, with the peer libraries present
 # make check    format, lint and types
+# make docs     the documentation as a site, build/site/index.html
 # make bench    the benchmarks beside the peers, quick form
 # make clean    remove the environment, the caches and what was built (never runs/)
 #
@@ -12,7 +13,7 @@ RUN := $(VENV)/bin/
 PIP := $(RUN)python -m pip install -qq --disable-pip-version-check --constraint constraints.txt
 BENCHMARKS := $(filter-out benchmarks/_%,$(wildcard benchmarks/*.py))
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check docs bench clean
 
 demo: $(VENV)/.installed
 	OMP_WAIT_POLICY=PASSIVE $(RUN)spikenet train --preset digits-dvs --seeds 0 1 2
@@ -24,6 +25,11 @@ check: $(VENV)/.tools
 	$(RUN)ruff format --check .
 	$(RUN)ruff check .
 	$(RUN)mypy
+
+# The gallery shows what the examples print and draw; after `make test` they have been run.
+docs: $(VENV)/.docs
+	$(RUN)python docs/run_examples.py
+	NO_MKDOCS_2_WARNING=1 $(RUN)mkdocs build --strict
 
 bench: $(VENV)/.tools
 	set -e; for file in $(BENCHMARKS); do echo "== $$file"; $(RUN)python $$file --quick; done
@@ -45,4 +51,9 @@ $(VENV)/.tools: $(VENV)/.installed requirements-peers.txt
 	@echo "Preparing $(VENV): test tools and the peer libraries (once) ..."
 	@$(PIP) --editable '.[dev]'
 	@$(PIP) --no-deps --requirement requirements-peers.txt
+	@touch $@
+
+$(VENV)/.docs: $(VENV)/.tools
+	@echo "Preparing $(VENV): the tools of the documentation (once) ..."
+	@$(PIP) --editable '.[docs]'
 	@touch $@

@@ -38,8 +38,10 @@ SETS: dict[str, type[EventDataModule]] = {
     "speech-commands": SpeechCommands,
     "ssc": SSC,
 }
+"""Data sets by the name that the command line knows them by."""
 
 TEXTS: dict[str, type[KJVText]] = {"kjv-text": KJVText}
+"""Texts by name."""
 
 __all__ = [
     "ASLDVS",

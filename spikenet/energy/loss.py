@@ -26,7 +26,7 @@ _DROPOUT = nn.modules.dropout._DropoutNd
 
 
 class EnergyTerm:
-    """Energy of the last forward pass of a network, pJ a sample, to be added to a loss::
+    """Energy of the last forward pass of a network, pJ a sample, to be added to a loss:
 
         term = EnergyTerm(net)
         loss = cross_entropy(net(x), labels) + weight * term()

@@ -135,8 +135,7 @@ class DelayConv1d(_DelayConv):
     Shape:
         `[T, B, C, L]` (dense, or events) -> `[T + extend, B, N, L']`; state `inputs` `[taps - 1, B, C, L]`.
 
-    Raises:
-        As `DelayLinear`.
+    Raises as `DelayLinear` does.
     """
 
     space = 1

@@ -23,6 +23,7 @@ class NoReset(Enum):
 
 
 NO_RESET: Final = NoReset.NO_RESET
+"""As `v_reset`: a spike leaves the potential as it is."""
 VReset = float | Tensor | NoReset | None
 
 

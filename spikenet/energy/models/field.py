@@ -55,3 +55,4 @@ class FieldFormula(EnergyModel):
 
 
 FIELD = FieldFormula()
+"""The field's formula in float32, at 45 nm."""

@@ -30,6 +30,7 @@ _ALL: tuple[Format, ...] = (
     *(ASLDVS, NPY, NPZ, NTIDIGITS, SHD, STMNIST, SPIKENET),
 )
 FORMATS = {entry.name: entry for entry in _ALL}
+"""File formats by name, as `read` and `write` take them."""
 _ANY = [entry for entry in _ALL if not entry.begins]
 _BEGINNING = {
     first: [entry for entry in _ALL if entry.begins in (b"", first)] for first in {entry.begins for entry in _ALL}
