@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import sys
+import threading
 
 import pytest
 import torch
@@ -48,3 +50,26 @@ def test_a_forked_child_has_threads_of_its_own() -> None:
         threads.over_lanes(kernel, 64, 8, threads.SERIAL)
         os._exit(0 if int(total) == 64 else 1)
     assert os.waitpid(child, 0)[1] == 0
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux" or len(os.sched_getaffinity(0)) < 2, reason="needs Linux and two processors"
+)
+def test_threads_keep_off_their_callers_processor() -> None:
+    before, allowed, seen = torch.get_num_threads(), os.sched_getaffinity(0), {}
+
+    def kernel(start: int, stop: int) -> None:
+        seen[threading.get_native_id()] = os.sched_getaffinity(0)
+        everyone.wait(10)  # so that no thread does the work of two
+
+    try:
+        torch.set_num_threads(2)
+        for _ in range(2):  # the first call makes the thread
+            everyone = threading.Barrier(2)
+            threads.over_lanes(kernel, 2, 1, threads.SERIAL)
+    finally:
+        torch.set_num_threads(before)
+    mine = seen.pop(threading.get_native_id())
+    (other,) = seen.values()
+    assert mine == allowed
+    assert other < allowed and len(other) == len(allowed) - 1
