@@ -24,7 +24,7 @@ class CheckpointedTime(nn.Module):
 
     Args:
         net: a module that takes `[T, B, ...]` and that `Stream` can run.
-        steps: P; None for 4 sqrt(T), which spends some memory on fewer and longer parts.
+        steps: P; None for 2 sqrt(T).
 
     Shape:
         as `net`; a readout in it answers for the whole sequence.
@@ -46,7 +46,7 @@ class CheckpointedTime(nn.Module):
         if carrier() is not None or not torch.is_grad_enabled():
             return self.net(x)
         total = x.shape[0]
-        steps = self.steps or max(1, 4 * math.isqrt(total))
+        steps = self.steps or max(1, 2 * math.isqrt(total))
         stream, outputs = Stream(self.net), []
         states: Any = {}
         for start in range(0, max(total, 1), steps):
