@@ -31,36 +31,16 @@ _HERE = Path(__file__).parent
 _PRINTERS = ("trace.py", "derive.py", "printer.py", "triton_source.py", "triton_text.py")
 
 
-def forward(
-    program: Program,
-    y: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    offset: Tensor | None,
-    mean: Tensor,
-    var: Tensor,
-    state: Sequence[Tensor],
-    params: Sequence[Tensor],
-    momentum: float,
-    eps: float,
-) -> tuple[Tensor, Tensor]:
-    """The output, and the moments `[4, C]`: mean, 1 / standard deviation, scale and shift of the norm."""
-    given = y.contiguous(), weight, bias, offset, mean, var, state, params, momentum, eps
-    return on_its_device(_plan(program, y).run_forward, y, *given)
+def forward(program: Program, y: Tensor, *given: Any) -> tuple[Tensor, Tensor]:
+    """The output, and the moments `[4, C]`: mean, 1 / standard deviation, scale and shift of the norm; from what
+    `_Plan.run_forward` takes."""
+    return on_its_device(_plan(program, y).run_forward, y, y.contiguous(), *given)
 
 
-def backward(
-    program: Program,
-    y: Tensor,
-    weight: Tensor,
-    state: Sequence[Tensor],
-    params: Sequence[Tensor],
-    moments: Tensor,
-    gz: Tensor,
-) -> tuple[Tensor, Tensor]:
-    """The gradients of y, and `[5, C]`: those of weight, bias and offset, which is 0, and what y's loses."""
-    given = y.contiguous(), weight, state, params, moments, gz.contiguous()
-    return on_its_device(_plan(program, y).run_backward, y, *given)
+def backward(program: Program, y: Tensor, *given: Any) -> tuple[Tensor, Tensor]:
+    """The gradients of y, and `[5, C]`: those of weight, bias and offset, which is 0, and what y's loses; from what
+    `_Plan.run_backward` takes."""
+    return on_its_device(_plan(program, y).run_backward, y, y.contiguous(), *given)
 
 
 class _Plan:
@@ -108,7 +88,7 @@ class _Plan:
     ) -> tuple[Tensor, Tensor]:
         gradient, sums = torch.empty_like(y), self._sums(y, self.backward)
         channels = weight.new_empty((5, len(weight)))
-        self.backward(y, moments, *state, *params, gz, gradient, sums)
+        self.backward(y, moments, *state, *params, gz.contiguous(), gradient, sums)
         self.means(sums, moments, channels)
         self.gradient(y, moments, channels, gradient)
         return gradient, channels
