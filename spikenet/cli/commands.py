@@ -148,13 +148,12 @@ def _resume(words: Sequence[str]) -> int:
         raise ArgumentError(
             "a run is resumed with the options stored in it: spikenet train --resume RUN_FOLDER, and nothing else."
         )
-    from spikenet.training.processes import check_devices, launched
+    from spikenet.training.processes import launched
 
     run = stored(words[1])
     if launched():
         run.fit()
         return 0
-    check_devices(run.trainer.accelerator, run.trainer.devices)
     introduce(run.data)
     _finish(run)
     return 0

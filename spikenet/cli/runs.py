@@ -39,7 +39,14 @@ class Run:
         return NextToken if is_text(self.data) else Classifier
 
     def train(self) -> None:
-        """Train what is left to train, on as many devices as the options say, and keep the weights."""
+        """Train what is left to train, on as many devices as the options say, and keep the weights.
+
+        Raises:
+            DeviceError: for more devices than there are.
+        """
+        from spikenet.training.processes import check_devices
+
+        check_devices(self.trainer.accelerator, self.trainer.devices)
         if self.trainer.devices == 1:
             self.fit()
         else:
