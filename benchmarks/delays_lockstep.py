@@ -17,7 +17,9 @@ from __future__ import annotations
 
 import argparse
 import statistics
+from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,7 @@ from spikenet.layers import SequenceDropout
 TIME = 64  # steps of 10 ms
 SHOWN = (1, 2, 3, 5, 10, 20, 50, 100)
 FORMS = {"spikenet": "spikenet", "package": "dcls", "package, moved": "dcls"}
+TAKEN = {"spikenet": "spikenet", "package": "dcls", "float64": "dcls"}
 KINDS = {"weights": ("weight",), "delays": ("delay", "P")}
 
 
@@ -53,9 +56,11 @@ class Copy:
         loss.backward()
         return loss.detach()
 
-    def learn(self) -> None:
+    def learn(self, epoch_ends: bool) -> None:
         for optimiser in self.optimisers:
             optimiser.step()
+        for move in self.moves if epoch_ends else ():
+            move.step()
 
 
 def take(net: nn.Module, package: nn.Module) -> None:
@@ -104,45 +109,51 @@ def lockstep(
     """The copies' losses in every step, and what was compared from equal states every so many steps."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = recipe.tf32
-    x, labels = x.to(device), labels.to(device)
-    copies = [Copy(form, recipe, x.shape[-1], classes, device) for form in FORMS.values()]
-    moved = 2.0**-12 if recipe.tf32 and device == "cuda" else 2.0**-20
-    with torch.no_grad():
-        for name, p in copies[2].net.named_parameters():
-            if name.endswith("weight") and "norm" not in name:
-                p.mul_(1 + moved * torch.randn_like(p))
-    equal = {
-        name: Copy(form, recipe, x.shape[-1], classes, device) for name, form in FORMS.items() if "moved" not in name
-    }
-    equal["float64"] = Copy("dcls", recipe, x.shape[-1], classes, device)
-    equal["float64"].net.double()
-    for copy in equal.values():
-        for layer in copy.net.modules():
-            if isinstance(layer, SequenceDropout):
-                layer.p = 0.0
-    batches = max(1, round(len(labels) / recipe.batch))
-    size = len(labels) // batches
-    print(
-        f"{'step':>5} {'loss':>9} {'spikenet off':>13} {'moved off':>13}    the package's loss, how far off it the others are"
+    made = partial(Copy, recipe=recipe, channels=x.shape[-1], classes=classes, device=device)
+    copies, equal = (
+        [made(form) for form in FORMS.values()],
+        undropped({name: made(form) for name, form in TAKEN.items()}),
     )
-    losses, found, draw = [], [], torch.Generator().manual_seed(0)
-    rows: Any = ()
-    for step in range(steps):
-        if step % batches == 0:
-            rows = torch.randperm(len(labels), generator=draw)[: batches * size].to(device).split(size)
-            for copy in copies if step else ():
-                for move in copy.moves:
-                    move.step()
-        at = rows[step % batches]
-        batch, wanted = x[:, at].float(), labels[at]
+    move(copies[2].net, 2.0**-12 if recipe.tf32 and device == "cuda" else 2.0**-20)
+    print(f"{'step':>5} {'loss':>9} {'spikenet off':>13} {'moved off':>13}    the package's, and the others beside it")
+    losses: list[list[float]] = []
+    found: list[dict[str, float]] = []
+    for step, epoch_ends, rows in batches(len(labels), recipe, steps):
+        batch, wanted = x[:, rows].to(device).float(), labels[rows].to(device)
         if step % every == 0:
-            found.append({"step": step, **compared(equal, copies[1], batch, wanted)})
+            found.append(compared(equal, copies[1], batch, wanted))
         losses.append([float(copy.gradients(batch, wanted, step)) for copy in copies])
+        for copy in copies:
+            copy.learn(epoch_ends)
         if step + 1 in SHOWN or (step + 1) % every == 0:
             print(_row(step, losses[-1]), flush=True)
-        for copy in copies:
-            copy.learn()
     return losses, found
+
+
+def undropped(copies: dict[str, Copy]) -> dict[str, Copy]:
+    """Without dropout, and the one named so in float64."""
+    copies["float64"].net.double()
+    for layer in (layer for copy in copies.values() for layer in copy.net.modules()):
+        if isinstance(layer, SequenceDropout):
+            layer.p = 0.0
+    return copies
+
+
+@torch.no_grad()
+def move(net: nn.Module, share: float) -> None:
+    """Each weight by about so much of itself."""
+    for name, p in net.named_parameters():
+        if name.endswith("weight") and "norm" not in name:
+            p.mul_(1 + share * torch.randn_like(p))
+
+
+def batches(recordings: int, recipe: Recipe, steps: int) -> Iterator[tuple[int, bool, Tensor]]:
+    """Step by step: whether an epoch ends with it, and its recordings."""
+    number, draw = max(1, round(recordings / recipe.batch)), torch.Generator().manual_seed(0)
+    for step in range(steps):
+        if step % number == 0:
+            order = torch.randperm(recordings, generator=draw)
+        yield step, step % number == number - 1, order[step % number :: number][: recordings // number]
 
 
 def _row(step: int, losses: list[float]) -> str:
@@ -158,10 +169,9 @@ def told(losses: list[list[float]], found: list[dict[str, float]]) -> dict[str, 
     print(f"\ngradients from equal states, median of {len(found)}, and of the last third; worst")
     parts = {}
     for key in found[0]:
-        if key != "step":
-            all_, last = [row[key] for row in found], [row[key] for row in found[-max(1, len(found) // 3) :]]
-            parts[key] = [statistics.median(all_), statistics.median(last), max(all_, key=abs)]
-            print(f"  {key:28} {parts[key][0]:9.1e} {parts[key][1]:9.1e} {parts[key][2]:9.1e}")
+        all_, last = [row[key] for row in found], [row[key] for row in found[-max(1, len(found) // 3) :]]
+        parts[key] = [statistics.median(all_), statistics.median(last), max(all_, key=abs)]
+        print(f"  {key:28} {parts[key][0]:9.1e} {parts[key][1]:9.1e} {parts[key][2]:9.1e}")
     return {"off": off, "gradients": parts}
 
 
