@@ -73,6 +73,7 @@ TRIED = {
     "altered, one layer": replace(ALTERED, hidden=(512,)),
     "altered, 512": replace(ALTERED, hidden=(512, 512)),
 }
+PACKAGE = ", DCLS"  # behind the name of a recipe: the package's layers
 CHOSEN = replace(ALTERED, dropout=0.2, epochs=300)
 
 
@@ -115,11 +116,10 @@ def measured(train: Path, test: Path, names: list[str], seeds: list[int]) -> lis
     recipes = {
         "chosen, learned": CHOSEN,
         "chosen, fixed": replace(CHOSEN, delays="fixed"),
-        "published, learned": PUBLISHED,
-        "published, learned, DCLS": replace(PUBLISHED, form="dcls"),
-        "published, fixed": replace(PUBLISHED, delays="fixed"),
-        "published, no delays": replace(PUBLISHED, delays="none"),
     }
+    for name, delays in {"learned": "learned", "fixed": "fixed", "no delays": "none"}.items():
+        recipes[f"published, {name}"] = replace(PUBLISHED, delays=delays)
+        recipes[f"published, {name}{PACKAGE}"] = replace(PUBLISHED, delays=delays, form="dcls")
     split = partial(official, train, test)
     return [
         Task(name, recipe, seed, split, "test")
@@ -130,16 +130,24 @@ def measured(train: Path, test: Path, names: list[str], seeds: list[int]) -> lis
 
 
 def table(done: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Mean and spread of each name, best first."""
-    rows = defaultdict(list)
+    """Mean and spread of each name, best first; then the differences to the package's layers, pair by pair."""
+    rows: dict[str, dict[int, float]] = defaultdict(dict)
     for result in sorted(done, key=lambda result: result["seed"]):
-        rows[result["name"]].append(100 * result["accuracy"])
-    print(f"\n{'accuracy, %':28} {'mean':>6} {'spread':>6}   each")
-    best = sorted(rows.items(), key=lambda row: -statistics.mean(row[1]))
-    for name, found in best:
-        each = " ".join(f"{a:.2f}" for a in found)
-        print(f"{name:28} {statistics.mean(found):6.2f} {statistics.stdev(found) if found[1:] else 0:6.2f}   {each}")
-    return [{"case": name, "accuracy": found} for name, found in best]
+        rows[result["name"]][result["seed"]] = 100 * result["accuracy"]
+    print(f"\n{'accuracy, %':36} {'mean':>6} {'spread':>6}   each")
+    best = sorted(rows, key=lambda name: -statistics.mean(rows[name].values()))
+    cases = [_row(name, [*rows[name].values()]) for name in best]
+    for name in best:
+        seeds = sorted(rows[name].keys() & rows.get(name + PACKAGE, {}).keys())
+        if seeds:
+            cases.append(_row(f"{name}, less DCLS's", [rows[name][k] - rows[name + PACKAGE][k] for k in seeds]))
+    return cases
+
+
+def _row(name: str, found: list[float]) -> dict[str, Any]:
+    spread, each = statistics.stdev(found) if found[1:] else 0.0, " ".join(f"{a:.2f}" for a in found)
+    print(f"{name:36} {statistics.mean(found):6.2f} {spread:6.2f}   {each}")
+    return {"case": name, "accuracy": found}
 
 
 def main() -> None:
