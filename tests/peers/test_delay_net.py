@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from torch import Tensor, nn
 from torch.nn import functional
 
+from spikenet.cli.options import PRESETS
 from spikenet.layers import DelayLinear, SigmaSchedule
 from spikenet.models import DelayNet
 from spikenet.training import Classifier, Optimiser
@@ -52,11 +54,13 @@ class Published(nn.Module):
         return lif.v_seq.softmax(-1).sum(0)
 
 
-def pair(sigma: float = 0.23) -> tuple[DelayNet, Published]:
-    theirs = Published().double()
-    ours = DelayNet((SIZES[0],), SIZES[-1], SIZES[1:-1], TAPS, tau=TAU, dropout=DROPPED, sigma=sigma).double()
-    for block in theirs.blocks:
-        nn.init.constant_(block[0].SIG, sigma).requires_grad_(False)
+def pair(sigma: float = 0.23, learned: bool = True) -> tuple[DelayNet, Published]:
+    theirs, options = Published().double(), {"tau": TAU, "dropout": DROPPED, "sigma": sigma, "learned": learned}
+    ours = DelayNet((SIZES[0],), SIZES[-1], SIZES[1:-1], TAPS, **options).double()  # type: ignore[arg-type]
+    for convolution, *_ in theirs.blocks:
+        nn.init.constant_(convolution.SIG, sigma).requires_grad_(False)
+    if not learned:
+        round_(theirs)
     layers: list[Any] = [m for m in ours.modules() if isinstance(m, DelayLinear)]
     for layer, block in zip(layers, theirs.blocks, strict=True):
         layer.load_dcls_state(block[0].state_dict())
@@ -95,13 +99,14 @@ def recordings() -> list[tuple[Tensor, Tensor]]:
     ]
 
 
-def published_losses(net: Published, batches: list[tuple[Tensor, Tensor]]) -> list[float]:
-    """The published loop: two optimisers, positions clamped after each step, rates and SIG moved after each epoch."""
+def published_losses(net: Published, batches: list[tuple[Tensor, Tensor]], learned: bool) -> list[float]:
+    """The published loop: two optimisers, positions clamped after each step, rates and SIG moved after each epoch. The
+    rate of fixed positions is 0."""
     layers, losses = [block[0] for block in net.blocks], []
     norms = [p for block in net.blocks for p in block[1].parameters()]
     groups = [{"params": [m.weight for m in layers], "weight_decay": 1e-5}, {"params": norms, "weight_decay": 0.0}]
     weights = torch.optim.Adam(groups, lr=1e-3)
-    positions = torch.optim.Adam([m.P for m in layers], lr=0.1)
+    positions = torch.optim.Adam([m.P for m in layers], lr=0.1 if learned else 0.0)
     schedules = (
         torch.optim.lr_scheduler.OneCycleLR(weights, 5e-3, total_steps=EPOCHS),
         torch.optim.lr_scheduler.CosineAnnealingLR(positions, EPOCHS),
@@ -127,7 +132,7 @@ def published_losses(net: Published, batches: list[tuple[Tensor, Tensor]]) -> li
 
 def preset_losses(net: DelayNet, batches: list[tuple[Tensor, Tensor]]) -> list[float]:
     """What a run of the preset does in the same steps."""
-    optim = Optimiser(lr=5e-3, weight_decay=1e-5, decoupled=False, schedule="one-cycle")
+    optim = Optimiser(**yaml.safe_load((PRESETS / "shd-delays.yaml").read_text())["optim"])
     module, losses = Classifier(net, SIZES[-1], optim), []
     module.trainer = SimpleNamespace(max_epochs=EPOCHS, estimated_stepping_batches=EPOCHS * BATCHES)  # type: ignore[assignment]
     made = module.configure_optimizers()
@@ -146,31 +151,33 @@ def preset_losses(net: DelayNet, batches: list[tuple[Tensor, Tensor]]) -> list[f
     return losses
 
 
-def test_a_whole_run_of_the_preset_goes_as_the_published_loop() -> None:
-    ours, theirs = pair(sigma=TAPS // 2)
+@pytest.mark.parametrize("learned", [True, False])
+def test_a_whole_run_of_the_preset_goes_as_the_published_loop(learned: bool) -> None:
+    ours, theirs = pair(TAPS // 2, learned)
     batches = recordings()
     losses = preset_losses(ours, batches)
-    assert losses == pytest.approx(published_losses(theirs, batches), abs=1e-6)
+    assert losses == pytest.approx(published_losses(theirs, batches, learned), abs=1e-5)
     assert max(losses) - min(losses) > 0.1
     for block, (convolution, norm, *_) in zip(ours.body[2:], theirs.blocks, strict=True):  # type: ignore[misc,call-overload]
         layer = block.delays
         layer.clamp_()
         torch.testing.assert_close(layer.weight, convolution.weight, rtol=0, atol=1e-5)
         torch.testing.assert_close(TAPS // 2 - layer.delay, convolution.P[0], rtol=0, atol=1e-4)
-        assert layer.sigma.item() == pytest.approx(convolution.SIG.mean().item(), rel=1e-9)
         assert layer.delay.min() == 0.0 or layer.delay.max() == TAPS - 1
+        if learned:
+            assert layer.sigma.item() == pytest.approx(convolution.SIG.mean().item(), rel=1e-9)
         if hasattr(block, "norm"):
             torch.testing.assert_close(block.norm.running_var, norm.running_var, rtol=1e-5, atol=0)
     x, _ = batches[0]
-    torch.testing.assert_close(ours.eval()(x), evaluated(theirs, x), rtol=0, atol=1e-4)
+    round_(theirs)
+    torch.testing.assert_close(ours.eval()(x), theirs.eval()(x), rtol=0, atol=1e-4)
 
 
-def evaluated(net: Published, x: Tensor) -> Tensor:
-    """The published evaluation: version "max" with a SIG of 0, positions rounded and clamped."""
-    for convolution, *_ in net.eval().blocks:
+@torch.no_grad()
+def round_(net: Published) -> None:
+    """The published evaluation, in which fixed positions are always: version "max", a SIG of 0, positions rounded."""
+    for convolution, *_ in net.blocks:
         convolution.version = convolution.DCK.version = "max"
-        with torch.no_grad():
-            convolution.SIG.zero_()
-            convolution.P.round_()
-            convolution.clamp_parameters()
-    return net(x)
+        convolution.SIG.zero_()
+        convolution.P.round_()
+        convolution.clamp_parameters()
