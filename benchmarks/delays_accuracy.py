@@ -24,15 +24,15 @@ the same batches (an H100; mean and spread, then the pairs of the same seed):
     fixed           95.77 ± 0.75 (10)        95.67 ± 0.44 (10)        +0.10 ± 0.69 (10; 0.22)
     no delays       91.56 ± 0.96 (9)         91.19 ± 0.88 (9)         +0.37 ± 1.33 (9; 0.44)
 
-Seeds from 0 on; of spikenet's learned delays 6 to 8 are not among them, which were not reached in time. One recording is
-0.33 %, and the test part has 300. Nine earlier pairs of learned delays had differed by -0.48 ± 0.58; over all 28 it is
--0.04 ± 0.89. Rounding alone moves a run as far: 15 runs of both forms repeated from the same seed, when products were
-added up in another order, moved by ± 0.7. `delays_lockstep.py` compares the two step by step, and
-`tests/peers/test_delay_net.py` whole small runs in float64, which are equal to rounding. With batches of 256 and a rest, each
-recording heard to its own end, as `spikenet train --preset shd-delays` does it, the same recipe got 96.13 ± 0.62 (13
-runs); with first positions as the published code draws them (-13 to 12, clamped, so that 4 % of the delays begin at the
-longest) 96.36 ± 0.66 (13 runs), 0.30 ± 0.48 more than without in 10 pairs, which is within chance. Nothing was chosen
-by these.
+Seeds from 0 on; of spikenet's learned delays 6 to 8 are not among them, which were not reached in time. One recording
+is 0.33 %, and the test part has 300. Nine earlier pairs of learned delays had differed by -0.48 ± 0.58; over all 28 it
+is -0.04 ± 0.89. Rounding alone moves a run as far: 15 runs of both forms repeated from the same seed, when products
+were added up in another order, moved by ± 0.7. `delays_lockstep.py` compares the two step by step, and
+`tests/peers/test_delay_net.py` whole small runs in float64, which are equal to rounding. With batches of 256 and a
+rest, each recording heard to its own end, as `spikenet train --preset shd-delays` does it, the same recipe got 96.13 ±
+0.62 (13 runs); with first positions as the published code draws them (-13 to 12, clamped, so that 4 % of the delays
+begin at the longest) 96.36 ± 0.66 (13 runs), 0.30 ± 0.48 more than without in 10 pairs, which is within chance. Nothing
+was chosen by these.
 """
 
 from __future__ import annotations

@@ -13,9 +13,10 @@ same state and batch, without dropout, the gradients of both float32 forms are c
 they are off, and whether they are too long or too short along them.
 
 On spoken English digits of six speakers, on an H100: with TF32 the losses of the first 20 steps are within 0.2 % of the
-package's (the moved copy's within 0.4 %), and over steps 676 to 1350 their mean is 2e-4 below it (1e-4). Gradients are 1.6 %
-off float64 in the median (the package's 1.9 %; delays 2.6 and 2.6 %), for the spikes that rounding adds or takes away,
-4e-4 from the package's, and no more than 3e-4 too long or too short; with float32 (`--exact`) 7e-7 off (2e-6).
+package's (the moved copy's within 0.4 %), and over steps 676 to 1350 their mean is 2e-4 below it (1e-4). Gradients are
+1.6 % off float64 in the median (the package's 1.9 %; delays 2.6 and 2.6 %), for the spikes that rounding adds or takes
+away, 4e-4 from the package's, and in the median no more than 3e-4 too long or too short along it; with float32
+(`--exact`) 7e-7 off (2e-6).
 """
 
 from __future__ import annotations
