@@ -28,11 +28,13 @@ Seeds from 0 on; of spikenet's learned delays 6 to 8 are not among them, which w
 is 0.33 %, and the test part has 300. Nine earlier pairs of learned delays had differed by -0.48 ± 0.58; over all 28 it
 is -0.04 ± 0.89. Rounding alone moves a run as far: 15 runs of both forms repeated from the same seed, when products
 were added up in another order, moved by ± 0.7. `delays_lockstep.py` compares the two step by step, and
-`tests/peers/test_delay_net.py` whole small runs in float64, which are equal to rounding. With batches of 256 and a
-rest, each recording heard to its own end, as `spikenet train --preset shd-delays` does it, the same recipe got 96.13 ±
-0.62 (13 runs); with first positions as the published code draws them (-13 to 12, clamped, so that 4 % of the delays
-begin at the longest) 96.36 ± 0.66 (13 runs), 0.30 ± 0.48 more than without in 10 pairs, which is within chance. Nothing
-was chosen by these.
+`tests/peers/test_delay_net.py` whole small runs in float64, which are equal to rounding.
+
+Two variants, measured once and not among the settings here: with batches of 256 and a rest, each recording heard to its
+own end, as `spikenet train --preset shd-delays` does it (which keeps a tenth of the file for validation; this had all),
+96.13 ± 0.62 (13 runs); with first positions as the published code draws them (-13 to 12, clamped, so that 4 % of the
+delays begin at the longest) 96.36 ± 0.66 (13 runs), 0.30 ± 0.48 more than without in 10 pairs, which may be chance.
+Nothing was chosen by these.
 """
 
 from __future__ import annotations
