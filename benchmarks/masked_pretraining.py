@@ -20,7 +20,7 @@ import itertools
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
@@ -37,16 +37,17 @@ from spikenet.models import MaskedPretraining, SpikformerV2
 from spikenet.training import Optimiser
 
 ARMS = ("pre-trained", "scratch")
-RATES = (2.5e-3, 5e-3, 1e-2, 2e-2, 4e-2)
+RATES = (2.5e-3, 5e-3, 1e-2, 2e-2, 4e-2, 8e-2)
 WEIGHT_DECAY = 0.05
 Part = tuple[Tensor, Tensor]
+Loss = Callable[[Any, Tensor, Tensor], Tensor]
 
 
 class Plan(NamedTuple):
     """Epochs of the pre-training, and those that are tried afterwards."""
 
     pretraining: int = 100
-    tuning: tuple[int, ...] = (50, 150)
+    tuning: tuple[int, ...] = (100, 300)
 
 
 def load(device: str) -> dict[str, Part]:
@@ -71,51 +72,69 @@ def shifted(x: Tensor) -> Tensor:
 
 
 class Step:
-    """A training step on batches of one size: AdamW at the rate `rate`, which is a tensor. On a CUDA device all but the
-    first steps are replays of one CUDA graph."""
+    """A training step of several networks on the same batches of one size, by AdamW with a rate for each. On a CUDA
+    device all but the first steps are replays of one CUDA graph, in which the networks' steps run side by side."""
 
-    def __init__(self, loss: Callable[[Tensor, Tensor], Tensor], weights: nn.Module, x: Tensor, y: Tensor) -> None:
-        self.loss, self.weights, self.batch = loss, weights, (x.clone(), y.clone())
-        self.rate = torch.zeros((), device=x.device)
-        parameters = list(weights.parameters())
-        options = {"weight_decay": WEIGHT_DECAY, "fused": True, "capturable": x.is_cuda}
-        self.optimizer = torch.optim.AdamW(parameters, self.rate, **options)  # type: ignore[arg-type]
-        self.taken, self.graph, self.value = 0, torch.cuda.CUDAGraph() if x.is_cuda else None, x.new_zeros(())
+    def __init__(self, loss: Loss, networks: Sequence[nn.Module], batch: Part) -> None:
+        self.loss, self.networks, self.batch = loss, networks, tuple(part.clone() for part in batch)
+        device = batch[0].device
+        self.rates = torch.zeros(len(networks), device=device)
+        options: dict[str, Any] = {"weight_decay": WEIGHT_DECAY, "fused": True, "capturable": device.type == "cuda"}
+        self.optimizers = [
+            torch.optim.AdamW(network.parameters(), rate, **options)
+            for network, rate in zip(networks, self.rates, strict=True)
+        ]
+        self.streams = [torch.cuda.Stream() if device.type == "cuda" else None for _ in networks]
+        self.graph = torch.cuda.CUDAGraph() if device.type == "cuda" else None
+        self.taken = 0
 
-    def __call__(self, x: Tensor, y: Tensor, rate: float) -> Tensor:
-        """Take it, and return the loss."""
-        for kept, given in zip(self.batch, (x, y), strict=True):
+    def __call__(self, batch: Part, rates: Tensor) -> Tensor:
+        """Take it; returns the losses."""
+        for kept, given in zip((*self.batch, self.rates), (*batch, rates), strict=True):
             kept.copy_(given)
-        self.rate.fill_(rate)
         self.taken += 1
         if self.graph is None or self.taken < 4:  # the first allocate, choose algorithms and compile
-            self.take()
+            self.losses = self.all()
         else:
             if self.taken == 4:
                 with torch.cuda.graph(self.graph, stream=torch.cuda.current_stream()):
-                    self.take()
+                    self.losses = self.all()
             self.graph.replay()
-        return self.value.clone()
+        return self.losses.clone()
 
-    def take(self) -> None:
-        self.optimizer.zero_grad()
-        value = self.loss(*self.batch)
+    def all(self) -> Tensor:
+        losses = []
+        for network, optimizer, stream in zip(self.networks, self.optimizers, self.streams, strict=True):
+            if stream is not None:
+                stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(stream):
+                losses.append(self.one(network, optimizer))
+        for stream in filter(None, self.streams):
+            torch.cuda.current_stream().wait_stream(stream)
+        return torch.stack(losses)
+
+    def one(self, network: nn.Module, optimizer: torch.optim.Optimizer) -> Tensor:
+        optimizer.zero_grad()
+        value = self.loss(network, *self.batch)
         value.backward()
-        nn.utils.clip_grad_norm_(self.weights.parameters(), 1.0)
-        self.optimizer.step()
-        self.value = value.detach()
+        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimizer.step()
+        return value.detach()
 
 
-def train(loss: Any, weights: nn.Module, part: Part, lr: float, epochs: int, batch: int) -> Tensor:
-    """Warm-up and cosine over random whole batches; returns the losses of all steps."""
-    x, y = part
-    schedule, each = Optimiser(lr=lr), len(y) // batch
-    step = Step(loss, weights.train(), x[:, :batch], y[:batch])
-    losses: list[Tensor] = []
+def train(
+    loss: Loss, networks: Sequence[nn.Module], part: Part, rates: Sequence[float], epochs: int, batch: int
+) -> Tensor:
+    """Each network at its highest rate, with warm-up and cosine, on the same random whole batches; returns the losses
+    `[steps, networks]`."""
+    (x, y), each = part, len(part[1]) // batch
+    step = Step(loss, [network.train() for network in networks], (x[:, :batch], y[:batch]))
+    scale = [Optimiser().scale(number, epochs * each) for number in range(epochs * each)]
+    scheduled = iter((torch.tensor(scale)[:, None] * torch.tensor(rates)).to(y.device))
+    losses = []
     for _ in range(epochs):
         for chosen in torch.randperm(len(y))[: each * batch].view(each, batch).to(y.device):
-            rate = lr * schedule.scale(len(losses), epochs * each)
-            losses.append(step(shifted(x[:, chosen]), y[chosen], rate))
+            losses.append(step((shifted(x[:, chosen]), y[chosen]), next(scheduled)))
     return torch.stack(losses)
 
 
@@ -124,20 +143,23 @@ def accuracy(network: nn.Module, part: Part) -> float:
     return (network.eval()(part[0]).argmax(1) == part[1]).float().mean().item()
 
 
+def smoothed(network: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    return functional.cross_entropy(network(x), y, label_smoothing=0.1)
+
+
 def tuned(start: SpikformerV2, few: Part, parts: dict[str, Part], plan: Plan) -> dict[str, Any]:
     """All settings with their accuracies on the validation part, and the best one's on the test part."""
-    tried, best, kept = [], -1.0, start
-    for rate, epochs in itertools.product(RATES, plan.tuning):
-        network = copy.deepcopy(start)
-
-        def loss(x: Tensor, y: Tensor, network: SpikformerV2 = network) -> Tensor:
-            return functional.cross_entropy(network(x), y, label_smoothing=0.1)
-
-        train(loss, network, few, rate, epochs, batch=20)
-        tried.append({"rate": rate, "epochs": epochs, "validation": accuracy(network, parts["val"])})
-        if tried[-1]["validation"] > best:
-            best, kept, chosen = tried[-1]["validation"], network, tried[-1]
-    return {**chosen, "test": accuracy(kept, parts["test"]), "tried": tried}
+    tried: dict[tuple[float, int], tuple[float, SpikformerV2]] = {}
+    for epochs in plan.tuning:
+        networks = [copy.deepcopy(start) for _ in RATES]
+        train(smoothed, networks, few, RATES, epochs, batch=20)
+        for rate, network in zip(RATES, networks, strict=True):
+            tried[rate, epochs] = accuracy(network, parts["val"]), network
+    rate, epochs = min(tried, key=lambda setting: (-tried[setting][0], *setting))
+    validation, best = tried[rate, epochs]
+    settings = [{"rate": r, "epochs": e, "validation": tried[r, e][0]} for r, e in tried]
+    test = accuracy(best, parts["test"])
+    return {"rate": rate, "epochs": epochs, "validation": validation, "test": test, "tried": settings}
 
 
 def run(seed: int, arm: str, plan: Plan, device: str, threads: int) -> dict[str, Any]:
@@ -152,7 +174,7 @@ def run(seed: int, arm: str, plan: Plan, device: str, threads: int) -> dict[str,
     with torch.cuda.stream(aside):  # graphs are captured on another stream than the first
         if arm == "pre-trained":
             masked = MaskedPretraining(network).to(device)
-            losses = train(lambda x, y: masked(x), masked, (x, y), 2e-3, plan.pretraining, batch=64)
+            losses = train(lambda masked, x, _: masked(x), [masked], (x, y), [2e-3], plan.pretraining, batch=64)
             result["reconstruction"] = [losses[:5].mean().item(), losses[-5:].mean().item()]
         torch.manual_seed(1000 + seed)  # both arms see the same batches
         result |= tuned(network, (x[:, few], y[few]), parts, plan)
