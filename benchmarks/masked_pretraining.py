@@ -10,6 +10,21 @@ tuned. Printed is the paired difference, whichever way it falls.
 
 The networks are small, so that on a GPU the processor would take most of the time: steps are replayed as CUDA graphs.
 With `--results` every trained pair of seed and arm is written down at once, and a run that was cut goes on from there.
+
+Measured on an H100, `--processes 5` (test accuracy in %, seeds 0 to 4, mean and standard deviation):
+
+    pre-trained    92.50  91.11  96.11  93.33  93.33    93.28 ± 1.83
+    scratch        92.78  90.56  95.83  91.67  90.83    92.33 ± 2.14
+    difference     -0.28   0.56   0.28   1.67   2.50    +0.94 ± 1.12
+
+So no gain is shown beyond the spread. What pre-training saves is fine-tuning: the best rate's validation accuracy is
+93.8 % against 91.4 % on average after 100 epochs, 94.8 % against 93.8 % after 300. The grid still ends where training
+from scratch is best: nine of the ten choices are 300 epochs, and 8e-2 is chosen four times from scratch, once behind
+pre-training.
+
+Earlier, smaller grids favoured pre-training: up to 40 epochs and 1e-2 by 8.22 ± 6.72 points (five seeds, 30 epochs of
+pre-training), up to 150 epochs and 4e-2 by 1.76 ± 0.58 (seeds 0 to 2). Each was widened because what the validation
+part chose lay at its edge.
 """
 
 from __future__ import annotations
