@@ -45,7 +45,8 @@ class Launch:
     ) -> None:
         self._kernel, self.grid, self._options = kernel, (*grid, 1, 1)[:3], options
         self._numbers, self._constants = numbers, constants
-        self._compiled: dict[int, Any] = {}  # by which addresses are multiples of 16, on which what is compiled relies
+        # By which arguments are addresses that are multiples of 16, on which what is compiled relies.
+        self._compiled: dict[tuple[bool | None, ...], Any] = {}
 
     def __call__(self, *tensors: Argument, floats: tuple[float, ...] = ()) -> None:
         """Run it on the current device.
@@ -54,15 +55,8 @@ class Launch:
             tensors: of the same dtypes and, where they are described, blocks in every call.
             floats: numbers that follow its own and change from call to call.
         """
-        passed: list[Any] = []
-        aligned = 1
-        for t in tensors:
-            if t is None or type(t) is Described:
-                passed.append(t)
-            else:
-                address = t.data_ptr()  # type: ignore[union-attr]
-                passed.append(address)
-                aligned = 2 * aligned + (address % 16 == 0)
+        passed = [t if t is None or type(t) is Described else t.data_ptr() for t in tensors]  # type: ignore[union-attr]
+        aligned = tuple([a % 16 == 0 if type(a) is int else None for a in passed])
         compiled = self._compiled.get(aligned)
         if compiled is None:
             self._first(aligned, tensors, floats)
@@ -71,7 +65,9 @@ class Launch:
         handles = (compiled.function, compiled.packed_metadata, None, None, None)  # no launch hooks
         compiled.run(*self.grid, stream, *handles, *passed, *self._numbers, *floats, *self._constants)
 
-    def _first(self, aligned: int, tensors: tuple[Argument, ...], floats: tuple[float, ...]) -> None:
+    def _first(
+        self, aligned: tuple[bool | None, ...], tensors: tuple[Argument, ...], floats: tuple[float, ...]
+    ) -> None:
         """Triton's own way, which compiles."""
         options = {} if interpreted() else self._options
         given = (*map(_checked, tensors), *self._numbers, *floats, *self._constants)
