@@ -14,9 +14,16 @@ KEPT = 1024  # plans; with ever new shapes they would fill the memory
 Made = TypeVar("Made")
 
 
-class Described(NamedTuple):
-    """A matrix as the tensor memory accelerator is told of it, with the names of Triton's own `TensorDescriptor`, which
-    takes its time to check them; beyond `shape` zeros are read."""
+class Blocks(NamedTuple):
+    """A matrix as the tensor memory accelerator is told of it: what is beyond `shape` is read as zeros."""
+
+    shape: list[int]
+    strides: list[int]
+    block: list[int]
+
+
+class _Described(NamedTuple):
+    """What Triton asks of its own `TensorDescriptor`, which takes its time to check it."""
 
     base: Tensor
     shape: list[int]
@@ -24,9 +31,6 @@ class Described(NamedTuple):
     block_shape: list[int]
     padding: str = "zero"
     round_f32_to_tf32: bool = False  # read by Triton from 3.7 on
-
-
-Argument = Tensor | Described | None
 
 
 class Launch:
@@ -37,55 +41,63 @@ class Launch:
         grid: number of programs in each dimension.
         numbers: its numbers, in their order.
         constants: its constants, in their order.
+        described: how its first tensors are read in blocks, if they are.
         options: for the compiler.
     """
 
     def __init__(
-        self, kernel: Any, grid: tuple[int, ...], numbers: tuple[Any, ...], constants: tuple[Any, ...], **options: Any
+        self,
+        kernel: Any,
+        grid: tuple[int, ...],
+        numbers: tuple[Any, ...],
+        constants: tuple[Any, ...],
+        described: tuple[Blocks, ...] = (),
+        **options: Any,
     ) -> None:
         self._kernel, self.grid, self._options = kernel, (*grid, 1, 1)[:3], options
-        self._numbers, self._constants = numbers, constants
+        self._numbers, self._constants, self._described = numbers, constants, described
         self._compiled: dict[int, Any] = {}  # by which addresses are multiples of 16, on which what is compiled relies
 
-    def __call__(self, *tensors: Argument, floats: tuple[float, ...] = ()) -> None:
+    def __call__(self, *tensors: Tensor | None, floats: tuple[float, ...] = ()) -> None:
         """Run it on the current device.
 
         Args:
-            tensors: of the same dtypes and, where they are described, blocks in every call.
+            tensors: of the same dtypes in every call, and None in every call where one may be.
             floats: numbers that follow its own and change from call to call.
         """
         passed: list[Any] = []
         aligned = 1
         for t in tensors:
-            if t is None or type(t) is Described:
-                passed.append(t)
+            if t is None:
+                passed.append(None)
             else:
-                address = t.data_ptr()  # type: ignore[union-attr]
+                address = t.data_ptr()
                 passed.append(address)
                 aligned = 2 * aligned + (address % 16 == 0)
         compiled = self._compiled.get(aligned)
         if compiled is None:
             self._first(aligned, tensors, floats)
             return
+        for i, blocks in enumerate(self._described):
+            passed[i] = _Described(tensors[i], *blocks)  # type: ignore[arg-type]
         stream = torch._C._cuda_getCurrentRawStream(torch._C._cuda_getDevice())
         handles = (compiled.function, compiled.packed_metadata, None, None, None)  # no launch hooks
         compiled.run(*self.grid, stream, *handles, *passed, *self._numbers, *floats, *self._constants)
 
-    def _first(self, aligned: int, tensors: tuple[Argument, ...], floats: tuple[float, ...]) -> None:
+    def _first(self, aligned: int, tensors: tuple[Tensor | None, ...], floats: tuple[float, ...]) -> None:
         """Triton's own way, which compiles."""
-        options = {} if interpreted() else self._options
-        given = (*map(_checked, tensors), *self._numbers, *floats, *self._constants)
+        options, number = {} if interpreted() else self._options, len(self._described)
+        told = [_checked(t, blocks) for t, blocks in zip(tensors, self._described, strict=False)]
+        given = (*told, *tensors[number:], *self._numbers, *floats, *self._constants)
         made = self._kernel[self.grid](*given, **options)
         if not interpreted():
             self._compiled[aligned] = made
 
 
-def _checked(argument: Argument) -> Any:
-    if type(argument) is not Described:
-        return argument
+def _checked(x: Tensor | None, blocks: Blocks) -> Any:
     from triton.tools.tensor_descriptor import TensorDescriptor
 
-    return TensorDescriptor(*argument[:4])
+    return TensorDescriptor(x, *blocks)
 
 
 class Plans(Generic[Made]):

@@ -79,12 +79,10 @@ def tapper(
 
     def made(weight: Tensor, delay: Tensor, sigma: Tensor, found: Tensor | None) -> Halves:
         values = torch.empty(size, dtype=dtype, device=weight.device)
-        if not wide:
-            make(weight, delay, sigma, values, None)
-            return Halves(values, width, None, False, width)
-        find(weight, found)
+        if wide:
+            find(weight, found)
         make(weight, delay, sigma, values, found)
-        return Halves(values, width, found, both, parts * width)
+        return Halves(values, found)
 
     return made
 

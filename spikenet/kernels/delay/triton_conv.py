@@ -19,8 +19,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from spikenet.kernels.delay.triton_halves import Halves, founds, halver, unscaled, width_of
-from spikenet.kernels.launch import Described, Launch, Plans, on_its_device
+from spikenet.kernels.delay.triton_halves import Halves, blocks_of, founds, halver, unscaled, width_of
+from spikenet.kernels.launch import Launch, Plans, on_its_device
 
 DEPTH = 64  # of a product
 TILE = 1 << 14  # numbers of a tile of the sequence; half of it where there are two sums
@@ -53,7 +53,7 @@ def gradient_of_taps(x: Tensor, grad: Tensor, first: int, taps: int, most: float
         return gradient_of_taps(x.float(), grad.float(), first, taps, most)
     key = x.shape, grad.shape, x.dtype, x.device, first, taps, in_parts(x)
     run = _sums.at(key, lambda: _sums_of(x, grad, first, taps))
-    parts = on_its_device(run, x, matrix(x), matrix(grad))
+    parts = on_its_device(run, x, x.contiguous(), grad.contiguous())
     return (parts.sum(0) if len(parts) > 1 else parts[0]).permute(1, 2, 0)
 
 
@@ -65,7 +65,7 @@ def _multiply(x: Tensor, k: Tensor, first: int, y: Tensor, of_input: bool = Fals
     """Write y: x through K `[N, M, taps]`, or the gradient of the output as x."""
     key = x.shape, x.dtype, x.device, k.shape, first, y.shape, of_input, in_parts(x)
     run = _products.at(key, lambda: _product_of(x, k, first, y, of_input))
-    on_its_device(run, x, matrix(x), matrix(k.to(x.dtype).permute(2, 0, 1)), y)
+    on_its_device(run, x, x.contiguous(), k.to(x.dtype).permute(2, 0, 1).contiguous(), y)
 
 
 def _product_of(
@@ -106,6 +106,7 @@ def product(
     first: int,
     both: bool,
     of_input: bool = False,
+    start: int = 0,
 ) -> Callable[[Halves, Halves, Tensor], None]:
     """What writes y, given x and K in half precision: x `[T, B, M]` through K `[taps * N, M]`, or the gradient of the
     output as x through K `[taps * M, N]`.
@@ -117,6 +118,7 @@ def product(
         taps, first: as for `conv.delay_conv`.
         both: whether there are two parts.
         of_input: whether it is the input's gradient.
+        start: x's first column that is read.
     """
     (steps_in, inputs), (steps, batch, outputs) = shape, result
     rows, columns = steps * batch, _tile(outputs, COLUMNS // 2 if both else COLUMNS)
@@ -124,12 +126,15 @@ def product(
     shift, step = (-first * batch, batch) if of_input else (first * batch, -batch)
     sizes = rows, steps_in * batch, inputs, outputs, taps, shift, step, *widths, row
     grid, constants = (_cdiv(rows, tall) * _cdiv(outputs, columns),), (of_input, both, tall, columns, DEPTH)
-    run = Launch(_through, grid, sizes, constants, num_warps=4, num_stages=4)
-    of_x, of_k = [tall, DEPTH], [DEPTH, columns] if of_input else [columns, DEPTH]
-    columns_of_k = outputs if of_input else inputs
+    (of_k, columns_of_k), block = (inputs, outputs) if of_input else (outputs, inputs), [columns, DEPTH]
+    blocks = (
+        blocks_of(steps_in * batch, inputs, widths[0], both, [tall, DEPTH], start),
+        blocks_of(taps * of_k, columns_of_k, widths[1], both, block[::-1] if of_input else block),
+    )
+    run = Launch(_through, grid, sizes, constants, blocks, num_warps=4, num_stages=4)
 
     def multiply(x: Halves, k: Halves, y: Tensor) -> None:
-        run(_described(x, inputs, of_x), _described(k, columns_of_k, of_k), y, x.found, k.found)
+        run(x.values, k.values, y, x.found, k.found)
 
     return multiply
 
@@ -142,9 +147,11 @@ def summer(
     first: int,
     both: bool,
     device: torch.device,
+    start: int = 0,
 ) -> tuple[int, Callable[[Halves, Halves], Tensor]]:
     """How many parts of the gradient of K there are, and what gives them, `[parts, taps, N, M]`, for the gradient of y
-    `[steps, B, N]` and x `[T, B, M]` in half precision; `widths` are of a part of either."""
+    `[steps, B, N]`, from its column `start` on, and x `[T, B, M]` in half precision; `widths` are of a part of either.
+    """
     (steps_in, batch, inputs), (steps, _, outputs) = shape, shape_of_grad
     rows = steps * batch
     tile = _tile(outputs, OUTPUTS), _tile(inputs, INPUTS // 2 if both else INPUTS)
@@ -153,14 +160,17 @@ def summer(
     share = _cdiv(_cdiv(rows, parts), DEPTH) * DEPTH
     sizes = rows, steps_in * batch, inputs, outputs, taps, share, first * batch, batch, *widths
     constants = both, *tile, DEPTH
-    run = Launch(_of_taps, (*across, taps * parts), sizes, constants, num_warps=8, num_stages=4)
-    of_grad, of_x = [DEPTH, tile[0]], [DEPTH, tile[1]]
+    blocks = (
+        blocks_of(rows, outputs, widths[0], both, [DEPTH, tile[0]], start),
+        blocks_of(steps_in * batch, inputs, widths[1], both, [DEPTH, tile[1]]),
+    )
+    run = Launch(_of_taps, (*across, taps * parts), sizes, constants, blocks, num_warps=8, num_stages=4)
+    shape_of_sums = parts, taps, outputs, inputs
 
-    def add_up(told: Halves, heard: Halves) -> Tensor:
-        found = torch.empty(parts, taps, outputs, inputs, dtype=torch.float32, device=device)
-        arrays = _described(told, outputs, of_grad), _described(heard, inputs, of_x)
-        run(*arrays, found, told.found, heard.found)
-        return found
+    def add_up(sent: Halves, heard: Halves) -> Tensor:
+        sums = torch.empty(shape_of_sums, dtype=torch.float32, device=device)
+        run(sent.values, heard.values, sums, sent.found, heard.found)
+        return sums
 
     return parts, add_up
 
@@ -173,17 +183,6 @@ def widened(x: Tensor) -> bool:
 def in_parts(x: Tensor) -> bool:
     """Whether low parts are wanted too."""
     return x.dtype == torch.float32 and not (x.is_cuda and torch.backends.cuda.matmul.allow_tf32)
-
-
-def matrix(x: Tensor) -> Tensor:
-    """`[.., columns]` as rows one after the other in memory."""
-    return x.reshape(-1, x.shape[-1]).contiguous()
-
-
-def _described(x: Halves, columns: int, block: list[int]) -> Described:
-    """What the tensor memory accelerator is told of the first columns of a matrix."""
-    rows, row = x.values.shape
-    return Described(x.values, [rows, row if x.both else columns], [x.row, 1], block)
 
 
 def _tile(size: int, most: int) -> int:

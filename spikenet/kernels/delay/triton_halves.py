@@ -20,7 +20,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from spikenet.kernels.launch import Launch
+from spikenet.kernels.launch import Blocks, Launch
 
 BLOCK = 2048
 WIDTH = 64  # columns are filled up with zeros to a multiple of it
@@ -30,31 +30,24 @@ class Halves(NamedTuple):
     """A matrix in half precision.
 
     Args:
-        values: `[rows, parts * width]`, or a part of its columns: the high parts, then, if wanted, the low ones; each
-            `width` columns.
-        width: of a part, `columns` or more.
+        values: `[rows, parts * width]`: the high parts, then, if wanted, the low ones; each `width_of` columns.
         found: int32 `[2]`: the bits of the largest magnitude, and whether a low part is other than 0; None for what was
             in half precision already.
-        both: whether there are two parts.
-        row: from row to row in memory.
     """
 
     values: Tensor
-    width: int
     found: Tensor | None
-    both: bool
-    row: int
 
-    def of(self, columns: slice) -> Halves:
-        """Those columns and all after them."""
-        return self._replace(values=self.values[:, columns.start :]) if columns.start else self
+    def of(self, start: int) -> Halves:
+        """The columns from `start` on."""
+        return Halves(self.values.flatten(0, -2)[:, start:], self.found) if start else self
 
 
 Halver = Callable[[Tensor, Tensor | None], Halves]
 
 
 def halver(rows: int, columns: int, dtype: torch.dtype, parts: int) -> Halver:
-    """What brings matrices `[rows, columns]` of a dtype to half precision, if they are not: given one, and one of
+    """What brings `[.., columns]`, contiguous, of so many rows to half precision, if it is not: given it, and one of
     `founds`, which is kept."""
     if dtype != torch.float32:
         return _in_half
@@ -67,7 +60,7 @@ def halver(rows: int, columns: int, dtype: torch.dtype, parts: int) -> Halver:
         values = torch.empty(shape, dtype=torch.float16, device=x.device)
         first(x, values, found)
         again(x, values, found)
-        return Halves(values, width, found, both, parts * width)
+        return Halves(values, found)
 
     return halved
 
@@ -86,15 +79,16 @@ def width_of(columns: int, dtype: torch.dtype) -> int:
 
 
 def _in_half(x: Tensor, _: Tensor | None) -> Halves:
-    values = _aligned(x)
-    return Halves(values, values.shape[1], None, False, values.shape[1])
-
-
-def _aligned(x: Tensor) -> Tensor:
     """Rows of whole 16 bytes, as the tensor memory accelerator wants them."""
-    spare = -x.shape[1] % 8
-    x = torch.nn.functional.pad(x, (0, spare)) if spare else x.contiguous()
-    return x.clone() if x.data_ptr() % 16 else x
+    spare = -x.shape[-1] % 8
+    x = torch.nn.functional.pad(x, (0, spare)) if spare else x
+    return Halves(x.clone() if x.data_ptr() % 16 else x, None)
+
+
+def blocks_of(rows: int, columns: int, width: int, both: bool, block: list[int], start: int = 0) -> Blocks:
+    """How a matrix in half precision is read, from its column `start` on; each part has `width` columns."""
+    row = width * (2 if both else 1)
+    return Blocks([rows, row - start if both else columns], [row, 1], block)
 
 
 @triton.jit

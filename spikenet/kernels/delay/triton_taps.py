@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from spikenet.kernels.delay.triton_construct import ROUNDED, tapper, told
-from spikenet.kernels.delay.triton_conv import in_parts, matrix, product, widened
+from spikenet.kernels.delay.triton_conv import in_parts, product, widened
 from spikenet.kernels.delay.triton_halves import founds, halver, width_of
 from spikenet.kernels.launch import Plans, on_its_device
 
@@ -19,7 +19,7 @@ def forward(x: Tensor, weight: Tensor, delay: Tensor, taps: int, first: int, ste
         return forward(x.float(), weight, delay, taps, first, steps).to(x.dtype)
     key = x.shape, x.dtype, x.device, weight.shape, taps, first, steps, in_parts(x)
     run = _plans.at(key, lambda: _plan(x, weight, taps, first, steps))
-    return on_its_device(run, x, x, weight.contiguous(), delay.contiguous())
+    return on_its_device(run, x, x.contiguous(), weight.contiguous(), delay.contiguous())
 
 
 def _plan(x: Tensor, weight: Tensor, taps: int, first: int, steps: int) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
@@ -32,7 +32,7 @@ def _plan(x: Tensor, weight: Tensor, taps: int, first: int, steps: int) -> Calla
     def run(x: Tensor, weight: Tensor, delay: Tensor) -> Tensor:
         found, found_of_k = founds(x, 2)
         y = torch.empty(shape, dtype=x.dtype, device=x.device)
-        multiply(halve(matrix(x), found), make(weight, delay, delay, found_of_k), y)
+        multiply(halve(x, found), make(weight, delay, delay, found_of_k), y)
         return y
 
     return run

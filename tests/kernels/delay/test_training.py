@@ -11,6 +11,7 @@ from torch import Tensor
 from spikenet.errors import BackendError, DeviceError, DtypeError, ShapeError
 from spikenet.kernels import use_backend
 from spikenet.kernels.delay import BUMPS, Bump, bump, delay_bumps, delay_conv, delay_kernel, training
+from spikenet.kernels.launch import Plans
 
 TAPS = 6
 PER = {"synapse": (7, 5, 2), "input": (1, 5, 2), "output": (7, 1, 2), "shared": (1, 1, 1)}
@@ -129,6 +130,7 @@ def test_triton_equals_the_two_in_turn(
     from spikenet.kernels.delay import triton_conv, triton_training
 
     monkeypatch.setattr(triton_training, "PAYS", WAYS[way])
+    monkeypatch.setattr(training, "kinds", Plans())
     for module in (triton_conv, triton_training):
         monkeypatch.setattr(module, "in_parts", lambda x: parts and x.dtype == torch.float32)
     monkeypatch.setattr(training, "LARGEST", 1)
@@ -143,6 +145,7 @@ def test_triton_on_a_cuda_device(name: str, way: str, monkeypatch: pytest.Monkey
     from spikenet.kernels.delay import triton_training
 
     monkeypatch.setattr(triton_training, "PAYS", WAYS[way])
+    monkeypatch.setattr(training, "kinds", Plans())
     # A shared delay's gradient is one sum over all synapses.
     for dtype, error in ((torch.float32, 4e-6), (torch.float16, 5e-3), (torch.bfloat16, 2e-2)):
         triton_equals_the_two_in_turn(name, dtype, "cuda", error)

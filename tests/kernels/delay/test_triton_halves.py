@@ -14,9 +14,11 @@ def restored(x: Tensor, parts: int) -> tuple[Tensor, bool]:
     """The sum of the parts over the scale; whether a low part is said to be other than 0."""
     from spikenet.kernels.delay.triton_halves import founds, halver
 
-    values, width, found, *_ = halver(*x.shape, x.dtype, parts)(x, *founds(x, 1))
+    values, found = halver(*x.shape, x.dtype, parts)(x, *founds(x, 1))
     assert values.dtype == torch.float16
+    width = values.shape[1] // parts
     assert width % 64 == 0
+    assert found is not None
     peak, low, *_ = found.tolist()
     assert peak == x.abs().max().view(torch.int32)
     columns = values.double().unflatten(1, (parts, width))
