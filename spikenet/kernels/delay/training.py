@@ -191,20 +191,20 @@ kinds: Plans[_Kind] = Plans()
 class _Bumps(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, delay: Tensor, sigma: Tensor, kind: _Kind | None, *rest: Any
+        ctx: Any, x: Tensor, weight: Tensor, delay: Tensor, sigma: Tensor, kind: _Kind | None, sizes: tuple[Any, ...]
     ) -> Tensor:
-        wants_x, *wants = ctx.needs_input_grad[:3]
-        ctx.wants, ctx.kind = (wants_x, any(wants)), kind
-        ctx.rest = *rest[:3], len(x), rest[4]  # the steps of x instead of the output's
+        wants_x, wants_weight, wants_delay, *_ = ctx.needs_input_grad
+        wants_synapses = wants_weight or wants_delay
         kept: Sequence[Any] = ()
         if kind is not None:
             y, kept = kind.forward(x, weight, delay, sigma, wants_x)
         elif may_be_bound((x,)):
-            y = _run(x, weight, delay, sigma, *rest)
+            y = _run(x, weight, delay, sigma, *sizes)
         else:
             with torch._C._AutoDispatchBelowAutograd():
-                y = torch.ops.spikenet.delay_bumps(x, weight, delay, sigma, *rest)
-        ctx.save_for_backward(x if ctx.wants[1] else x.new_empty(0), weight, delay, sigma, *kept)
+                y = torch.ops.spikenet.delay_bumps(x, weight, delay, sigma, *sizes)
+        ctx.save_for_backward(x if wants_synapses else x.new_empty(0), weight, delay, sigma, *kept)
+        ctx.kind, ctx.sizes, ctx.steps, ctx.wants = kind, sizes, x.shape[0], (wants_x, wants_synapses)
         return y
 
     @staticmethod
@@ -214,20 +214,24 @@ class _Bumps(torch.autograd.Function):
         x, weight, delay, sigma, *kept = ctx.saved_tensors
         plain = may_be_bound((grad,))
         if plain and ctx.kind is not None:
-            found = ctx.kind.gradients(x, weight, delay, sigma, grad, kept, *ctx.wants)
+            gx, gw, gd = ctx.kind.gradients(x, weight, delay, sigma, grad, kept, *ctx.wants)
         else:
             run: Any = _run_backward if plain else torch.ops.spikenet.delay_bumps_backward
-            found = run(x, weight, delay, sigma, grad, *ctx.rest, *ctx.wants)
-        return *(g if needed else None for g, needed in zip(found, ctx.needs_input_grad, strict=False)), *[None] * 7
+            kernel, taps, first, _, most = ctx.sizes
+            gx, gw, gd = run(x, weight, delay, sigma, grad, kernel, taps, first, ctx.steps, most, *ctx.wants)
+        needs = ctx.needs_input_grad
+        return gx if needs[0] else None, gw if needs[1] else None, gd if needs[2] else None, None, None, None
 
 
-def _autograd(x: Tensor, weight: Tensor, delay: Tensor, sigma: Tensor, *rest: Any, kind: _Kind | None = None) -> Tensor:
+def _autograd(
+    x: Tensor, weight: Tensor, delay: Tensor, sigma: Tensor, *sizes: Any, kind: _Kind | None = None
+) -> Tensor:
     if torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad or delay.requires_grad):
-        return _Bumps.apply(x, weight, delay, sigma, kind, *rest)
+        return _Bumps.apply(x, weight, delay, sigma, kind, sizes)
     if kind is not None:
         return kind.forward(x, weight, delay, sigma, False)[0]
     with torch._C._AutoDispatchBelowAutograd():
-        return torch.ops.spikenet.delay_bumps(x, weight, delay, sigma, *rest)
+        return torch.ops.spikenet.delay_bumps(x, weight, delay, sigma, *sizes)
 
 
 _library.impl("delay_bumps", _run, "CompositeExplicitAutograd")

@@ -9,23 +9,23 @@ worked out for tensors of one kind is worked out once. Importing this module imp
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from spikenet.kernels.delay.conv import exactly
 from spikenet.kernels.delay.training import some
-from spikenet.kernels.delay.triton_construct import reducer, tapper, told
-from spikenet.kernels.delay.triton_conv import in_parts, product, summer, widened
-from spikenet.kernels.delay.triton_halves import Halves, founds, halver, width_of
+from spikenet.kernels.delay.triton_construct import preparer, reducer, tapper, told
+from spikenet.kernels.delay.triton_conv import parts_of, product, summer, widened
+from spikenet.kernels.delay.triton_halves import halver, width_of
 from spikenet.kernels.delay.triton_spectral import Spectra
 from spikenet.kernels.launch import Launch, Plans, on_its_device
 
 PAYS = 24  # taps steps / (taps + steps) above which spectra are faster; on an H100 they are not at 21, and are at 85
 LITTLE = 0.25  # of the sequence's size, up to which taps are kept
 
-Kept = Sequence[Any]  # of `Halves`, or nothing
+Kept = Sequence[Tensor]  # the taps, or nothing
 
 
 def bind(x: Tensor, weight: Tensor, kernel: str, taps: int, first: int, steps: int) -> Bumps | None:
@@ -130,14 +130,15 @@ class Bumps:
 
 
 class _Part(NamedTuple):
-    """What is prepared for some outputs: their taps, the products of these with the sequence and with the gradient, and
-    the taps' gradient, first in parts, then as that of weights and delays."""
+    """What is prepared for some outputs: their taps, with the sequence or alone, the products of these with the
+    sequence and with the gradient, and the taps' gradient, first in shares, then as that of weights and delays."""
 
     outputs: slice
-    taps: Callable[[Tensor, Tensor, Tensor, Tensor | None], Halves]
-    through: Callable[[Halves, Halves, Tensor], None]
-    back: Callable[[Halves, Halves, Tensor], None]
-    sums: Callable[[Halves, Halves], Tensor]
+    prepare: Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+    taps: Callable[[Tensor, Tensor, Tensor], Tensor]
+    through: Callable[[Tensor, Tensor, Tensor], None]
+    back: Callable[[Tensor, Tensor, Tensor], None]
+    sums: Callable[[Tensor, Tensor], Tensor]
     reduce: Launch
 
 
@@ -147,41 +148,39 @@ class _Taps:
     def __init__(
         self, like: Tensor, weight: Tensor, kernel: str, taps: int, first: int, steps_in: int, steps: int
     ) -> None:
-        (outputs, inputs, elements), batch, dtype, both = weight.shape, like.shape[1], like.dtype, in_parts(like)
+        (outputs, inputs, elements), batch, dtype, parts = weight.shape, like.shape[1], like.dtype, parts_of(like)
         self.shape, self.result = (steps_in, batch, inputs), (steps, batch, outputs)
         self.dtype, self.device = dtype, like.device
-        size_of_k = taps * outputs * width_of(inputs, dtype) * (4 if both else 2)
-        self.keeps = size_of_k <= LITTLE * steps_in * batch * inputs * dtype.itemsize  # then there is one part
-        self.halve = halver(steps_in * batch, inputs, dtype, 2 if both else 1)
-        self.halve_grad = halver(steps * batch, outputs, dtype, 2 if both else 1)
-        bump, (of_x, of_y) = told(kernel), (width_of(size, dtype) for size in (inputs, outputs))
-        self.parts = []
+        rows, size_of_k = steps_in * batch, taps * outputs * width_of(inputs, parts) * 2 * max(1, parts)
+        self.keeps = size_of_k <= LITTLE * rows * inputs * dtype.itemsize  # then there is one part
+        self.halve = halver([(steps * batch, outputs)], parts)
+        self.halve_both = halver([(steps * batch, outputs), (rows, inputs)], parts)
+        bump, self.parts = told(kernel), []
         for n in some(outputs, 4 * taps * inputs):
-            size = n.stop - n.start
-            y, rest = (steps, batch, size), (taps, first, both)
-            number, sums = summer(self.shape, y, (of_y, of_x), *rest, like.device, n.start)
+            own, rest = (n.stop - n.start, inputs, elements), (taps, first, parts)
+            number, sums = summer(self.shape, self.result, *rest, like.device, n)
             self.parts.append(
                 _Part(
                     n,
-                    tapper((size, inputs, elements), bump, taps, dtype, both),
-                    product((steps_in, inputs), y, outputs, (of_x, of_x), *rest),
-                    product((steps, size), self.shape, inputs, (of_y, of_x), *rest, of_input=True, start=n.start),
+                    preparer(own, bump, taps, dtype, parts, rows),
+                    tapper(own, bump, taps, dtype, parts),
+                    product(self.shape, self.result, inputs, *rest, n),
+                    product(self.result, self.shape, inputs, *rest, n, of_input=True),
                     sums,
-                    reducer(size * inputs, elements, bump, number, taps),
+                    reducer(own[0] * inputs, elements, bump, number, taps),
                 )
             )
 
     def forward(self, x: Tensor, weight: Tensor, delay: Tensor, sigma: Tensor, keep: bool) -> tuple[Tensor, Kept]:
-        found, found_of_k = founds(x, 2)
-        heard, y = self.halve(x, found), torch.empty(self.result, dtype=self.dtype, device=self.device)
-        kept: Kept = ()
-        for part in self.parts:
+        y = torch.empty(self.result, dtype=self.dtype, device=self.device)
+        one, *rest = self.parts
+        w, d = self._own(one, weight, delay)
+        k, heard = one.prepare(w, d, sigma, x)
+        one.through(heard, k, y)
+        for part in rest:
             w, d = self._own(part, weight, delay)
-            k = part.taps(w, d, sigma, found_of_k)
-            part.through(heard, k, y if w is weight else y[..., part.outputs])
-            if keep and self.keeps:
-                kept = k
-        return y, kept
+            part.through(heard, part.taps(w, d, sigma), y[..., part.outputs])
+        return y, (k,) if keep and self.keeps else ()
 
     def gradients(
         self,
@@ -194,21 +193,19 @@ class _Taps:
         wants_x: bool,
         wants_synapses: bool,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        found, found_of_grad, found_of_k = founds(grad, 3)
-        sent, heard = self.halve_grad(grad, found_of_grad), None
+        sent, *heard = self.halve_both(grad, x) if wants_synapses else self.halve(grad)
         gx = gw = gd = grad.new_empty(0)
         if wants_synapses:
-            heard, gw, gd = self.halve(x, found), torch.empty_like(weight), torch.empty_like(weight)
+            gw, gd = torch.empty_like(weight), torch.empty_like(weight)
         for part in self.parts:
             w, d = self._own(part, weight, delay)
-            own = sent.of(part.outputs.start)
             if wants_x:
-                k = Halves(*kept) if kept else part.taps(w, d, sigma, found_of_k)
-                to = torch.empty(self.shape, dtype=self.dtype, device=self.device)
-                part.back(own, k, to)
-                gx = gx.add_(to) if part.outputs.start else to
-            if heard is not None:
-                part.reduce(w, d, sigma, part.sums(own, heard), *self._own(part, gw, gd))
+                k = kept[0] if kept else part.taps(w, d, sigma)
+                own = torch.empty(self.shape, dtype=self.dtype, device=self.device)
+                part.back(sent, k, own)
+                gx = gx.add_(own) if part.outputs.start else own
+            if wants_synapses:
+                part.reduce(w, d, sigma, part.sums(sent, *heard), *self._own(part, gw, gd))
         return gx, gw, gd
 
     def _own(self, part: _Part, *tensors: Tensor) -> tuple[Tensor, ...]:
@@ -222,8 +219,8 @@ _relied_on: set[Bumps] = set()  # by CUDA graphs
 
 def _plan(like: Tensor, weight: Tensor, kernel: str, taps: int, first: int, steps_in: int, steps: int) -> Bumps:
     """See `Bumps`."""
-    both = in_parts(like)
-    by_spectra = taps * steps > PAYS * (steps + taps) and not both  # they have half precision
+    parts = parts_of(like)
+    by_spectra = taps * steps > PAYS * (steps + taps) and parts < 2  # they have half precision
     given = kernel, taps, first, steps_in, steps, by_spectra
-    key = like.shape[1], like.dtype, like.device, weight.shape, both, *given
+    key = like.shape[1], like.dtype, like.device, weight.shape, parts, *given
     return _plans.at(key, lambda: Bumps(like, weight, *given))

@@ -117,25 +117,25 @@ WAYS = {"taps": 1e9, "spectra": 0.0}
 @pytest.mark.parametrize(
     ("dtype", "parts", "error"),
     [
-        (torch.float32, True, 2e-6),
-        (torch.float32, False, 2e-3),
-        (torch.float16, False, 2e-3),
-        (torch.bfloat16, False, 8e-3),
+        (torch.float32, 2, 2e-6),
+        (torch.float32, 1, 2e-3),
+        (torch.float16, 0, 2e-3),
+        (torch.bfloat16, 0, 8e-3),
     ],
 )
 @pytest.mark.parametrize("way", WAYS)
 def test_triton_equals_the_two_in_turn(
-    way: str, dtype: torch.dtype, parts: bool, error: float, monkeypatch: pytest.MonkeyPatch
+    way: str, dtype: torch.dtype, parts: int, error: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from spikenet.kernels.delay import triton_conv, triton_training
 
     monkeypatch.setattr(triton_training, "PAYS", WAYS[way])
     monkeypatch.setattr(training, "kinds", Plans())
     for module in (triton_conv, triton_training):
-        monkeypatch.setattr(module, "in_parts", lambda x: parts and x.dtype == torch.float32)
+        monkeypatch.setattr(module, "parts_of", lambda x: parts if x.dtype == torch.float32 else 0)
     monkeypatch.setattr(training, "LARGEST", 1)
     monkeypatch.setattr(training, "TOGETHER", 8)
-    triton_equals_the_two_in_turn("gauss" if parts else "v0", dtype, "cpu", error)
+    triton_equals_the_two_in_turn("gauss" if parts == 2 else "v0", dtype, "cpu", error)
 
 
 @pytest.mark.gpu
