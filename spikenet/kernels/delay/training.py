@@ -22,7 +22,7 @@ from spikenet.kernels.dynamics import may_be_bound
 from spikenet.kernels.launch import Plans
 
 LARGEST = 40_000_000  # bytes of taps that are made at a time
-TOGETHER = 128  # outputs, of which that is a multiple
+TOGETHER = 128  # outputs, of which that is a multiple (of a product's depth: else it hears of its neighbours)
 
 
 def some(outputs: int, size: int) -> Iterator[slice]:

@@ -151,8 +151,7 @@ class _Taps:
         (outputs, inputs, elements), batch, dtype, parts = weight.shape, like.shape[1], like.dtype, parts_of(like)
         self.shape, self.result = (steps_in, batch, inputs), (steps, batch, outputs)
         self.dtype, self.device = dtype, like.device
-        rows, size_of_k = steps_in * batch, taps * outputs * width_of(inputs, parts) * 2 * max(1, parts)
-        self.keeps = size_of_k <= LITTLE * rows * inputs * dtype.itemsize  # then there is one part
+        rows = steps_in * batch
         self.halve = halver([(steps * batch, outputs)], parts)
         self.halve_both = halver([(steps * batch, outputs), (rows, inputs)], parts)
         bump, self.parts = told(kernel), []
@@ -170,6 +169,8 @@ class _Taps:
                     reducer(own[0] * inputs, elements, bump, number, taps),
                 )
             )
+        size_of_k = taps * outputs * width_of(inputs, parts) * 2 * max(1, parts)
+        self.keeps = len(self.parts) == 1 and size_of_k <= LITTLE * rows * inputs * dtype.itemsize
 
     def forward(self, x: Tensor, weight: Tensor, delay: Tensor, sigma: Tensor, keep: bool) -> tuple[Tensor, Kept]:
         y = torch.empty(self.result, dtype=self.dtype, device=self.device)
