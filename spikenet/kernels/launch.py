@@ -126,9 +126,10 @@ def described(run: Any, blocks: tuple[Blocks, ...]) -> Any:
         if found is None:
             if len(kept) >= KEPT:
                 kept.clear()
-            found = kept[addresses] = []
+            found = []
             for address, (*sizes, start), meta in zip(addresses, blocks, about, strict=True):
                 found += make(_Described(_Address(address + start), *sizes), meta)  # type: ignore[arg-type]
+            kept[addresses] = found  # whole, for other threads
         return found
 
     def flat(*arguments: Any) -> None:

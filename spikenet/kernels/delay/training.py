@@ -1,8 +1,8 @@
 """Delayed synapses as they are trained: each spread over the taps by its bump, and the sequence through them, as one
 torch operator with a fake, autograd and the table of backends.
 
-The equations are those of `construct` and `conv`. Taps are made for some outputs at a time and never kept: where the
-gradient of the input wants them, they are made again.
+The equations are those of `construct` and `conv`. Taps are made for some outputs at a time and not kept: where the
+gradient of the input wants them, they are made again, unless the backend finds that they take little.
 """
 
 from __future__ import annotations
@@ -274,7 +274,7 @@ def delay_bumps(
         check_synapses(x, weight, delay, first, steps, taps)
         return torch.ops.spikenet.delay_bumps(x, weight, delay, sigma, *sizes, float(most))
     tensors = x, weight, delay, sigma
-    fast = forced(), x.dtype == torch.float32 and torch.backends.cuda.matmul.allow_tf32
-    key = *((v.shape, v.dtype, v.device) for v in tensors), *sizes, *fast
+    asked = forced(), x.dtype == torch.float32 and torch.backends.cuda.matmul.allow_tf32
+    key = *((v.shape, v.dtype, v.device) for v in tensors), *sizes, *asked
     kind = kinds.at(key, lambda: _Kind(*tensors, *sizes))
     return _autograd(*tensors, *sizes, float(most), kind=kind if kind.kernels else None)

@@ -22,7 +22,8 @@ from spikenet.kernels.delay.triton_halves import halver, width_of
 from spikenet.kernels.delay.triton_spectral import Spectra
 from spikenet.kernels.launch import Launch, Plans, on_its_device
 
-PAYS = 24  # taps steps / (taps + steps) above which spectra are faster; on an H100 they are not at 21, and are at 85
+PAYS = 26  # taps steps / (taps + steps) above which spectra are faster, measured on an H100 at up to 256 x 256 synapses
+WIDE = 0.7  # of it for more: at 512 x 512 and 1024 x 1024 it is 17
 LITTLE = 0.25  # of the sequence's size, up to which taps are kept
 
 Kept = Sequence[Tensor]  # the taps, or nothing
@@ -221,7 +222,8 @@ _relied_on: set[Bumps] = set()  # by CUDA graphs
 def _plan(like: Tensor, weight: Tensor, kernel: str, taps: int, first: int, steps_in: int, steps: int) -> Bumps:
     """See `Bumps`."""
     parts = parts_of(like)
-    by_spectra = taps * steps > PAYS * (steps + taps) and parts < 2  # they have half precision
+    pays = PAYS if weight.shape[0] * weight.shape[1] <= 1 << 16 else WIDE * PAYS
+    by_spectra = taps * steps > pays * (steps + taps) and parts < 2  # they have half precision
     given = kernel, taps, first, steps_in, steps, by_spectra
     key = like.shape[1], like.dtype, like.device, weight.shape, parts, *given
     return _plans.at(key, lambda: Bumps(like, weight, *given))
