@@ -245,6 +245,8 @@ def test_values_that_cannot_work(capsys, tmp_path: Path) -> None:
     refused(capsys, tiny("TinyEvents", tmp_path, "--optim.lr", "-1"), 1, r"optim\.lr", "-1")
     refused(capsys, tiny("TinyEvents", tmp_path, "--trainer.epochs", "0"), 1, r"trainer\.epochs")
     refused(capsys, tiny("TinyEvents", tmp_path, "--seeds", "-1"), 2, "seeds")
+    refused(capsys, tiny("TinyEvents", tmp_path, "--data.augment", "[FlipZ: 1]"), 2, "'FlipZ'. Did you mean 'Flip")
+    refused(capsys, tiny("TinyEvents", tmp_path, "--data.mix", "[EventMix: two]"), 1, "EventMix wants a whole number")
     refused(capsys, tiny("TinyEvents", tmp_path, "--threads", "0"), 2, "threads")
     assert list(tmp_path.iterdir()) == []
 
