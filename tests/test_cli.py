@@ -113,9 +113,13 @@ def test_help_behind_a_preset_shows_its_options(preset: str, capsys) -> None:
     with pytest.raises(SystemExit) as left:
         main(["train", "--preset", preset, "--help"])
     assert left.value.code == 0
-    shown = capsys.readouterr().out
+    shown = " ".join(capsys.readouterr().out.split())
     for option in ("--data.batch_size", "--model.tau", "--optim.lr", "--trainer.epochs", "--resume"):
         assert option in shown
+    values = yaml.safe_load((PRESETS / f"{preset}.yaml").read_text())
+    for option in ("optim.lr", "trainer.epochs"):
+        group, name = option.split(".")
+        assert re.search(rf"--{option} [A-Z]+ [^-]*default: {values[group][name]}\)", shown), option
 
 
 def test_the_published_recipe_for_delays_trains_on_any_data_in_the_layout(tmp_path: Path, capsys) -> None:
@@ -145,6 +149,7 @@ def test_the_commands_are_listed(capsys) -> None:
         "info",
     ]
     assert main([]) == 2
+    assert main(["report", "--help"]) == 0
     assert main(["info"]) == 0
     assert "torch  " in capsys.readouterr().out
 
@@ -229,6 +234,7 @@ def test_unknown_names(capsys) -> None:
     refused(capsys, ["trian"], 2, "command 'trian'", "Did you mean 'train'")
     refused(capsys, ["train", "--dataset", "nmist"], 2, "data set 'nmist'", "Did you mean 'nmnist'")
     refused(capsys, ["train", "--network", "SpikingMPL"], 2, "network 'SpikingMPL'", "Did you mean 'SpikingMLP'")
+    refused(capsys, ["train", "--network", "generate"], 2, "unknown network 'generate'")  # a function of the room
     refused(capsys, ["train", "--network", "torch.nn.Nothing"], 1, "'torch.nn.Nothing' cannot be imported", "Nothing")
     refused(capsys, ["train", "--dataset", "not_there.Data"], 1, "'not_there.Data' cannot be imported", "not_there")
     refused(capsys, ["data", "lst"], 2, "action of spikenet data 'lst'", "Did you mean 'list'")

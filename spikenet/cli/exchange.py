@@ -3,14 +3,13 @@ at what came."""
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from spikenet.cli.options import parser_for
 from spikenet.cli.runs import Run, stored
-from spikenet.cli.screen import say, show_table
+from spikenet.cli.screen import described, say, show_table
 from spikenet.errors import ArgumentError, UnknownNameError
 
 _FORMATS = {".nir": "a NIR graph", ".json": "an integer file (and .safetensors beside it)"}
@@ -61,7 +60,7 @@ def import_(words: Sequence[str]) -> int:
     """
     from spikenet.interop import IntegerNetwork, from_nir
 
-    parser = parser_for("spikenet import", inspect.getdoc(import_) or "")
+    parser = parser_for("spikenet import", described(import_))
     parser.add_argument("file", type=str, help=", ".join(_FORMATS))
     parser.add_argument("--dt", type=float | None, help="seconds a step")
     options = parser.parse_args(list(words))
@@ -84,7 +83,7 @@ def import_(words: Sequence[str]) -> int:
 def _parsed(name: str, words: Sequence[str], command: Any, file: bool) -> Any:
     from jsonargparse.typing import PositiveInt
 
-    parser = parser_for(f"spikenet {name}", inspect.getdoc(command) or "")
+    parser = parser_for(f"spikenet {name}", described(command))
     parser.add_argument("run", type=str, help="the folder of a finished run")
     parser.add_argument("file", type=str, nargs=None if file else "?", help=", ".join(_FORMATS))
     parser.add_argument("--grid", type=str, default="integers", help=f"of the weights: {', '.join(_GRIDS)}")

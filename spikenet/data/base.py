@@ -148,9 +148,10 @@ class EventDataModule(lightning.LightningDataModule):
         seed: order and augmentation follow from it; the split into parts does not.
         dt_us: length of a time step in microseconds.
         steps: number of time steps; later events are left out. None (null) gives each recording its own length.
-        augment: random changes of each training recording, in this order: names of ``spikenet.events`` with their
-            arguments, such as ``[RandomShift: 1, ScaleTime: {low: 0.9, high: 1.1}]``; in Python also objects.
-        mix: random changes of each training batch, such as ``[CutMix]`` or ``[EventMix: 2]``; in Python also objects.
+        augment: random change of each training recording, or a list of them in their order: names of
+            ``spikenet.events`` with their arguments, such as ``[RandomShift: 1, ScaleTime: {low: 0.9, high: 1.1}]``; in
+            Python also objects.
+        mix: random change of each training batch and its labels, or a list: ``CutMix``, ``EventMix: 2``.
 
     Errors: ArgumentError for a value out of range, UnknownNameError for an augmentation that is not known; reading
     raises DataError and FormatError.
@@ -166,8 +167,8 @@ class EventDataModule(lightning.LightningDataModule):
         seed: int = 0,
         dt_us: int = 10_000,
         steps: int | None = None,
-        augment: list[Any] | None = None,
-        mix: list[Any] | None = None,
+        augment: list[Any] | dict[str, Any] | str | None = None,
+        mix: list[Any] | dict[str, Any] | str | None = None,
     ) -> None:
         super().__init__()
         least = {"batch_size": 1, "workers": 0, "seed": 0, "dt_us": 1, "steps": 1}

@@ -39,25 +39,23 @@ MIXES: _Known = {kind.__name__: kind for kind in (CutMix, EventMix)}
 """Changes of a batch and its labels, by name."""
 
 
-def augmentations(given: Sequence[Any] | None) -> tuple[Augmentation, ...]:
-    """Augmentations of recordings from names with arguments, or from the objects that they are.
+def augmentations(given: Any) -> tuple[Augmentation, ...]:
+    """Augmentations of recordings from a list of names with arguments, or of the objects that they are, or from one.
 
     Errors: UnknownNameError for a name or an argument that is not known, ArgumentError for a value that cannot work.
     """
     return _made("augment", given, AUGMENTATIONS, MIXES)
 
 
-def mixes(given: Sequence[Any] | None) -> tuple[BatchAugmentation, ...]:
+def mixes(given: Any) -> tuple[BatchAugmentation, ...]:
     """The same for augmentations of batches."""
     return _made("mix", given, MIXES, AUGMENTATIONS)
 
 
 def _made(option: str, given: Any, known: _Known, other: _Known) -> tuple[Any, ...]:
-    if not isinstance(given, list | tuple | None):
-        raise _unreadable(option, known, given)
+    items = given if isinstance(given, list | tuple) else [] if given is None else [given]
     return tuple(
-        item if callable(item) and not isinstance(item, type) else _one(option, item, known, other)
-        for item in given or ()
+        item if callable(item) and not isinstance(item, type) else _one(option, item, known, other) for item in items
     )
 
 

@@ -25,6 +25,11 @@ def test_names_become_what_they_name():
     own = [lambda stream, generator: stream]
     assert augmentations(own) == tuple(own)
     assert augmentations(None) == mixes([]) == ()
+    assert (augmentations({"FlipX": 1}), augmentations(FlipX(1)), mixes("CutMix")) == (
+        (FlipX(1),),
+        (FlipX(1),),
+        (CutMix(),),
+    )
 
 
 def test_two_flips_are_none():
@@ -149,7 +154,7 @@ def test_devices_share_what_one_would_mix(processes):
         (mixes, ["CutMx"], UnknownNameError, "Did you mean 'CutMix'"),
         (mixes, [{"CutMix": 3}], UnknownNameError, "unknown argument of CutMix '3'"),
         (mixes, [{"EventMix": 0}], ArgumentError, "1 component or more"),
-        (mixes, "CutMix", ArgumentError, r"`mix` wants a list such as \[CutMix\].*received 'CutMix'"),
+        (mixes, 3, ArgumentError, r"`mix` wants a list such as \[CutMix\].*received 3"),
         (augmentations, [3], ArgumentError, r"such as \[RandomShift: 1, FlipX: 0.5\].*received 3"),
         (augmentations, [FlipX], ArgumentError, "wants a list such as"),
         (augmentations, [{"FlipX": 1, "FlipY": 1}], ArgumentError, "wants a list such as"),
