@@ -54,7 +54,8 @@ def shd(train: Path, test: Path, out: Path) -> list[str]:
 
 
 def test_training_prints_what_matters_and_leaves_a_run(capsys, tmp_path: Path) -> None:
-    assert main(tiny("TinyEvents", tmp_path, "--seeds", "4", "5", "--optim.lr", "0.01", "--trainer.epochs", "4")) == 0
+    more = ["--seeds", "4", "5", "--optim.lr", "0.01", "--trainer.epochs", "4", "--data.augment", "EventDrop: 0.05"]
+    assert main(tiny("TinyEvents", tmp_path, *more)) == 0
     printed = capsys.readouterr().out
     assert (
         "data set: three blobs\nclasses (3): left, middle, right\nsamples: 48 training, 24 validation, 30 test"
@@ -71,6 +72,7 @@ def test_training_prints_what_matters_and_leaves_a_run(capsys, tmp_path: Path) -
     left = ["checkpoints", "config.yaml", "environment.json", "metrics.csv", "model.safetensors", "report.html"]
     assert sorted(path.name for path in runs[0].iterdir()) == [*left, "results.json"]
     assert yaml.safe_load((runs[1] / "config.yaml").read_text())["seeds"] == [5]
+    assert "EventDrop(probability=0.05)" in (runs[0] / "report.html").read_text()
 
 
 def test_a_finished_run_can_be_reported_and_priced_again(capsys, tmp_path: Path) -> None:

@@ -86,7 +86,7 @@ def parser_for(prog: str, description: str, start: Path | None = None) -> Any:
     """A parser whose errors are raised, not printed; a file's values may take the place of the defaults."""
     import jsonargparse
 
-    files = [str(start)] if start else []
+    files: list[Any] = [str(start)] if start else []
     return jsonargparse.ArgumentParser(
         prog=prog, description=description, exit_on_error=False, default_config_files=files
     )

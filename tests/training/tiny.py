@@ -55,8 +55,8 @@ class TinyEvents(EventDataModule):
         batch_size: int = 8,
         workers: int = 0,
         seed: int = 0,
-        augment: list[Any] | None = None,
-        mix: list[Any] | None = None,
+        augment: Any = None,
+        mix: Any = None,
     ) -> None:
         super().__init__(
             batch_size=batch_size, workers=workers, seed=seed, dt_us=10_000, steps=6, augment=augment, mix=mix
