@@ -60,6 +60,7 @@ class Recipe:
     drop: float = 0.0  # share of the counts that is lost
     mask: float = 0.0  # longest stretch of time, and broadest band of channels, that is lost, as a share of all
     blend: float = 0.0  # share of the recordings that are mixed, count by count, with another of their class
+    tf32: bool = True  # on a GPU: products with TF32's errors in both forms, or with those of float32
 
 
 class Split(NamedTuple):
@@ -182,12 +183,13 @@ def train(recipe: Recipe, split: Split, seed: int) -> dict[str, Any]:
     start = time.perf_counter()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     x, labels, x_held, labels_held = (tensor.to(device) for tensor in split[:4])
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = recipe.tf32
     torch.manual_seed(seed)
     net = network(recipe, x.shape[-1], split.classes).to(device)
     shown: Any = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(recipe.average), use_buffers=True)
     shown = shown if recipe.average else net
-    schedules = _schedules(net, recipe)
-    optimisers = [s.optimizer for s in schedules if hasattr(s, "optimizer")]
+    moves = schedules(net, recipe)
+    optimisers = [m.optimizer for m in moves if hasattr(m, "optimizer")]
     batches = max(1, round(len(labels) / recipe.batch))
     size = len(labels) // batches
     if device == "cuda":  # forward and backward as graphs: a small network waits for its launches otherwise
@@ -205,8 +207,8 @@ def train(recipe: Recipe, split: Split, seed: int) -> dict[str, Any]:
                 optimiser.step()
             if recipe.average:
                 shown.update_parameters(net)
-        for schedule in schedules:
-            schedule.step()
+        for move in moves:
+            move.step()
         if epoch + 1 == int(recipe.settle * recipe.epochs) < recipe.epochs and len(optimisers) > 1:
             settle(net)
             del optimisers[1]
@@ -227,21 +229,21 @@ def settle(net: nn.Module) -> None:
             layer.inner.SIG.zero_()
 
 
-def _schedules(net: nn.Module, recipe: Recipe) -> list[Any]:
-    """The two rates and sigma, stepped every epoch."""
+def schedules(net: nn.Module, recipe: Recipe) -> list[Any]:
+    """What moves the two rates and sigma, all stepped every epoch."""
     delays = positions(net)
     apart = {id(p) for p in delays}
     decayed = [p for name, p in net.named_parameters() if p.requires_grad and id(p) not in apart and "norm" not in name]
     norms = [p for name, p in net.named_parameters() if "norm" in name]
     weights = torch.optim.Adam([{"params": decayed, "weight_decay": recipe.decay}, {"params": norms}], lr=1e-3)
-    schedules: list[Any] = [torch.optim.lr_scheduler.OneCycleLR(weights, recipe.lr, total_steps=recipe.epochs)]
+    moves: list[Any] = [torch.optim.lr_scheduler.OneCycleLR(weights, recipe.lr, total_steps=recipe.epochs)]
     if delays:
         optimiser = torch.optim.Adam(delays, lr=recipe.delay_lr)
-        schedules.append(torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, recipe.epochs))
-        schedules.append(
+        moves.append(torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, recipe.epochs))
+        moves.append(
             (SigmaSchedule if recipe.form == "spikenet" else _DclsSigma)(net, int(recipe.fall * recipe.epochs))
         )
-    return schedules
+    return moves
 
 
 @torch.no_grad()
@@ -333,7 +335,7 @@ def run_all(tasks: Sequence[Task], processes: int, seconds: float, results: Path
 def _start() -> None:
     warnings.filterwarnings("ignore", message="The AccumulateGrad node's stream")  # the graphs were captured on another
     torch.set_num_threads(1)
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+    torch.backends.cudnn.benchmark = True  # the package's convolutions, the fastest way that cuDNN has
 
 
 def _run(task: Task) -> dict[str, Any]:

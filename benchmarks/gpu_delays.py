@@ -5,15 +5,18 @@
 All get the same spikes, weights, positions, sigma and gradient. Outputs and gradients are compared with spikenet's
 reference in float64 before anything is timed, and the errors are printed; one past its bound is marked, and ends the
 program with an error at the end. Times are of whole modules with autograd, the contenders alternated: eager, and as
-replays of the same work captured in a CUDA graph, which leave out the time that Python takes. The schedule's mean is
-taken as in `delays.py`. Memory is the peak of one forward and backward pass beyond what was held before.
+replays of the same work captured in a CUDA graph, which leave out the time that Python takes; how long that is, is
+told apart. The schedule's mean is taken as in `delays.py`. Memory is the peak of one forward and backward pass beyond
+what was held before.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -209,6 +212,26 @@ def inference(features: tuple[int, int], taps: int, x: Tensor, rounds: int) -> d
     return result
 
 
+def host(features: tuple[int, int], taps: int, x: Tensor, rounds: int) -> dict[str, Any]:
+    """Microseconds until a call of forward and backward is on its way, beside a linear layer's."""
+    net = made(features, taps, LAST)
+    grad = torch.randn(len(x) + net.extend, x.shape[1], features[1], device="cuda")
+    works: dict[str, Work] = {f"spikenet {p}": ours(net, x, grad, False, p) for p in WORST}
+    works["linear float32"] = linear(net, x, grad, False)
+    times: dict[str, list[float]] = {name: [] for name in works}
+    for _ in range(rounds + 2):
+        for name, work in works.items():
+            torch.cuda.synchronize()
+            start = time.perf_counter()
+            for _ in range(30):  # the device's queue takes that many without a wait
+                work()
+            times[name].append((time.perf_counter() - start) / 30 * 1e6)
+    torch.cuda.synchronize()
+    us = {name: round(statistics.median(row[2:]), 1) for name, row in times.items()}
+    print(f"\nHost microseconds of forward + backward: {us}; load {os.getloadavg()}")
+    return {"case": "host", "us": us, "load": os.getloadavg()}
+
+
 def spikes(steps: int, batch: int, features: int, density: float) -> Tensor:
     torch.manual_seed(1)
     return (torch.rand(steps, batch, features, device="cuda") < density).float()
@@ -226,7 +249,8 @@ def main() -> None:
     print(torch.cuda.get_device_name(), torch.__version__)
     rounds = 3 if options.quick else options.rounds
     x = spikes(126, 256, 256, 0.1)
-    results = [inference((256, 256), 25, x, rounds), *training((256, 256), 25, x, False, rounds)]
+    results = [host((256, 256), 25, x, rounds)]
+    results += [inference((256, 256), 25, x, rounds), *training((256, 256), 25, x, False, rounds)]
     if not options.quick:
         x = spikes(500, 64, 700, 0.05)
         results += [*training((700, 512), 100, x, True, rounds), inference((700, 512), 100, x, rounds)]

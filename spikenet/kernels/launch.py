@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Hashable
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -14,19 +15,14 @@ KEPT = 1024  # plans; with ever new shapes they would fill the memory
 Made = TypeVar("Made")
 
 
-class Described(NamedTuple):
-    """A matrix as the tensor memory accelerator is told of it, with the names of Triton's own `TensorDescriptor`, which
-    takes its time to check them; beyond `shape` zeros are read."""
+class Blocks(NamedTuple):
+    """A matrix as the tensor memory accelerator is told of it, from `start` bytes into a tensor on: what is beyond
+    `shape` is read as zeros."""
 
-    base: Tensor
     shape: list[int]
     strides: list[int]
-    block_shape: list[int]
-    padding: str = "zero"
-    round_f32_to_tf32: bool = False  # read by Triton from 3.7 on
-
-
-Argument = Tensor | Described | None
+    block: list[int]
+    start: int = 0
 
 
 class Launch:
@@ -37,55 +33,115 @@ class Launch:
         grid: number of programs in each dimension.
         numbers: its numbers, in their order.
         constants: its constants, in their order.
+        described: `Blocks` of each of its first tensors, if it reads some in blocks.
         options: for the compiler.
     """
 
     def __init__(
-        self, kernel: Any, grid: tuple[int, ...], numbers: tuple[Any, ...], constants: tuple[Any, ...], **options: Any
+        self,
+        kernel: Any,
+        grid: tuple[int, ...],
+        numbers: tuple[Any, ...],
+        constants: tuple[Any, ...],
+        *,
+        described: Any = (),
+        **options: Any,
     ) -> None:
         self._kernel, self.grid, self._options = kernel, (*grid, 1, 1)[:3], options
-        self._numbers, self._constants = numbers, constants
-        self._compiled: dict[int, Any] = {}  # by which addresses are multiples of 16, on which what is compiled relies
+        self._numbers, self._constants, self._described = numbers, constants, described
+        self._compiled: dict[Hashable, Any] = {}  # by the addresses' alignment, on which what is compiled relies
 
-    def __call__(self, *tensors: Argument, floats: tuple[float, ...] = ()) -> None:
+    def __call__(self, *tensors: Tensor | None, floats: tuple[float, ...] = ()) -> None:
         """Run it on the current device.
 
         Args:
-            tensors: of the same dtypes and, where they are described, blocks in every call.
+            tensors: of the same dtypes in every call, and None in every call where one may be.
             floats: numbers that follow its own and change from call to call.
         """
-        passed: list[Any] = []
-        aligned = 1
-        for t in tensors:
-            if t is None or type(t) is Described:
-                passed.append(t)
-            else:
-                address = t.data_ptr()  # type: ignore[union-attr]
-                passed.append(address)
-                aligned = 2 * aligned + (address % 16 == 0)
-        compiled = self._compiled.get(aligned)
+        addresses = [0 if t is None else t.data_ptr() for t in tensors]
+        bits = 0
+        for address in addresses:
+            bits |= address
+        compiled = self._compiled.get(bits % 16 and tuple(address % 16 for address in addresses))
         if compiled is None:
-            self._first(aligned, tensors, floats)
+            self._first(addresses, tensors, floats)
             return
+        run, handles = compiled
         stream = torch._C._cuda_getCurrentRawStream(torch._C._cuda_getDevice())
-        handles = (compiled.function, compiled.packed_metadata, None, None, None)  # no launch hooks
-        compiled.run(*self.grid, stream, *handles, *passed, *self._numbers, *floats, *self._constants)
+        run(*self.grid, stream, *handles, *addresses, *self._numbers, *floats, *self._constants)
 
-    def _first(self, aligned: int, tensors: tuple[Argument, ...], floats: tuple[float, ...]) -> None:
+    def _first(self, addresses: list[int], tensors: tuple[Tensor | None, ...], floats: tuple[float, ...]) -> None:
         """Triton's own way, which compiles."""
-        options = {} if interpreted() else self._options
-        given = (*map(_checked, tensors), *self._numbers, *floats, *self._constants)
+        options, number = {} if interpreted() else self._options, len(self._described)
+        told = [_checked(t, blocks) for t, blocks in zip(tensors, self._described, strict=False)]  # type: ignore[arg-type]
+        given = (*told, *tensors[number:], *self._numbers, *floats, *self._constants)
         made = self._kernel[self.grid](*given, **options)
-        if not interpreted():
-            self._compiled[aligned] = made
+        if interpreted():
+            return
+        run = described(made.run, self._described) if self._described else made.run
+        aligned = not any(address % 16 for address in addresses)
+        handles = made.function, made.packed_metadata, None, None, None  # no launch hooks
+        self._compiled[0 if aligned else tuple(address % 16 for address in addresses)] = run, handles
 
 
-def _checked(argument: Argument) -> Any:
-    if type(argument) is not Described:
-        return argument
+def _checked(x: Tensor, blocks: Blocks) -> Any:
     from triton.tools.tensor_descriptor import TensorDescriptor
 
-    return TensorDescriptor(*argument[:4])
+    whole = x.view(-1)[blocks.start // x.element_size() :] if blocks.start else x
+    return TensorDescriptor(whole, *blocks[:3])
+
+
+class _Described(NamedTuple):
+    """What Triton asks of its own `TensorDescriptor`."""
+
+    base: _Address
+    shape: list[int]
+    strides: list[int]
+    block_shape: list[int]
+    padding: str = "zero"
+    round_f32_to_tf32: bool = False  # read by Triton from 3.7 on
+
+
+class _Address(int):
+    """A tensor for Triton."""
+
+    def data_ptr(self) -> int:
+        return int(self)
+
+
+def described(run: Any, blocks: tuple[Blocks, ...]) -> Any:
+    """Triton's launcher `run`, for addresses of the tensors that are read in blocks.
+
+    To describe them takes it longer than the rest of a launch, so that descriptions are kept, by address, and handed to
+    what stands behind the part of it that makes them.
+    """
+    known = dict(zip(run.launch.__code__.co_freevars, run.launch.__closure__, strict=True))
+    launch, about = known["launcher"].cell_contents, known["tensordesc_meta"].cell_contents
+    names = run.launch.__globals__
+    make, number, before = names["make_tensordesc_arg"], len(blocks), names.get("_BASE_ARGS_FORMAT_LEN")
+    kept: dict[tuple[int, ...], list[Any]] = {}
+
+    def told(addresses: tuple[int, ...]) -> list[Any]:
+        found = kept.get(addresses)
+        if found is None:
+            if len(kept) >= KEPT:
+                kept.clear()
+            found = []
+            for address, (*sizes, start), meta in zip(addresses, blocks, about, strict=True):
+                found += make(_Described(_Address(address + start), *sizes), meta)  # type: ignore[arg-type]
+            kept[addresses] = found  # whole, for other threads
+        return found
+
+    def flat(*arguments: Any) -> None:
+        launch(*arguments[:before], *told(arguments[before : before + number]), *arguments[before + number :])
+
+    def nested(*arguments: Any) -> None:
+        *rest, given = arguments
+        launch(*rest, [*told(given[:number]), *given[number:]])
+
+    own = copy.copy(run)
+    own.launch = nested if before is None else flat  # before Triton 3.7
+    return own
 
 
 class Plans(Generic[Made]):

@@ -9,14 +9,14 @@ from __future__ import annotations
 import functools
 from collections import OrderedDict, deque
 from collections.abc import Callable
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.modules.module import _has_any_global_hook
 
 from spikenet.errors import ArgumentError, UnknownNameError
-from spikenet.kernels.norm import Norm, norm_scan
+from spikenet.kernels.norm import Norm, bind_norm, norm_scan
 from spikenet.kernels.pool import max_pool
 from spikenet.kernels.triton_device import why_not_on
 from spikenet.layers.fold import BatchNorm2d, Conv2d
@@ -74,14 +74,17 @@ class _Normed(nn.Sequential):
 
     def then(self, neuron: nn.Module, x: Tensor) -> Tensor:
         """`neuron(self(x))`. In training norm and neuron are one operation, unless somebody listens in between."""
-        together = self.norm.training and x.numel() and _may_follow(neuron) and carrier() is None
-        if not together or not _usual(self) or any(map(_listened, (self, self.norm, neuron))):
+        norm = self.norm
+        together = norm.training and x.numel() and carrier() is None and _usual(self) and _may_follow(neuron)
+        if not together or _listened(self, norm, neuron):
             return neuron(self(x))
-        weight, bias, mean, var = (getattr(self.norm, n) for n in ("weight", "bias", "running_mean", "running_var"))
         y, offset = self.connect(x)
-        norm = Norm(weight, bias, mean, var, self.norm.momentum or 0.0, self.norm.eps, offset)
-        self.norm.num_batches_tracked.add_(1)  # type: ignore[union-attr]
-        return neuron._scan([y], None, by=functools.partial(norm_scan, norm))[0]  # type: ignore[operator]
+        weight, calls = norm.weight, norm.num_batches_tracked
+        given = Norm(weight, norm.bias, norm.running_mean, norm.running_var, norm.momentum, norm.eps, offset, calls)  # type: ignore[arg-type]
+        bound = neuron._bound([y], bind_norm, weight.dtype, len(weight))  # type: ignore[operator]
+        if bound is not None:
+            return bound(given, y)[0]
+        return neuron._scan([y], None, by=functools.partial(norm_scan, given))[0]  # type: ignore[operator]
 
 
 def _may_follow(neuron: nn.Module) -> bool:
@@ -90,15 +93,16 @@ def _may_follow(neuron: nn.Module) -> bool:
 
 def _usual(connection: _Normed) -> bool:
     """Whether the norm comes last, and is as it was made, with weights and running statistics."""
-    norm = connection[-1]
+    norm = next(reversed(connection._modules.values()))
     known = type(norm) in (ChannelNorm, BatchNorm2d)
     return bool(known and norm.affine and norm.track_running_stats and norm.momentum is not None)
 
 
-def _listened(module: nn.Module) -> bool:
-    """Whether a hook waits for the module's call."""
-    hooks = "_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks"
-    return _has_any_global_hook() or any(getattr(module, name) for name in hooks)
+def _listened(*modules: nn.Module) -> bool:
+    """Whether a hook waits for the call of one of them."""
+    return _has_any_global_hook() or any(
+        m._forward_hooks or m._forward_pre_hooks or m._backward_hooks or m._backward_pre_hooks for m in modules
+    )
 
 
 class Chain(nn.Sequential):
@@ -129,7 +133,7 @@ class LinearNorm(_Normed):
         super().__init__(OrderedDict(linear=linear, norm=ChannelNorm(outputs)))
 
     def connect(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        linear = self[0]
+        linear: Any = self.linear
         if type(linear) is not nn.Linear or linear.bias is None or why_not_on(x) or _listened(linear):
             return linear(x), None
         return functional.linear(x, linear.weight), linear.bias  # the bias's gradient would take another pass

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import namedtuple
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -20,7 +20,7 @@ from spikenet.errors import (
     UnknownNameError,
 )
 from spikenet.kernels.backends import forced
-from spikenet.kernels.dynamics import ALPHA, Bound, Emit, bind, may_be_bound, register, scan, trace
+from spikenet.kernels.dynamics import ALPHA, Emit, bind, may_be_bound, register, scan, trace
 from spikenet.neurons.carry import carrier
 from spikenet.neurons.constants import number, passing
 from spikenet.neurons.prepared import Kept, Prepared, flat_param
@@ -262,18 +262,22 @@ class Neuron(nn.Module, metaclass=_Traced):
             return self._prepare(self._checked(inputs), declared)
         return self._keep(inputs, declared).prepared
 
-    def _bound(self, inputs: Sequence[Tensor]) -> Bound | None:
-        """The short way to the output for sequences like `inputs`, where there is one."""
+    def _bound(self, inputs: Sequence[Tensor], by: Callable[..., Any] = bind, *given: Hashable) -> Any:
+        """The short way to the output for sequences like `inputs`, where there is one.
+
+        `by` makes it, as `bind` does; a layer may put its own in that place, which is `given` more.
+        """
         if self._draws or len(inputs) != len(self.inputs) or passing(inputs[0]):
             return None
         kept: Kept | None = self.__dict__.get("_kept")
         if kept is None or not kept.fits(inputs, self._declared()) or not may_be_bound(inputs):
             return None  # it is kept from the second call on
-        backend = forced()
-        if backend not in kept.bound:
+        key = (by, forced(), *given)
+        if key not in kept.bound:
             params, spans, state = kept.prepared
-            kept.bound[backend] = bind(self._program, inputs, state, params, spans) if inputs[0].numel() else None
-        return kept.bound[backend]
+            made = by(self._program, inputs, state, params, spans, *given) if inputs[0].numel() else None
+            kept.bound[key] = made
+        return kept.bound[key]
 
     def _keep(self, inputs: Sequence[Tensor], declared: dict[str, Tensor]) -> Kept:
         kept: Kept | None = self.__dict__.get("_kept")

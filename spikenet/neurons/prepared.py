@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
-
-from spikenet.kernels.dynamics import Bound
 
 Prepared = tuple[list[Tensor], list[int], list[Tensor]]  # flat kernel parameters, their spans, the initial state
 
@@ -21,7 +19,7 @@ class Kept:
         self.kinds = [(type(x), x.shape, x.dtype, x.device) for x in inputs]
         self.stamps = [(v, v.data_ptr(), v._version) for v in declared.values()]
         self.prepared = prepared
-        self.bound: dict[str | None, Bound | None] = {}  # by the backend that is forced
+        self.bound: dict[Hashable, Any] = {}  # by what was bound, and the backend that is forced
 
     def fits(self, inputs: Sequence[Any], declared: Mapping[str, Tensor]) -> bool:
         for x, (kind, shape, dtype, device) in zip(inputs, self.kinds, strict=True):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
-from spikenet.kernels.launch import Launch, Plans
+from spikenet.kernels.launch import Blocks, Launch, Plans, described
 
 triton = pytest.importorskip("triton")
 tl = pytest.importorskip("triton.language")
@@ -40,3 +42,49 @@ def test_a_plan_is_made_once() -> None:
     first = plans.at("a", lambda: [1])
     assert plans.at("a", lambda: [2]) is first
     assert plans.at("b", lambda: [2]) == [2]
+
+
+@triton.jit
+def doubled(x, y, COLUMNS: tl.constexpr):  # type: ignore[no-untyped-def]
+    block = x.load([1, 0])
+    at = tl.arange(0, 16)[:, None] * COLUMNS + tl.arange(0, COLUMNS)[None, :]
+    tl.store(y + at, 2.0 * block)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_reads_in_blocks_where_it_is_told_to_begin(device: str) -> None:
+    """Rows 1 to 16 of ten, from the second eight columns on: what lies beyond is 0."""
+    made = Launch(doubled, (1,), (), (16,), described=(Blocks([10, 8], [24, 1], [16, 16], 32),))
+    for _ in range(3):  # at addresses that it knows, and that it does not
+        x, y = torch.randn(10, 24, device=device).half(), torch.empty(16, 16, device=device)
+        made(x, y)
+        expected = torch.zeros(16, 16, device=device)
+        expected[:9, :8] = 2.0 * x[1:, 16:].float()
+        assert torch.equal(y, expected)
+
+
+def test_describes_as_triton_does() -> None:
+    """Triton's own launcher, with and without descriptions that are kept."""
+    driver = pytest.importorskip("triton.backends.nvidia.driver")
+    tensor_descriptor = pytest.importorskip("triton.tools.tensor_descriptor")
+    told: list[tuple[object, ...]] = []
+    signature = {"x": "tensordesc<fp16[16, 16]>", "k": "tensordesc<fp16[16, 16]>", "y": "*fp32", "n": "i32"}
+    launch = driver.wrap_handle_tensordesc(lambda *a: told.append(a), signature, [])
+    run = SimpleNamespace(launch=launch)
+    blocks = Blocks([10, 24], [24, 1], [16, 16]), Blocks([5, 8], [8, 1], [16, 16], 32)
+    ours = described(run, blocks)
+    flat = getattr(driver, "_BASE_ARGS_FORMAT_LEN", None)
+    before = tuple(range(flat or 14))
+    for x, k in ((1024, 4096), (2048, 4096), (1024, 4096)):
+        theirs = [
+            tensor_descriptor.TensorDescriptor(SimpleNamespace(data_ptr=lambda n=n: n, dtype=torch.float16), *b[:3])
+            for n, b in ((x, blocks[0]), (k + 32, blocks[1]))
+        ]
+        for function, arguments in ((launch, theirs), (ours.launch, [x, k])):
+            given = (*arguments, 512, 3)
+            function(*before, *given) if flat else function(*before, given)
+        with_triton, with_us = (
+            [getattr(v, "data_ptr", lambda v=v: v)() for v in (a if flat else a[-1])] for a in told[-2:]
+        )
+        assert with_us == with_triton
+        assert told[-1][: len(before)] == told[-2][: len(before)] == before

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from spikenet import Stream
 from spikenet.kernels import use_backend
 from spikenet.kernels.norm import norm_scan
+from spikenet.kernels.norm.fused import NormBound
 from spikenet.layers import Chain, ChannelNorm, ConvNorm, LinearNorm, SpikePool, channels
 from spikenet.neurons import LIF, PSN
 
@@ -67,15 +68,18 @@ def test_a_stream_carries_the_neurons_states() -> None:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="Triton does not interpret here")
 def test_in_the_kernel_too() -> None:
+    """Call by call: from the second on past all lookups."""
     first, second = (LIF(2.0, 0.4, detach_reset=True) for _ in range(2))
     chain = Chain(ConvNorm(3, 5), first, LinearNorm(5, 4), second)
     nn.init.normal_(chain[2].linear.bias, std=3.0)  # type: ignore[arg-type]
     plain = nn.Sequential(*copy.deepcopy(list(chain))).double()
-    x = 3.0 * torch.randn(4, 2, 6, 6, 3)
-    with use_backend("triton"):
-        found = results(chain, x)
-    for a, b in zip(found, results(plain, x.double()), strict=True):
-        torch.testing.assert_close(a.double(), b.double(), atol=1e-4, rtol=1e-4)
+    for x in (3.0 * torch.randn(3, 4, 2, 6, 6, 3)).unbind():
+        with use_backend("triton"):
+            found = results(chain, x)
+        for a, b in zip(found, results(plain, x.double()), strict=True):
+            torch.testing.assert_close(a.double(), b.double(), atol=1e-4, rtol=1e-4)
+    assert [type(bound) for neuron in (first, second) for bound in neuron._kept.bound.values()] == 2 * [NormBound]
+    assert chain[2].norm.num_batches_tracked == 3
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="Triton does not interpret here")

@@ -40,10 +40,16 @@ OPTIONS: dict[str, Option] = {
     "backward": (16, 4, 1, 128),
     "grad_kv": (64, 4, 2, None),
 }
-WIDE_OPTIONS: dict[str, Option] = {
-    "sums": (32, 4, 2, 128),
+SPIKE_OPTIONS: dict[str, Option] = {  # in float32, the turn of spikes
+    "sums": (16, 4, 3, 128),
+    "forward": (128, 8, 1, 128),
+    "backward": (32, 4, 1, None),
+    "grad_kv": (32, 4, 2, None),
+}
+WIDE_OPTIONS: dict[str, Option] = {  # and that of other values
+    "sums": (32, 4, 2, None),
     "forward": (64, 8, 1, None),
-    "backward": (32, 8, 1, 128),
+    "backward": (32, 8, 1, None),
     "grad_kv": (32, 4, 2, None),
 }
 _HERE = Path(__file__).parent
@@ -158,15 +164,14 @@ def _launch(
     name: str, kernel: Any, grid: tuple[int, ...], numbers: tuple[Any, ...], q: Tensor, v: Tensor, *flags: bool
 ) -> Launch:
     """A second number of `grid` counts tokens, but for the sums."""
-    wide = q.dtype == torch.float32
-    tile, warps, stages, registers = (WIDE_OPTIONS if wide else OPTIONS)[name]
+    options = OPTIONS if q.dtype != torch.float32 else SPIKE_OPTIONS if flags[0] else WIDE_OPTIONS
+    tile, warps, stages, registers = options[name]
     grid = (grid[0], -(-grid[1] // tile)) if len(grid) > 1 and name != "sums" else grid
     few = (q.shape[3] <= 256,) if name in ("forward", "backward") else ()  # counts that bfloat16 holds
     sizes = blocks(q.shape[-1], v.shape[-1])
     warps = warps if min(sizes) >= 64 else min(warps, 4)
-    registers = None if wide and not flags[0] else registers  # the rest takes more
-    options = {"num_warps": warps, "num_stages": stages, "maxnreg": registers, "enable_fp_fusion": False}
-    return Launch(kernel, grid, numbers, (tile, *sizes, *flags, *few), **options)
+    compiled = {"num_warps": warps, "num_stages": stages, "maxnreg": registers, "enable_fp_fusion": False}
+    return Launch(kernel, grid, numbers, (tile, *sizes, *flags, *few), **compiled)
 
 
 @functools.cache

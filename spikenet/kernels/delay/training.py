@@ -1,27 +1,28 @@
 """Delayed synapses as they are trained: each spread over the taps by its bump, and the sequence through them, as one
 torch operator with a fake, autograd and the table of backends.
 
-The equations are those of `construct` and `conv`. Taps are made for some outputs at a time and never kept: where the
-gradient of the input wants them, they are made again.
+The equations are those of `construct` and `conv`. Taps are made for some outputs at a time and not kept: where the
+gradient of the input wants them, they are made again, unless the backend finds that they take little.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from spikenet.errors import BackendError, ShapeError
-from spikenet.kernels.backends import Implementation, Operation, anywhere, lazily, on_processor
+from spikenet.kernels.backends import Implementation, Operation, anywhere, forced, lazily, on_processor
 from spikenet.kernels.delay import construct, conv
 from spikenet.kernels.delay.bump import BUMPS, Bump
 from spikenet.kernels.delay.conv import CROSSOVER, check_synapses, real, triton_why_not
 from spikenet.kernels.dynamics import may_be_bound
+from spikenet.kernels.launch import Plans
 
 LARGEST = 40_000_000  # bytes of taps that are made at a time
-TOGETHER = 128  # outputs, of which that is a multiple
+TOGETHER = 128  # outputs, of which that is a multiple (of a product's depth: else it hears of its neighbours)
 
 
 def some(outputs: int, size: int) -> Iterator[slice]:
@@ -76,7 +77,7 @@ def _gradients(
 _TRITON = "spikenet.kernels.delay.triton_training"
 FORWARD = Operation(
     "delay_bumps",
-    Implementation("triton", triton_why_not, lazily(_TRITON, "forward")),
+    Implementation("triton", triton_why_not, lazily(_TRITON, "forward"), lazily(_TRITON, "bind")),
     Implementation("numba", on_processor, _forward),
     Implementation("reference", anywhere, _forward),
 )
@@ -132,8 +133,13 @@ def _run_backward(
         return gx, torch.zeros_like(weight), torch.zeros_like(delay)
     synapses = _whole(weight, delay, sigma, grad)
     gx, gw, gd = GRADIENTS(x, *synapses, grad, kernel, taps, first, steps, most, wants, size=grad.numel())
-    if wants[1]:
-        gd = gd if delay.shape == weight.shape else gd.sum_to_size(delay.shape)
+    return _like(gx, gw, gd, weight, delay)
+
+
+def _like(gx: Tensor, gw: Tensor, gd: Tensor, weight: Tensor, delay: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Of the synapses as they were given."""
+    if gd.numel() and delay.shape != weight.shape:
+        gd = gd.sum_to_size(delay.shape)
     return gx, gw.to(weight.dtype), gd.to(delay.dtype)
 
 
@@ -151,33 +157,81 @@ def _fake_backward(
     return gx, weight.new_empty(weight.shape), delay.new_empty(delay.shape)
 
 
+class _Kind:
+    """What is asked once of tensors of one kind: whether they go together, and what the backend binds to them."""
+
+    def __init__(
+        self, x: Tensor, weight: Tensor, delay: Tensor, sigma: Tensor, kernel: str, taps: int, first: int, steps: int
+    ) -> None:
+        check_synapses(x, weight, delay, first, steps, taps)
+        some = x.numel() and weight.numel() and steps
+        self.kernels: Any = FORWARD.bind(x, weight, kernel, taps, first, steps) if some else None
+        wide = real(x.dtype)
+        self.whole = delay.shape == weight.shape and all(v.dtype == wide for v in (weight, delay, sigma))
+
+    def forward(
+        self, x: Tensor, weight: Tensor, delay: Tensor, sigma: Tensor, keep: bool
+    ) -> tuple[Tensor, Sequence[Any]]:
+        """The output, and what is kept for the gradient of x, if `keep`."""
+        own = (weight, delay, sigma) if self.whole else _whole(weight, delay, sigma, x)
+        found: tuple[Tensor, Sequence[Any]] = self.kernels.forward(x, *own, keep)
+        return found
+
+    def gradients(
+        self, x: Tensor, weight: Tensor, delay: Tensor, sigma: Tensor, grad: Tensor, kept: Sequence[Any], *wants: bool
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        own = (weight, delay, sigma) if self.whole else _whole(weight, delay, sigma, grad)
+        gx, gw, gd = self.kernels.gradients(x, *own, grad, kept, *wants)
+        return (gx, gw, gd) if self.whole else _like(gx, gw, gd, weight, delay)
+
+
+kinds: Plans[_Kind] = Plans()
+
+
 class _Bumps(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, delay: Tensor, sigma: Tensor, *rest: Any) -> Tensor:
-        wants_synapses = ctx.needs_input_grad[1] or ctx.needs_input_grad[2]
-        ctx.save_for_backward(x if wants_synapses else x.new_empty(0), weight, delay, sigma)
-        ctx.wants = ctx.needs_input_grad[0], wants_synapses
-        ctx.rest = *rest[:3], len(x), rest[4]  # the steps of x instead of the output's
-        if may_be_bound((x,)):
-            return _run(x, weight, delay, sigma, *rest)
-        with torch._C._AutoDispatchBelowAutograd():
-            return torch.ops.spikenet.delay_bumps(x, weight, delay, sigma, *rest)
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, delay: Tensor, sigma: Tensor, kind: _Kind | None, sizes: tuple[Any, ...]
+    ) -> Tensor:
+        wants_x, wants_weight, wants_delay, *_ = ctx.needs_input_grad
+        wants_synapses = wants_weight or wants_delay
+        kept: Sequence[Any] = ()
+        if kind is not None:
+            y, kept = kind.forward(x, weight, delay, sigma, wants_x)
+        elif may_be_bound((x,)):
+            y = _run(x, weight, delay, sigma, *sizes)
+        else:
+            with torch._C._AutoDispatchBelowAutograd():
+                y = torch.ops.spikenet.delay_bumps(x, weight, delay, sigma, *sizes)
+        ctx.save_for_backward(x if wants_synapses else x.new_empty(0), weight, delay, sigma, *kept)
+        ctx.kind, ctx.sizes, ctx.steps, ctx.wants = kind, sizes, x.shape[0], (wants_x, wants_synapses)
+        return y
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         if torch.is_grad_enabled():
             raise BackendError("delay_bumps has no second derivative: call backward without create_graph=True")
-        run: Any = _run_backward if may_be_bound((grad,)) else torch.ops.spikenet.delay_bumps_backward
-        gx, gw, gd = run(*ctx.saved_tensors, grad, *ctx.rest, *ctx.wants)
+        x, weight, delay, sigma, *kept = ctx.saved_tensors
+        plain = may_be_bound((grad,))
+        if plain and ctx.kind is not None:
+            gx, gw, gd = ctx.kind.gradients(x, weight, delay, sigma, grad, kept, *ctx.wants)
+        else:
+            run: Any = _run_backward if plain else torch.ops.spikenet.delay_bumps_backward
+            kernel, taps, first, _, most = ctx.sizes
+            gx, gw, gd = run(x, weight, delay, sigma, grad, kernel, taps, first, ctx.steps, most, *ctx.wants)
         needs = ctx.needs_input_grad
-        return gx if needs[0] else None, gw if needs[1] else None, gd if needs[2] else None, *[None] * 6
+        return gx if needs[0] else None, gw if needs[1] else None, gd if needs[2] else None, None, None, None
 
 
-def _autograd(x: Tensor, weight: Tensor, delay: Tensor, sigma: Tensor, *rest: Any) -> Tensor:
+def _autograd(
+    x: Tensor, weight: Tensor, delay: Tensor, sigma: Tensor, *sizes: Any, kind: _Kind | None = None
+) -> Tensor:
     if torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad or delay.requires_grad):
-        return _Bumps.apply(x, weight, delay, sigma, *rest)
+        return _Bumps.apply(x, weight, delay, sigma, kind, sizes)
+    if kind is not None:
+        return kind.forward(x, weight, delay, sigma, False)[0]
     with torch._C._AutoDispatchBelowAutograd():
-        return torch.ops.spikenet.delay_bumps(x, weight, delay, sigma, *rest)
+        return torch.ops.spikenet.delay_bumps(x, weight, delay, sigma, *sizes)
 
 
 _library.impl("delay_bumps", _run, "CompositeExplicitAutograd")
@@ -215,6 +269,12 @@ def delay_bumps(
     if BUMPS.get(shape.name) != shape:
         k = construct.delay_kernel(weight, delay, sigma, shape, taps)
         return conv.delay_conv(x, k.to(real(x.dtype)), first, steps, most)
-    check_synapses(x, weight, delay, first, steps, taps)
-    arguments = x, weight, delay, sigma, shape.name, taps, first, steps, float(most)
-    return _autograd(*arguments) if may_be_bound((x,)) else torch.ops.spikenet.delay_bumps(*arguments)
+    sizes = shape.name, taps, first, steps
+    if not may_be_bound((x,)):
+        check_synapses(x, weight, delay, first, steps, taps)
+        return torch.ops.spikenet.delay_bumps(x, weight, delay, sigma, *sizes, float(most))
+    tensors = x, weight, delay, sigma
+    asked = forced(), x.dtype == torch.float32 and torch.backends.cuda.matmul.allow_tf32
+    key = *((v.shape, v.dtype, v.device) for v in tensors), *sizes, *asked
+    kind = kinds.at(key, lambda: _Kind(*tensors, *sizes))
+    return _autograd(*tensors, *sizes, float(most), kind=kind if kind.kernels else None)

@@ -15,8 +15,21 @@ import triton.language as tl
 from torch import Tensor
 
 from spikenet.kernels.delay.bump import BUMPS, TINY, least
-from spikenet.kernels.delay.triton_halves import Halves, scale_of, width_of
-from spikenet.kernels.delay.triton_scale import peak, power, shift_of
+from spikenet.kernels.delay.triton_halves import BLOCK as HALVED
+from spikenet.kernels.delay.triton_halves import (
+    PROGRAMS,
+    Halved,
+    found_of,
+    halve,
+    halved,
+    in_rows,
+    note,
+    room,
+    scale_of,
+    width_of,
+)
+from spikenet.kernels.delay.triton_scale import BLOCK as LOOKED_AT
+from spikenet.kernels.delay.triton_scale import largest, power, shift_of
 from spikenet.kernels.launch import Launch, Plans, on_its_device
 
 TILE = 1 << 12  # synapses times taps of a program
@@ -30,8 +43,8 @@ def forward(weight: Tensor, delay: Tensor, sigma: Tensor, kernel: str, taps: int
     if k.numel():
         shape, one = (1, weight.shape[:-1].numel(), weight.shape[-1]), _is_one(sigma)
         key = "forward", shape, kernel, one, taps, weight.device
-        run = _launches.at(key, lambda: maker(shape, told(kernel, one), taps, shape[1], 1))
-        on_its_device(run, weight, weight.contiguous(), delay.contiguous(), _whole(sigma), k, None)
+        run = _launches.at(key, lambda: _maker(shape, told(kernel, one), taps, shape[1], 0))
+        on_its_device(run, weight, weight.contiguous(), delay.contiguous(), _whole(sigma), k, None, None)
     return k.movedim(0, -1)
 
 
@@ -67,34 +80,74 @@ def reducer(synapses: int, elements: int, bump: Any, parts: int, taps: int) -> L
 
 
 def tapper(
-    shape: tuple[int, ...], bump: Any, taps: int, dtype: torch.dtype, both: bool
-) -> Callable[[Tensor, Tensor, Tensor, Tensor | None], Halves]:
+    shape: tuple[int, ...], bump: Any, taps: int, dtype: torch.dtype, parts: int
+) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
     """What makes, of weights `[N, M, elements]`, delays and sigma, K as a matrix `[taps * N, M]` in half precision: in
-    `dtype`, if that is, or else as `triton_halves` has float32, scaled by what it can be at most; for that it is given
-    one of `founds`, which is kept."""
-    outputs, inputs, elements = shape
-    width, parts, wide = width_of(inputs, dtype), 2 if both else 1, dtype == torch.float32
-    make, find = maker(shape, bump, taps, width, parts), peak(outputs * inputs, elements)
-    size, dtype = (taps * outputs, parts * width), torch.float16 if wide else dtype
+    `dtype`, if that is, or else of so many parts, scaled by what it can be at most (see `triton_halves`)."""
+    look, make, size = _looker_and_maker(shape, bump, taps, parts, NOTHING)
+    dtype = torch.float16 if parts else dtype
 
-    def made(weight: Tensor, delay: Tensor, sigma: Tensor, found: Tensor | None) -> Halves:
-        values = torch.empty(size, dtype=dtype, device=weight.device)
-        if not wide:
-            make(weight, delay, sigma, values, None)
-            return Halves(values, width, None, False, width)
-        find(weight, found)
-        make(weight, delay, sigma, values, found)
-        return Halves(values, width, found, both, parts * width)
+    def made(weight: Tensor, delay: Tensor, sigma: Tensor) -> Tensor:
+        k = torch.empty(size, dtype=dtype, device=weight.device)
+        if parts:
+            look(weight, k, None, None)
+        make(weight, delay, sigma, k, None, None)
+        return k
 
     return made
 
 
-def maker(shape: tuple[int, ...], bump: Any, taps: int, width: int, parts: int) -> Launch:
-    """For `weight, delay, sigma, k, found`: K `[taps, N, parts, width]`, beyond M zeros."""
+def preparer(
+    shape: tuple[int, ...], bump: Any, taps: int, dtype: torch.dtype, parts: int, rows: int
+) -> Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """What makes K, as `tapper` has it, and brings a sequence of so many rows to half precision with it."""
+    if not parts:
+        taps_of = tapper(shape, bump, taps, dtype, parts)
+        return lambda weight, delay, sigma, x: (taps_of(weight, delay, sigma), in_rows(x))
+    of_x = halved(rows, shape[1], parts)
+    look, make, size = _looker_and_maker(shape, bump, taps, parts, of_x)
+
+    def prepared(weight: Tensor, delay: Tensor, sigma: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+        k = torch.empty(size, dtype=torch.float16, device=weight.device)
+        halves = torch.empty(of_x.size, dtype=torch.float16, device=weight.device)
+        look(weight, k, x, halves)
+        make(weight, delay, sigma, k, x, halves)
+        return k, halves
+
+    return prepared
+
+
+NOTHING = Halved(0, (0,) * 5, False, 0)
+
+
+def _looker_and_maker(
+    shape: tuple[int, ...], bump: Any, taps: int, parts: int, of_x: Halved
+) -> tuple[Launch, Launch, int]:
+    """The launches of a tapper, with a sequence that is halved, if there is one, and the numbers that K takes."""
+    width, rows = width_of(shape[1], parts), taps * shape[0]
+    size = room(rows, width, parts) if parts else rows * width
+    return _looker(shape, taps, width, parts, of_x), _maker(shape, bump, taps, width, parts, of_x), size
+
+
+def _looker(shape: tuple[int, ...], taps: int, width: int, parts: int, of_x: Halved) -> Launch:
+    """For `weight, k, x, halves`: notes the largest sum of weights' magnitudes behind K, and halves x, if there is one,
+    for the first time."""
+    outputs, inputs, elements = shape
+    tiles = -(-outputs * inputs // (LOOKED_AT * PROGRAMS))
+    programs = -(-outputs * inputs // (LOOKED_AT * tiles))
+    numbers = programs, outputs * inputs, elements, tiles, taps * outputs * width, *of_x.numbers
+    constants = of_x.filled, parts == 2, LOOKED_AT, HALVED, PROGRAMS
+    return Launch(_look, (of_x.programs + programs,), numbers, constants)
+
+
+def _maker(shape: tuple[int, ...], bump: Any, taps: int, width: int, parts: int, of_x: Halved = NOTHING) -> Launch:
+    """For `weight, delay, sigma, k, x, halves`: K `[taps, N, parts, width]`, beyond M zeros; and x, if there is one, is
+    halved again."""
     (outputs, inputs, elements), (numbers, constants) = shape, bump
-    grid, block, across = _tiles(outputs * width, taps)
-    sizes = outputs * width, inputs, width, elements, taps
-    return Launch(_forward, grid, (*sizes, *numbers), (*constants, inputs != width, parts == 2, block, across))
+    (grid,), block, across = _tiles(outputs * width, taps)
+    sizes = outputs * width, inputs, width, elements, taps, *numbers, *of_x.numbers
+    flags = inputs != width, parts > 0, parts == 2, block, across, of_x.filled, HALVED, PROGRAMS
+    return Launch(_forward, (of_x.programs + grid,), sizes, (*constants, *flags))
 
 
 def spectrum(
@@ -193,36 +246,56 @@ def _bump(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def _forward(  # type: ignore[no-untyped-def]
-    weight, delay, sigma, k, found, places, inputs, width, elements, taps, spread, tiny, least,
-    SHAPE: tl.constexpr, NORMALISED: tl.constexpr, USES_SIGMA: tl.constexpr, ONE: tl.constexpr, FILLED: tl.constexpr,
-    BOTH: tl.constexpr, BLOCK: tl.constexpr, TAPS: tl.constexpr,
+def _look(  # type: ignore[no-untyped-def]
+    weight, k, x, halves, programs, synapses, elements, looks, places, x_programs, count, columns, width, tiles,
+    FILLED: tl.constexpr, BOTH: tl.constexpr, LOOKED_AT: tl.constexpr, HALVED: tl.constexpr, PROGRAMS: tl.constexpr,
 ):  # fmt: skip
-    p, d = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK), tl.arange(0, TAPS)
-    s, here, to = p, p < places, p.to(tl.int64)
-    if FILLED:
-        s = p // width * inputs + p % width
-        here = here & (p % width < inputs)
-    if BOTH:
-        to += p // width * width
-    inside = (d < taps)[:, None] & here[None, :]
-    total = tl.zeros((TAPS, BLOCK), tl.float32)
-    for e in range(elements):
-        at = s * elements + e
-        value, _ = _bump(delay, sigma, at, d, here, inside, taps, spread, least, SHAPE, USES_SIGMA, ONE)
-        if NORMALISED:
-            value = value / (tl.sum(value, axis=0) + tiny)[None, :]
-        total += tl.load(weight + at, mask=here, other=0.0)[None, :] * value
-    if found is not None:
-        total = total * (scale_of(tl.load(found), BOTH) << 23).to(tl.float32, bitcast=True)
-        if tl.program_id(0) == 0:
-            tl.store(found + 1, 1)
-    to = k + d[:, None].to(tl.int64) * places * (2 if BOTH else 1) + to[None, :]
-    kept = (d < taps)[:, None] & (p < places)[None, :]
-    high = total.to(k.dtype.element_ty)
-    tl.store(to, high, mask=kept)
-    if BOTH:
-        tl.store(to + width, (total - high.to(tl.float32)).to(k.dtype.element_ty), mask=kept)
+    p = tl.program_id(0)
+    if p < programs:
+        peak = largest(weight, p, synapses, elements, looks, LOOKED_AT)
+        note(found_of(k, places, BOTH), p, programs, peak, 1, BOTH, PROGRAMS)
+    elif x is not None:
+        p -= programs
+        halve(x, halves, p, x_programs, count, columns, width, tiles, FILLED, BOTH, False, HALVED, PROGRAMS)
+
+
+@triton.jit
+def _forward(  # type: ignore[no-untyped-def]
+    weight, delay, sigma, k, x, halves,
+    places, inputs, width, elements, taps, spread, tiny, least, x_programs, count, x_columns, x_width, tiles,
+    SHAPE: tl.constexpr, NORMALISED: tl.constexpr, USES_SIGMA: tl.constexpr, ONE: tl.constexpr, FILLED: tl.constexpr,
+    SCALED: tl.constexpr, BOTH: tl.constexpr, BLOCK: tl.constexpr, TAPS: tl.constexpr, X_FILLED: tl.constexpr,
+    HALVED: tl.constexpr, PROGRAMS: tl.constexpr,
+):  # fmt: skip
+    pid = tl.program_id(0)
+    if pid * BLOCK < places:
+        p, d = pid * BLOCK + tl.arange(0, BLOCK), tl.arange(0, TAPS)
+        s, here, to = p, p < places, p.to(tl.int64)
+        if FILLED:
+            s = p // width * inputs + p % width
+            here = here & (p % width < inputs)
+        if BOTH:
+            to += p // width * width
+        inside = (d < taps)[:, None] & here[None, :]
+        total = tl.zeros((TAPS, BLOCK), tl.float32)
+        for e in range(elements):
+            at = s * elements + e
+            value, _ = _bump(delay, sigma, at, d, here, inside, taps, spread, least, SHAPE, USES_SIGMA, ONE)
+            if NORMALISED:
+                value = value / (tl.sum(value, axis=0) + tiny)[None, :]
+            total += tl.load(weight + at, mask=here, other=0.0)[None, :] * value
+        if SCALED:
+            scale = scale_of(found_of(k, tl.full((), places, tl.int64) * taps, BOTH), BOTH, PROGRAMS)
+            total = total * (scale << 23).to(tl.float32, bitcast=True)
+        to = k + d[:, None].to(tl.int64) * places * (2 if BOTH else 1) + to[None, :]
+        kept = (d < taps)[:, None] & (p < places)[None, :]
+        high = total.to(k.dtype.element_ty)
+        tl.store(to, high, mask=kept)
+        if BOTH:
+            tl.store(to + width, (total - high.to(tl.float32)).to(k.dtype.element_ty), mask=kept)
+    elif x is not None:
+        pid -= tl.cdiv(places, BLOCK)
+        halve(x, halves, pid, x_programs, count, x_columns, x_width, tiles, X_FILLED, BOTH, True, HALVED, PROGRAMS)
 
 
 @triton.jit

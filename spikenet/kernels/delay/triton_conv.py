@@ -19,8 +19,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from spikenet.kernels.delay.triton_halves import Halves, founds, halver, unscaled, width_of
-from spikenet.kernels.launch import Described, Launch, Plans, on_its_device
+from spikenet.kernels.delay.triton_halves import PROGRAMS, blocks_of, found_of, halver, has_low, unscaled, width_of
+from spikenet.kernels.launch import Launch, Plans, on_its_device
 
 DEPTH = 64  # of a product
 TILE = 1 << 14  # numbers of a tile of the sequence; half of it where there are two sums
@@ -51,9 +51,9 @@ def gradient_of_taps(x: Tensor, grad: Tensor, first: int, taps: int, most: float
     """See `conv.delay_conv`: the gradient of K in float32, its taps the slowest axis in memory."""
     if widened(x):
         return gradient_of_taps(x.float(), grad.float(), first, taps, most)
-    key = x.shape, grad.shape, x.dtype, x.device, first, taps, in_parts(x)
+    key = x.shape, grad.shape, x.dtype, x.device, first, taps, parts_of(x)
     run = _sums.at(key, lambda: _sums_of(x, grad, first, taps))
-    parts = on_its_device(run, x, matrix(x), matrix(grad))
+    parts = on_its_device(run, x, x.contiguous(), grad.contiguous())
     return (parts.sum(0) if len(parts) > 1 else parts[0]).permute(1, 2, 0)
 
 
@@ -63,36 +63,33 @@ _sums: Plans[Callable[[Tensor, Tensor], Tensor]] = Plans()
 
 def _multiply(x: Tensor, k: Tensor, first: int, y: Tensor, of_input: bool = False) -> None:
     """Write y: x through K `[N, M, taps]`, or the gradient of the output as x."""
-    key = x.shape, x.dtype, x.device, k.shape, first, y.shape, of_input, in_parts(x)
+    key = x.shape, x.dtype, x.device, k.shape, first, y.shape, of_input, parts_of(x)
     run = _products.at(key, lambda: _product_of(x, k, first, y, of_input))
-    on_its_device(run, x, matrix(x), matrix(k.to(x.dtype).permute(2, 0, 1)), y)
+    on_its_device(run, x, x.contiguous(), k.to(x.dtype).permute(2, 0, 1).contiguous(), y)
 
 
 def _product_of(
     x: Tensor, k: Tensor, first: int, y: Tensor, of_input: bool
 ) -> Callable[[Tensor, Tensor, Tensor], None]:
-    (outputs, inputs, taps), parts = k.shape, 2 if in_parts(x) else 1
-    halve = halver(x.shape[0] * x.shape[1], x.shape[2], x.dtype, parts)
-    halve_k = halver(taps * outputs, inputs, x.dtype, parts)
-    widths = width_of(x.shape[2], x.dtype), width_of(inputs, x.dtype)
-    multiply = product(x.shape[::2], y.shape, y.stride(1), widths, taps, first, parts == 2, of_input)
+    (outputs, inputs, taps), parts = k.shape, parts_of(x)
+    halve = halver([(x.shape[0] * x.shape[1], x.shape[2]), (taps * outputs, inputs)], parts)
+    multiply = product(x.shape, y.shape, inputs, taps, first, parts, of_input=of_input)
 
     def run(x: Tensor, k: Tensor, y: Tensor) -> None:
-        found, found_of_k = founds(x, 2)
-        multiply(halve(x, found), halve_k(k, found_of_k), y)
+        halves, halves_of_k = halve(x, k)
+        multiply(halves, halves_of_k, y)
 
     return run
 
 
 def _sums_of(x: Tensor, grad: Tensor, first: int, taps: int) -> Callable[[Tensor, Tensor], Tensor]:
-    parts = 2 if in_parts(x) else 1
-    halve, halve_grad = (halver(u.shape[0] * u.shape[1], u.shape[2], x.dtype, parts) for u in (x, grad))
-    widths = width_of(grad.shape[2], x.dtype), width_of(x.shape[2], x.dtype)
-    _, add_up = summer(x.shape, grad.shape, widths, taps, first, parts == 2, x.device)
+    parts = parts_of(x)
+    halve = halver([(u.shape[0] * u.shape[1], u.shape[2]) for u in (grad, x)], parts)
+    _, add_up = summer(x.shape, grad.shape, taps, first, parts, x.device)
 
     def run(x: Tensor, grad: Tensor) -> Tensor:
-        found, found_of_grad = founds(x, 2)
-        return add_up(halve_grad(grad, found_of_grad), halve(x, found))
+        sent, heard = halve(grad, x)
+        return add_up(sent, heard)
 
     return run
 
@@ -100,36 +97,53 @@ def _sums_of(x: Tensor, grad: Tensor, first: int, taps: int) -> Callable[[Tensor
 def product(
     shape: tuple[int, ...],
     result: tuple[int, ...],
-    row: int,
-    widths: tuple[int, int],
+    inputs: int,
     taps: int,
     first: int,
-    both: bool,
+    parts: int,
+    some: slice | None = None,
     of_input: bool = False,
-) -> Callable[[Halves, Halves, Tensor], None]:
+) -> Callable[[Tensor, Tensor, Tensor], None]:
     """What writes y, given x and K in half precision: x `[T, B, M]` through K `[taps * N, M]`, or the gradient of the
-    output as x through K `[taps * M, N]`.
+    output as x `[T, B, N]` through it.
 
     Args:
-        shape: T and M.
-        result: y's `[steps, B, N]`, which may be some of the columns of rows of `row` numbers.
-        widths: of a part of x, and of K.
+        shape: x's.
+        result: y's.
+        inputs: M.
         taps, first: as for `conv.delay_conv`.
-        both: whether there are two parts.
+        parts: of x and K.
+        some: of the outputs, if K has not all: then y begins at the first, or of x no others are read.
         of_input: whether it is the input's gradient.
     """
-    (steps_in, inputs), (steps, batch, outputs) = shape, result
-    rows, columns = steps * batch, _tile(outputs, COLUMNS // 2 if both else COLUMNS)
+    (steps_in, batch, width), (steps, _, row) = shape, result
+    start, stop, _ = (some or slice(None)).indices(width if of_input else row)
+    read, written = (stop - start, row) if of_input else (width, stop - start)
+    both, rows, columns = parts == 2, steps * batch, _tile(written, COLUMNS // 2 if parts == 2 else COLUMNS)
     tall = max(64, min(128, TILE // columns)) // (2 if both else 1)
     shift, step = (-first * batch, batch) if of_input else (first * batch, -batch)
-    sizes = rows, steps_in * batch, inputs, outputs, taps, shift, step, *widths, row
-    grid, constants = (_cdiv(rows, tall) * _cdiv(outputs, columns),), (of_input, both, tall, columns, DEPTH)
-    run = Launch(_through, grid, sizes, constants, num_warps=4, num_stages=4)
-    of_x, of_k = [tall, DEPTH], [DEPTH, columns] if of_input else [columns, DEPTH]
-    columns_of_k = outputs if of_input else inputs
+    sizes = (
+        rows,
+        steps_in * batch,
+        read,
+        written,
+        taps,
+        shift,
+        step,
+        width_of(width, parts),
+        width_of(inputs, parts),
+        row,
+    )
+    grid, constants = (_cdiv(rows, tall) * _cdiv(written, columns),), (of_input, both, tall, columns, DEPTH, PROGRAMS)
+    block = [DEPTH, columns] if of_input else [columns, DEPTH]
+    blocks = (
+        blocks_of(steps_in * batch, read, parts, [tall, DEPTH], start if of_input else 0, width),
+        blocks_of(taps * (stop - start), inputs, parts, block),
+    )
+    run = Launch(_through, grid, sizes, constants, described=blocks, num_warps=4, num_stages=4)
 
-    def multiply(x: Halves, k: Halves, y: Tensor) -> None:
-        run(_described(x, inputs, of_x), _described(k, columns_of_k, of_k), y, x.found, k.found)
+    def multiply(x: Tensor, k: Tensor, y: Tensor) -> None:
+        run(x, k, y, *((x, k) if parts else (None, None)))
 
     return multiply
 
@@ -137,32 +151,43 @@ def product(
 def summer(
     shape: tuple[int, ...],
     shape_of_grad: tuple[int, ...],
-    widths: tuple[int, int],
     taps: int,
     first: int,
-    both: bool,
+    parts: int,
     device: torch.device,
-) -> tuple[int, Callable[[Halves, Halves], Tensor]]:
-    """How many parts of the gradient of K there are, and what gives them, `[parts, taps, N, M]`, for the gradient of y
-    `[steps, B, N]` and x `[T, B, M]` in half precision; `widths` are of a part of either."""
-    (steps_in, batch, inputs), (steps, _, outputs) = shape, shape_of_grad
-    rows = steps * batch
+    some: slice | None = None,
+) -> tuple[int, Callable[[Tensor, Tensor], Tensor]]:
+    """How many shares of the gradient of K there are, and what gives them, `[shares, taps, N, M]`, for the gradient of
+    y `[steps, B, N]`, or of `some` outputs, and x `[T, B, M]` in half precision."""
+    (steps_in, batch, inputs), (steps, _, row) = shape, shape_of_grad
+    start, stop, _ = (some or slice(None)).indices(row)
+    both, rows, outputs = parts == 2, steps * batch, stop - start
     tile = _tile(outputs, OUTPUTS), _tile(inputs, INPUTS // 2 if both else INPUTS)
     across = _cdiv(outputs, tile[0]), _cdiv(inputs, tile[1])
-    parts = _shares(across[0] * across[1] * taps, rows, device)
-    share = _cdiv(_cdiv(rows, parts), DEPTH) * DEPTH
-    sizes = rows, steps_in * batch, inputs, outputs, taps, share, first * batch, batch, *widths
-    constants = both, *tile, DEPTH
-    run = Launch(_of_taps, (*across, taps * parts), sizes, constants, num_warps=8, num_stages=4)
-    of_grad, of_x = [DEPTH, tile[0]], [DEPTH, tile[1]]
+    shares = _shares(across[0] * across[1] * taps, rows, device)
+    share = _cdiv(_cdiv(rows, shares), DEPTH) * DEPTH
+    sizes = rows, steps_in * batch, inputs, outputs, taps, share, first * batch, batch
+    blocks = (
+        blocks_of(rows, outputs, parts, [DEPTH, tile[0]], start, row),
+        blocks_of(steps_in * batch, inputs, parts, [DEPTH, tile[1]]),
+    )
+    run = Launch(
+        _of_taps,
+        (*across, taps * shares),
+        (*sizes, width_of(row, parts), width_of(inputs, parts)),
+        (both, *tile, DEPTH, PROGRAMS),
+        described=blocks,
+        num_warps=8,
+        num_stages=4,
+    )
+    result = shares, taps, outputs, inputs
 
-    def add_up(told: Halves, heard: Halves) -> Tensor:
-        found = torch.empty(parts, taps, outputs, inputs, dtype=torch.float32, device=device)
-        arrays = _described(told, outputs, of_grad), _described(heard, inputs, of_x)
-        run(*arrays, found, told.found, heard.found)
-        return found
+    def add_up(grad: Tensor, x: Tensor) -> Tensor:
+        sums = torch.empty(result, dtype=torch.float32, device=device)
+        run(grad, x, sums, *((grad, x) if parts else (None, None)))
+        return sums
 
-    return parts, add_up
+    return shares, add_up
 
 
 def widened(x: Tensor) -> bool:
@@ -170,20 +195,11 @@ def widened(x: Tensor) -> bool:
     return x.dtype == torch.bfloat16 and not x.is_cuda
 
 
-def in_parts(x: Tensor) -> bool:
-    """Whether low parts are wanted too."""
-    return x.dtype == torch.float32 and not (x.is_cuda and torch.backends.cuda.matmul.allow_tf32)
-
-
-def matrix(x: Tensor) -> Tensor:
-    """`[.., columns]` as rows one after the other in memory."""
-    return x.reshape(-1, x.shape[-1]).contiguous()
-
-
-def _described(x: Halves, columns: int, block: list[int]) -> Described:
-    """What the tensor memory accelerator is told of the first columns of a matrix."""
-    rows, row = x.values.shape
-    return Described(x.values, [rows, row if x.both else columns], [x.row, 1], block)
+def parts_of(x: Tensor) -> int:
+    """Of x in half precision: none where it is in half precision already, and low parts unless TF32 will do."""
+    if x.dtype != torch.float32:
+        return 0
+    return 1 if x.is_cuda and torch.backends.cuda.matmul.allow_tf32 else 2
 
 
 def _tile(size: int, most: int) -> int:
@@ -213,10 +229,10 @@ def _processors(device: torch.device) -> int:
 
 
 @triton.jit
-def _pairs(a_found, b_found):  # type: ignore[no-untyped-def]
+def _pairs(a_found, b_found, PROGRAMS: tl.constexpr):  # type: ignore[no-untyped-def]
     """How many products of parts there are, and whether b's low part is in one."""
-    low = tl.load(b_found + 1)
-    return 1 + low + tl.load(a_found + 1), low
+    low = has_low(b_found, PROGRAMS)
+    return 1 + low + has_low(a_found, PROGRAMS), low
 
 
 @triton.jit
@@ -234,35 +250,12 @@ def _flushed(total, part, i):  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def _unscaled(total, a_found, b_found, BOTH: tl.constexpr):  # type: ignore[no-untyped-def]
-    if a_found is not None:
-        total = total * unscaled(a_found, BOTH) * unscaled(b_found, BOTH)
-    return total
-
-
-@triton.jit
 def _through(  # type: ignore[no-untyped-def]
-    x,
-    k,
-    y,
-    x_found,
-    k_found,
-    rows,
-    rows_in,
-    inputs,
-    outputs,
-    taps,
-    shift,
-    step,
-    x_width,
-    k_width,
-    y_row,
-    OF_INPUT: tl.constexpr,
-    BOTH: tl.constexpr,
-    ROWS: tl.constexpr,
-    COLUMNS: tl.constexpr,
-    DEPTH: tl.constexpr,
-):
+    x, k, y, x_halves, k_halves,
+    rows, rows_in, inputs, outputs, taps, shift, step, x_width, k_width, y_row,
+    OF_INPUT: tl.constexpr, BOTH: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, DEPTH: tl.constexpr,
+    PROGRAMS: tl.constexpr,
+):  # fmt: skip
     tiles, across = tl.cdiv(rows, ROWS), tl.cdiv(outputs, COLUMNS)
     m, n0 = tl.program_id(0) // across, (tl.program_id(0) % across) * COLUMNS
     if step < 0:  # the first rows hear few taps: they come last, when a multiprocessor is left over
@@ -278,8 +271,11 @@ def _through(  # type: ignore[no-untyped-def]
     blocks = tl.cdiv(inputs, DEPTH)
     products = tl.maximum(high - low, 0) * blocks
     pairs, k_low = 1, 0
+    if x_halves is not None:
+        x_found = found_of(x_halves, tl.full((), rows_in, tl.int64) * x_width, BOTH)
+        k_found = found_of(k_halves, tl.full((), inputs if OF_INPUT else outputs, tl.int64) * taps * k_width, BOTH)
     if BOTH:
-        pairs, k_low = _pairs(x_found, k_found)
+        pairs, k_low = _pairs(x_found, k_found, PROGRAMS)
     total, part = tl.zeros((ROWS, COLUMNS), tl.float32), tl.zeros((ROWS, COLUMNS), tl.float32)
     for i in range(pairs * products):
         rest, of_x, of_k = i, 0, 0
@@ -295,7 +291,9 @@ def _through(  # type: ignore[no-untyped-def]
         part = tl.dot(a, b, part)
         if BOTH:
             total, part = _flushed(total, part, i)
-    total = _unscaled(total + part, x_found, k_found, BOTH)
+    total += part
+    if x_halves is not None:
+        total = total * unscaled(x_found, BOTH, PROGRAMS) * unscaled(k_found, BOTH, PROGRAMS)
     r, n = r0 + tl.arange(0, ROWS), n0 + tl.arange(0, COLUMNS)
     to = y + r.to(tl.int64)[:, None] * y_row + n[None, :]
     tl.store(to, total.to(y.dtype.element_ty), mask=(r < rows)[:, None] & (n < outputs)[None, :])
@@ -303,34 +301,21 @@ def _through(  # type: ignore[no-untyped-def]
 
 @triton.jit
 def _of_taps(  # type: ignore[no-untyped-def]
-    grad,
-    x,
-    sums,
-    grad_found,
-    x_found,
-    rows,
-    rows_in,
-    inputs,
-    outputs,
-    taps,
-    share,
-    shift,
-    batch,
-    grad_width,
-    x_width,
-    BOTH: tl.constexpr,
-    OUTPUTS: tl.constexpr,
-    INPUTS: tl.constexpr,
-    DEPTH: tl.constexpr,
-):
+    grad, x, sums, grad_halves, x_halves,
+    rows, rows_in, inputs, outputs, taps, share, shift, batch, grad_width, x_width,
+    BOTH: tl.constexpr, OUTPUTS: tl.constexpr, INPUTS: tl.constexpr, DEPTH: tl.constexpr, PROGRAMS: tl.constexpr,
+):  # fmt: skip
     n0, j0 = tl.program_id(0) * OUTPUTS, tl.program_id(1) * INPUTS
     d, p = tl.program_id(2) % taps, tl.program_id(2) // taps
     ahead = shift - d * batch
     start = tl.maximum(p * share, -ahead) // DEPTH * DEPTH
     blocks = tl.cdiv(tl.maximum(tl.minimum(tl.minimum((p + 1) * share, rows), rows_in - ahead) - start, 0), DEPTH)
     pairs, x_low = 1, 0
+    if x_halves is not None:
+        grad_found = found_of(grad_halves, tl.full((), rows, tl.int64) * grad_width, BOTH)
+        x_found = found_of(x_halves, tl.full((), rows_in, tl.int64) * x_width, BOTH)
     if BOTH:
-        pairs, x_low = _pairs(grad_found, x_found)
+        pairs, x_low = _pairs(grad_found, x_found, PROGRAMS)
     total, part = tl.zeros((OUTPUTS, INPUTS), tl.float32), tl.zeros((OUTPUTS, INPUTS), tl.float32)
     for i in range(pairs * blocks):
         rest, of_grad, of_x = i, 0, 0
@@ -343,7 +328,9 @@ def _of_taps(  # type: ignore[no-untyped-def]
         part = tl.dot(a.T, b, part)
         if BOTH:
             total, part = _flushed(total, part, i)
-    total = _unscaled(total + part, grad_found, x_found, BOTH)
+    total += part
+    if x_halves is not None:
+        total = total * unscaled(grad_found, BOTH, PROGRAMS) * unscaled(x_found, BOTH, PROGRAMS)
     n, j = n0 + tl.arange(0, OUTPUTS), j0 + tl.arange(0, INPUTS)
     to = sums + (p * taps + d).to(tl.int64) * outputs * inputs + n[:, None] * inputs + j[None, :]
     tl.store(to, total, mask=(n < outputs)[:, None] & (j < inputs)[None, :])

@@ -26,14 +26,20 @@ def nothing_found(x: Tensor, number: int) -> Tensor:
 
 @triton.jit
 def _peak(x, found, count, elements, tiles, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
+    tl.atomic_max(found, largest(x, tl.program_id(0), count, elements, tiles, BLOCK), sem="relaxed")
+
+
+@triton.jit
+def largest(x, p, count, elements, tiles, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
+    """The bits of the largest sum of magnitudes among those that program p looks at."""
     most = tl.zeros([BLOCK], tl.int32)
     for tile in range(tiles):
-        at = (tl.program_id(0).to(tl.int64) * tiles + tile) * BLOCK + tl.arange(0, BLOCK)
+        at = (p.to(tl.int64) * tiles + tile) * BLOCK + tl.arange(0, BLOCK)
         total = tl.zeros([BLOCK], tl.float32)
         for e in range(elements):
             total += tl.abs(tl.load(x + at * elements + e, mask=at < count, other=0.0).to(tl.float32))
         most = tl.maximum(most, total.to(tl.int32, bitcast=True))
-    tl.atomic_max(found, tl.max(most, axis=0), sem="relaxed")
+    return tl.max(most, axis=0)
 
 
 @triton.jit

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from spikenet.kernels.delay.triton_construct import gradients_of_spectrum, spectrum, told
 from spikenet.kernels.delay.triton_scale import nothing_found, peak, power, shift_of
-from spikenet.kernels.launch import Launch, Plans
+from spikenet.kernels.launch import Launch
 
 HOP = 1.4  # steps of a window's output, in taps, about
 TOGETHER = 96  # outputs whose spectra are made at a time, at most
@@ -77,18 +77,28 @@ class Spectra:
     """Both directions for sequences and synapses of one kind.
 
     Args:
-        x: `[T, B, M]`.
-        weight: `[N, M, elements]`.
+        shape: T, B and M.
+        device: where they are.
+        synapses: N, M and elements.
         kernel, taps, first, steps: as `training.delay_bumps` takes them.
     """
 
-    def __init__(self, x: Tensor, weight: Tensor, kernel: str, taps: int, first: int, steps: int) -> None:
-        (length, batch, inputs), (outputs, _, elements) = x.shape, weight.shape
-        cut = windows(x.device, steps, taps, first)
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        device: torch.device,
+        synapses: tuple[int, ...],
+        kernel: str,
+        taps: int,
+        first: int,
+        steps: int,
+    ) -> None:
+        (length, batch, inputs), (outputs, _, elements) = shape, synapses
+        cut = windows(device, steps, taps, first)
         self.waves, self.frequencies = cut.waves, cut.waves.shape[1]
         self.rows, self.width = cut.number * batch, filled(inputs, 16)
         self.outputs, self.steps = outputs, steps
-        self.peak_of_x, self.peak_of_weight = peak(x.numel(), 1), peak(outputs * inputs, elements)
+        self.peak_of_x, self.peak_of_weight = peak(length * batch * inputs, 1), peak(outputs * inputs, elements)
         self.peak_of_grad = peak(steps * batch * outputs, 1)
         of_x, of_k = _bounds(cut.length, 1024.0), _bounds(inputs, ABOVE / 1024)
         of_x_again, of_grad = _bounds(cut.length, 64.0), _bounds(cut.hop, ABOVE / 64 / self.rows)
@@ -123,10 +133,9 @@ class Spectra:
             group.back(products, self.waves, found, y)
         return y
 
-    def gradients(
-        self, x: Tensor, weight: Tensor, delay: Tensor, sigma: Tensor, grad: Tensor, gw: Tensor, gd: Tensor
-    ) -> None:
-        """Write the gradients of weight and delay."""
+    def gradients(self, x: Tensor, weight: Tensor, delay: Tensor, sigma: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
+        """Those of weight and delay."""
+        gw, gd = torch.empty_like(weight), torch.empty_like(weight)
         found = nothing_found(x, 2)
         self.peak_of_x(x, found)
         self.peak_of_grad(grad, found[1:])
@@ -138,25 +147,13 @@ class Spectra:
             group.of_grad(grad, found[1:], self.waves, of_grad)
             torch.bmm(of_grad.mT, heard, out=gk)
             group.gradients(weight, delay, sigma, self.waves, found, gk, gw, gd)
+        return gw, gd
 
     def _heard(self, transform: Launch, x: Tensor, found: Tensor) -> Tensor:
         """The spectra of x, `[F, 2 W B, width]`: real parts, then imaginary ones."""
         heard = torch.empty(self.frequencies, 2 * self.rows, self.width, dtype=torch.float16, device=x.device)
         transform(x, found, self.waves, heard)
         return heard
-
-
-_plans: Plans[Spectra] = Plans()
-_relied_on: set[Spectra] = set()  # by CUDA graphs
-
-
-def spectra(x: Tensor, weight: Tensor, kernel: str, taps: int, first: int, steps: int) -> Spectra:
-    """What was worked out for such sequences and synapses."""
-    key = x.shape, x.dtype, x.device, weight.shape, kernel, taps, first, steps
-    plan = _plans.at(key, lambda: Spectra(x, weight, kernel, taps, first, steps))
-    if x.is_cuda and torch.cuda.is_current_stream_capturing():
-        _relied_on.add(plan)
-    return plan
 
 
 def together(outputs: int) -> list[slice]:

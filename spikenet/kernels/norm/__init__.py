@@ -1,5 +1,5 @@
 """Batch norm and the neuron behind it in one pass."""
 
-from spikenet.kernels.norm.fused import Norm, norm_scan
+from spikenet.kernels.norm.fused import Norm, bind_norm, norm_scan
 
-__all__ = ["Norm", "norm_scan"]
+__all__ = ["Norm", "bind_norm", "norm_scan"]

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from spikenet.errors import BackendError, ShapeError
-from spikenet.kernels.backends import Implementation, Operation, anywhere, lazily
+from spikenet.kernels.backends import Implementation, Operation, anywhere, forced, lazily
 from spikenet.kernels.dynamics import scan
 from spikenet.kernels.dynamics.ops import _plain, refuse_forward_mode, registered
 from spikenet.kernels.operators import define
@@ -34,7 +34,7 @@ class Norm(NamedTuple):
     n / (n - 1)) of the n numbers of a channel.
 
     `offset` is a bias that was left out of y. The norm takes it away again, so that the running mean alone learns of
-    it, and its gradient is zero.
+    it, and its gradient is zero. `calls`, an int64, counts the calls.
     """
 
     weight: Tensor
@@ -44,10 +44,15 @@ class Norm(NamedTuple):
     momentum: float
     eps: float
     offset: Tensor | None = None
+    calls: Tensor | None = None
 
 
-def _why_not(
-    norm: Norm,
+def _why_not(norm: Norm, *scanned: Any) -> str | None:
+    return _why_not_behind(norm.weight.dtype, *scanned)
+
+
+def _why_not_behind(
+    weights: torch.dtype,
     program: str,
     inputs: Sequence[Tensor],
     state: Sequence[Tensor],
@@ -60,8 +65,8 @@ def _why_not(
     y = inputs[0]
     if len(inputs) != 1 or rng is not None or final or trace:
         return "the Triton kernels take neurons of one input, draw nothing and keep no states"
-    if y.dtype == torch.float64 or norm.weight.dtype != torch.float32:
-        return f"the Triton kernels compute in float32, got {y.dtype} and weights of {norm.weight.dtype}"
+    if y.dtype == torch.float64 or weights != torch.float32:
+        return f"the Triton kernels compute in float32, got {y.dtype} and weights of {weights}"
     if len(y) > LONGEST:
         return f"the Triton kernels take up to {LONGEST} steps, got {len(y)}"
     if y.numel() >= 2**31 * len(y):
@@ -75,16 +80,26 @@ def _why_not(
 
 def _run(norm: Norm, program: str, inputs: Sequence[Tensor], *values: Any) -> Any:
     (y,), (state, params, *_) = inputs, values
-    first = [s.as_strided((1,), (1,)) for s in state]
-    weight, bias, mean, var, momentum, eps, offset = norm
-    call = _autograd if _plain(y) else torch.ops.spikenet.norm_neuron
-    return call(y, weight, bias, offset, mean, var, program, first, params, momentum, eps)[0], [], []
+    if _plain(y):
+        return NormBound(program, _single(state), params)(norm, y)[0], [], []
+    if norm.calls is not None:
+        norm.calls.add_(1)
+    weight, bias, mean, var, momentum, eps, offset, _ = norm
+    given = y, weight, bias, offset, mean, var, program, _single(state), params, momentum, eps
+    return torch.ops.spikenet.norm_neuron(*given)[0], [], []
+
+
+def _single(state: Sequence[Tensor]) -> list[Tensor]:
+    """The one value that all neurons share."""
+    return [s.as_strided((1,), (1,)) for s in state]
 
 
 def _apart(norm: Norm, program: str, inputs: Sequence[Tensor], *values: Any) -> Any:
     (y,) = inputs
-    weight, bias, mean, var, momentum, eps, offset = norm
+    weight, bias, mean, var, momentum, eps, offset, calls = norm
     y = y if offset is None else y + offset
+    if calls is not None:
+        calls.add_(1)
     x = functional.batch_norm(y.flatten(0, -2), mean, var, weight, bias, True, momentum, eps)
     return scan(program, [x.view(y.shape)], *values)
 
@@ -97,12 +112,49 @@ FUSED = Operation(
 )
 
 
+class NormBound:
+    """A program with values that stay as they are, behind any norm: the short way past every lookup.
+
+    Args:
+        program: its key from `register`; it draws nothing.
+        state: one value each, `[1]`.
+        params: as `scan` takes them.
+    """
+
+    def __init__(self, program: str, state: Sequence[Tensor], params: Sequence[Tensor]) -> None:
+        self.program, self.values = program, (state, params)
+
+    def __call__(self, norm: Norm, y: Tensor) -> tuple[Tensor, Tensor]:
+        """The output, and the moments that the backward pass takes."""
+        learned = [t for t in (y, norm.weight, norm.bias, norm.offset) if t is not None]
+        refuse_forward_mode("norm_scan", learned)
+        torch.autograd.graph.increment_version([t for t in (norm.mean, norm.var, norm.calls) if t is not None])
+        if torch.is_grad_enabled() and any([t.requires_grad for t in learned]):  # noqa: C419 - a list is faster
+            both: tuple[Tensor, Tensor] = _NormNeuron.apply(self, norm, y, norm.weight, norm.bias, norm.offset)
+            return both
+        return self.forward(norm, y)
+
+    def forward(self, norm: Norm, y: Tensor) -> tuple[Tensor, Tensor]:
+        if _plain(y):
+            return _triton_forward(registered(self.program), y, norm, *self.values)
+        weight, bias, mean, var, momentum, eps, offset, _ = norm
+        with torch._C._AutoDispatchBelowAutograd():
+            given = y, weight, bias, offset, mean, var, self.program, *self.values, momentum, eps
+            return torch.ops.spikenet.norm_neuron(*given)
+
+    def backward(self, y: Tensor, weight: Tensor, moments: Tensor, gz: Tensor) -> tuple[Tensor, Tensor]:
+        run = _backward if _plain(gz) else torch.ops.spikenet.norm_neuron_backward
+        return run(y, weight, self.program, *self.values, moments, gz)
+
+
 class _NormNeuron(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, y: Tensor, weight: Tensor, bias: Tensor, offset: Tensor | None, *values: Any) -> Any:
-        z, moments = _below_autograd(y, weight, bias, offset, *values)
+    def forward(
+        ctx: Any, bound: NormBound, norm: Norm, y: Tensor, weight: Tensor, bias: Tensor, offset: Tensor | None
+    ) -> Any:
+        z, moments = bound.forward(norm, y)
         ctx.save_for_backward(y, weight, moments)
-        ctx.values = values[2:5]
+        ctx.bound = bound
         ctx.set_materialize_grads(False)
         ctx.mark_non_differentiable(moments)
         return z, moments
@@ -112,31 +164,44 @@ class _NormNeuron(torch.autograd.Function):
         if torch.is_grad_enabled():
             raise BackendError("norm_scan has no second derivative: call grad or backward without create_graph=True")
         if gz is None:
-            return (None,) * 11
-        y, weight, moments = ctx.saved_tensors
-        run = _backward if _plain(gz) else torch.ops.spikenet.norm_neuron_backward
-        of_y, of_channels = run(y, weight, *ctx.values, moments, gz)
+            return (None,) * 6
+        of_y, of_channels = ctx.bound.backward(*ctx.saved_tensors, gz)
         of_weight, of_bias, of_offset, *_ = of_channels.unbind()
-        return of_y, of_weight, of_bias, of_offset if ctx.needs_input_grad[3] else None, *(None,) * 7
+        return None, None, of_y, of_weight, of_bias, of_offset if ctx.needs_input_grad[5] else None
 
 
-def _below_autograd(y: Tensor, *values: Any) -> Any:
-    if _plain(y):
-        return _forward(y, *values)
-    with torch._C._AutoDispatchBelowAutograd():
-        return torch.ops.spikenet.norm_neuron(y, *values)
+def bind_norm(
+    program: str,
+    inputs: Sequence[Tensor],
+    state: Sequence[Tensor],
+    params: Sequence[Tensor],
+    spans: Sequence[int],
+    weights: torch.dtype,
+    channels: int,
+) -> NormBound | None:
+    """A `NormBound` for inputs like these, where `norm_scan` would run in Triton behind a norm with so many `weights`
+    of that dtype, else None."""
+    (y,) = inputs
+    reason = _why_not_behind(weights, program, inputs, state, params, spans, None, False, False)
+    if reason or forced() not in (None, "triton") or y.shape[-1] != channels or y.numel() <= channels:
+        return None
+    return NormBound(program, _single(state), params)
 
 
 def _autograd(
-    y: Tensor, weight: Tensor, bias: Tensor, offset: Tensor | None, mean: Tensor, var: Tensor, *values: Any
+    y: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    offset: Tensor | None,
+    mean: Tensor,
+    var: Tensor,
+    program: str,
+    state: Sequence[Tensor],
+    params: Sequence[Tensor],
+    momentum: float,
+    eps: float,
 ) -> Any:
-    learned = [t for t in (y, weight, bias, offset) if t is not None]
-    refuse_forward_mode("norm_scan", learned)
-    torch.autograd.graph.increment_version((mean, var))
-    given = y, weight, bias, offset, mean, var, *values
-    if torch.is_grad_enabled() and any(t.requires_grad for t in learned):
-        return _NormNeuron.apply(*given)
-    return _below_autograd(*given)
+    return NormBound(program, state, params)(Norm(weight, bias, mean, var, momentum, eps, offset), y)
 
 
 def _forward(
@@ -147,9 +212,12 @@ def _forward(
     mean: Tensor,
     var: Tensor,
     program: str,
-    *values: Any,
+    state: Sequence[Tensor],
+    params: Sequence[Tensor],
+    momentum: float,
+    eps: float,
 ) -> tuple[Tensor, Tensor]:
-    return _triton_forward(registered(program), y, weight, bias, offset, mean, var, *values)
+    return _triton_forward(registered(program), y, Norm(weight, bias, mean, var, momentum, eps, offset), state, params)
 
 
 def _backward(y: Tensor, weight: Tensor, program: str, *values: Any) -> tuple[Tensor, Tensor]:
@@ -202,7 +270,7 @@ def norm_scan(
     For a neuron of `spikenet.neurons` with one input: `neuron._scan([y], None, by=partial(norm_scan, norm))`.
 
     Args:
-        norm: the norm; its running statistics are changed.
+        norm: the norm; its running statistics and number of calls are changed.
         program, state, params, spans, rng, final, trace: as `dynamics.scan` takes them, for lanes `[..., C]`.
         inputs: y `[T, ..., C]` alone.
 

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from spikenet.kernels.dynamics.trace import Program
 from spikenet.kernels.launch import Launch, Plans, on_its_device
+from spikenet.kernels.norm.fused import Norm
 from spikenet.kernels.sources import load
 from spikenet.kernels.triton_device import interpreted
 
@@ -58,22 +59,13 @@ class _Plan:
         self.means = self._each_channel(_gradient_means, rows, self.backward)
 
     def run_forward(
-        self,
-        y: Tensor,
-        weight: Tensor,
-        bias: Tensor,
-        offset: Tensor | None,
-        mean: Tensor,
-        var: Tensor,
-        state: Sequence[Tensor],
-        params: Sequence[Tensor],
-        momentum: float,
-        eps: float,
+        self, y: Tensor, norm: Norm, state: Sequence[Tensor], params: Sequence[Tensor]
     ) -> tuple[Tensor, Tensor]:
+        weight, bias, mean, var, momentum, eps, offset, calls = norm
         z, sums = torch.empty_like(y), self._sums(y, self.moments)
         moments = weight.new_empty((4, y.shape[-1]))
         self.moments(y, sums)
-        self.statistics(y, sums, weight, bias, offset, mean, var, moments, floats=(momentum, eps))
+        self.statistics(y, sums, weight, bias, offset, mean, var, calls, moments, floats=(momentum, eps))
         self.forward(y, moments, *state, *params, z)
         return z, moments
 
@@ -175,10 +167,10 @@ def _total(sums, programs, C, channel, within, P: tl.constexpr, N: tl.constexpr)
 
 @triton.jit
 def _statistics(  # type: ignore[no-untyped-def]
-    y, sums, weight, bias, offset, mean, var, moments, rows, programs, C, momentum, eps,
+    y, sums, weight, bias, offset, mean, var, calls, moments, rows, programs, C, momentum, eps,
     P: tl.constexpr, N: tl.constexpr,
 ):  # fmt: skip
-    """The moments of each channel, and the running ones moved on."""
+    """The moments of each channel, the running ones moved on, and one more of the calls."""
     channel = tl.program_id(0) * N + tl.arange(0, N)
     within = channel < C
     first, second = _total(sums, programs, C, channel, within, P, N)
@@ -193,6 +185,9 @@ def _statistics(  # type: ignore[no-untyped-def]
     tl.store(moments + C + channel, rstd, mask=within)
     tl.store(moments + 2 * C + channel, scale, mask=within)
     tl.store(moments + 3 * C + channel, shift, mask=within)
+    if calls is not None:  # noqa: SIM102 - decided at compile time
+        if tl.program_id(0) == 0:
+            tl.store(calls, tl.load(calls) + 1)
     if offset is not None:
         m += tl.load(offset + channel, mask=within, other=0.0)
     before = tl.load(mean + channel, mask=within, other=0.0)

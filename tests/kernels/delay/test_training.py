@@ -11,14 +11,17 @@ from torch import Tensor
 from spikenet.errors import BackendError, DeviceError, DtypeError, ShapeError
 from spikenet.kernels import use_backend
 from spikenet.kernels.delay import BUMPS, Bump, bump, delay_bumps, delay_conv, delay_kernel, training
+from spikenet.kernels.launch import Plans
 
 TAPS = 6
 PER = {"synapse": (7, 5, 2), "input": (1, 5, 2), "output": (7, 1, 2), "shared": (1, 1, 1)}
 
 
-def case(per: str = "synapse", density: float = 0.3) -> tuple[Tensor, ...]:
+def case(per: str = "synapse", density: float = 0.3, outputs: int = 7) -> tuple[Tensor, ...]:
     x = (torch.rand(12, 3, 5) < density).double() * torch.randn(12, 3, 5)
-    weight, delay = torch.randn(7, 5, 2).double(), torch.rand(PER[per]).double() * (TAPS - 1)
+    own, *rest = PER[per]
+    weight, delay = torch.randn(outputs, 5, 2).double(), torch.rand(outputs if own == 7 else 1, *rest).double()
+    delay *= TAPS - 1
     return tuple(v.requires_grad_() for v in (x, weight, delay))
 
 
@@ -96,8 +99,8 @@ def test_a_bump_of_ones_own() -> None:
 
 def triton_equals_the_two_in_turn(name: str, dtype: torch.dtype, device: str, error: float) -> None:
     for per in PER:
-        leaves = tuple(v.detach().to(dtype).requires_grad_() for v in case(per))
-        sigma, grad = torch.tensor(0.7), torch.randn(14, 3, 7).to(dtype)
+        leaves = tuple(v.detach().to(dtype).requires_grad_() for v in case(per, outputs=67))
+        sigma, grad = torch.tensor(0.7), torch.randn(14, 3, 67).to(dtype)
         wide = tuple(v.detach().double().requires_grad_() for v in leaves)
         truth = results(in_turn, wide, grad.double(), sigma.double(), BUMPS[name], 1, 14)
         there = tuple(v.detach().to(device).requires_grad_() for v in leaves)
@@ -109,40 +112,49 @@ def triton_equals_the_two_in_turn(name: str, dtype: torch.dtype, device: str, er
             assert float((got.cpu().double() - wanted).norm()) <= error * float(wanted.norm())
 
 
-WAYS = {"taps": 1e9, "spectra": 0.0}
+WAYS = {"taps": {"PAYS": 1e9, "LITTLE": 0.0}, "kept": {"PAYS": 1e9, "LITTLE": 1e9}, "spectra": {"PAYS": 0.0}}
+
+
+def go(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By that way, in parts of 64 and 3 outputs, or at once where taps are kept."""
+    from spikenet.kernels.delay import triton_training
+
+    for name, value in WAYS[way].items():
+        monkeypatch.setattr(triton_training, name, value)
+    if way != "kept":
+        monkeypatch.setattr(training, "LARGEST", 1)
+        monkeypatch.setattr(training, "TOGETHER", 64)
+    monkeypatch.setattr(training, "kinds", Plans())
+    monkeypatch.setattr(triton_training, "_plans", Plans())
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="Triton does not interpret here")
 @pytest.mark.parametrize(
     ("dtype", "parts", "error"),
     [
-        (torch.float32, True, 2e-6),
-        (torch.float32, False, 2e-3),
-        (torch.float16, False, 2e-3),
-        (torch.bfloat16, False, 8e-3),
+        (torch.float32, 2, 2e-6),
+        (torch.float32, 1, 2e-3),
+        (torch.float16, 0, 2e-3),
+        (torch.bfloat16, 1, 8e-3),
     ],
 )
 @pytest.mark.parametrize("way", WAYS)
 def test_triton_equals_the_two_in_turn(
-    way: str, dtype: torch.dtype, parts: bool, error: float, monkeypatch: pytest.MonkeyPatch
+    way: str, dtype: torch.dtype, parts: int, error: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from spikenet.kernels.delay import triton_conv, triton_training
 
-    monkeypatch.setattr(triton_training, "PAYS", WAYS[way])
+    go(way, monkeypatch)
     for module in (triton_conv, triton_training):
-        monkeypatch.setattr(module, "in_parts", lambda x: parts and x.dtype == torch.float32)
-    monkeypatch.setattr(training, "LARGEST", 1)
-    monkeypatch.setattr(training, "TOGETHER", 8)
-    triton_equals_the_two_in_turn("gauss" if parts else "v0", dtype, "cpu", error)
+        monkeypatch.setattr(module, "parts_of", lambda x: parts if x.dtype == torch.float32 else 0)
+    triton_equals_the_two_in_turn("gauss" if parts == 2 else "v0", dtype, "cpu", error)
 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("name", BUMPS)
 def test_triton_on_a_cuda_device(name: str, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from spikenet.kernels.delay import triton_training
-
-    monkeypatch.setattr(triton_training, "PAYS", WAYS[way])
+    go(way, monkeypatch)
     # A shared delay's gradient is one sum over all synapses.
     for dtype, error in ((torch.float32, 4e-6), (torch.float16, 5e-3), (torch.bfloat16, 2e-2)):
         triton_equals_the_two_in_turn(name, dtype, "cuda", error)
