@@ -33,6 +33,7 @@ from torch.nn import functional
 
 from spikenet.data import DigitsDVS
 from spikenet.energy import EnergyTerm, price
+from spikenet.events import RandomShift
 from spikenet.models import SpikingConvNet
 from spikenet.neurons import Neuron
 from spikenet.training import Optimiser, evaluate, seed_everything
@@ -92,7 +93,7 @@ TERMS: dict[str, Callable[[nn.Module], Callable[[], Tensor]]] = {
 def train(trial: Trial) -> Result:
     """One run; a penalty is measured in units of what the untrained network's first batch gave."""
     seed_everything(trial.seed)
-    data = DigitsDVS(batch_size=32, shift=1, seed=trial.seed)
+    data = DigitsDVS(batch_size=32, augment=[RandomShift(1)], seed=trial.seed)
     data.prepare_data()
     data.setup("fit")
     shape, classes = tuple(data.feature_shape), len(data.classes)

@@ -37,7 +37,7 @@ PRESET = yaml.safe_load((Path(__file__).parents[1] / "spikenet/presets/spikforme
 RECIPES: dict[str, dict[str, dict[str, Any]]] = {
     "preset": {},
     "pool first": {"model": {"pool_before_neuron": True}},
-    "shift 2": {"data": {"shift": 2}},
+    "shift 2": {"data": {"augment": {"RandomShift": 2}}},
 }
 
 

@@ -87,7 +87,9 @@ def main() -> None:
     rows = []
     for seed in range(1 if options.quick else 3):
         torch.manual_seed(seed)
-        data = sn.data.DigitsDVS(batch_size=32, shift=1, seed=seed, dt_us=1000 * STEP_MS, steps=STEPS)
+        data = sn.data.DigitsDVS(
+            batch_size=32, augment=[sn.events.RandomShift(1)], seed=seed, dt_us=1000 * STEP_MS, steps=STEPS
+        )
         net = train(data, 2 if options.quick else 12)
         chosen = fit_early_exit(*outputs(net, data.val_dataloader()), TEMPERATURES)
         test, labels = outputs(net, data.test_dataloader())

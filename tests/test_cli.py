@@ -54,7 +54,8 @@ def shd(train: Path, test: Path, out: Path) -> list[str]:
 
 
 def test_training_prints_what_matters_and_leaves_a_run(capsys, tmp_path: Path) -> None:
-    assert main(tiny("TinyEvents", tmp_path, "--seeds", "4", "5", "--optim.lr", "0.01", "--trainer.epochs", "4")) == 0
+    more = ["--seeds", "4", "5", "--optim.lr", "0.01", "--trainer.epochs", "4", "--data.augment", "EventDrop: 0.05"]
+    assert main(tiny("TinyEvents", tmp_path, *more)) == 0
     printed = capsys.readouterr().out
     assert (
         "data set: three blobs\nclasses (3): left, middle, right\nsamples: 48 training, 24 validation, 30 test"
@@ -71,6 +72,7 @@ def test_training_prints_what_matters_and_leaves_a_run(capsys, tmp_path: Path) -
     left = ["checkpoints", "config.yaml", "environment.json", "metrics.csv", "model.safetensors", "report.html"]
     assert sorted(path.name for path in runs[0].iterdir()) == [*left, "results.json"]
     assert yaml.safe_load((runs[1] / "config.yaml").read_text())["seeds"] == [5]
+    assert "EventDrop(probability=0.05)" in (runs[0] / "report.html").read_text()
 
 
 def test_a_finished_run_can_be_reported_and_priced_again(capsys, tmp_path: Path) -> None:
@@ -113,9 +115,13 @@ def test_help_behind_a_preset_shows_its_options(preset: str, capsys) -> None:
     with pytest.raises(SystemExit) as left:
         main(["train", "--preset", preset, "--help"])
     assert left.value.code == 0
-    shown = capsys.readouterr().out
+    shown = " ".join(capsys.readouterr().out.split())
     for option in ("--data.batch_size", "--model.tau", "--optim.lr", "--trainer.epochs", "--resume"):
         assert option in shown
+    values = yaml.safe_load((PRESETS / f"{preset}.yaml").read_text())
+    for option in ("optim.lr", "trainer.epochs"):
+        group, name = option.split(".")
+        assert re.search(rf"--{option} [A-Z]+ [^-]*default: {values[group][name]}\)", shown), option
 
 
 def test_the_published_recipe_for_delays_trains_on_any_data_in_the_layout(tmp_path: Path, capsys) -> None:
@@ -145,6 +151,7 @@ def test_the_commands_are_listed(capsys) -> None:
         "info",
     ]
     assert main([]) == 2
+    assert main(["report", "--help"]) == 0
     assert main(["info"]) == 0
     assert "torch  " in capsys.readouterr().out
 
@@ -229,6 +236,7 @@ def test_unknown_names(capsys) -> None:
     refused(capsys, ["trian"], 2, "command 'trian'", "Did you mean 'train'")
     refused(capsys, ["train", "--dataset", "nmist"], 2, "data set 'nmist'", "Did you mean 'nmnist'")
     refused(capsys, ["train", "--network", "SpikingMPL"], 2, "network 'SpikingMPL'", "Did you mean 'SpikingMLP'")
+    refused(capsys, ["train", "--network", "generate"], 2, "unknown network 'generate'")  # a function of the room
     refused(capsys, ["train", "--network", "torch.nn.Nothing"], 1, "'torch.nn.Nothing' cannot be imported", "Nothing")
     refused(capsys, ["train", "--dataset", "not_there.Data"], 1, "'not_there.Data' cannot be imported", "not_there")
     refused(capsys, ["data", "lst"], 2, "action of spikenet data 'lst'", "Did you mean 'list'")
@@ -245,6 +253,8 @@ def test_values_that_cannot_work(capsys, tmp_path: Path) -> None:
     refused(capsys, tiny("TinyEvents", tmp_path, "--optim.lr", "-1"), 1, r"optim\.lr", "-1")
     refused(capsys, tiny("TinyEvents", tmp_path, "--trainer.epochs", "0"), 1, r"trainer\.epochs")
     refused(capsys, tiny("TinyEvents", tmp_path, "--seeds", "-1"), 2, "seeds")
+    refused(capsys, tiny("TinyEvents", tmp_path, "--data.augment", "[FlipZ: 1]"), 2, "'FlipZ'. Did you mean 'Flip")
+    refused(capsys, tiny("TinyEvents", tmp_path, "--data.mix", "[EventMix: two]"), 1, "EventMix wants a whole number")
     refused(capsys, tiny("TinyEvents", tmp_path, "--threads", "0"), 2, "threads")
     assert list(tmp_path.iterdir()) == []
 

@@ -116,6 +116,8 @@ def test_what_cannot_be(conv: Run, tmp_path: Path, capsys) -> None:
     refused(capsys, ["convert", run], "SpikingConvNet is no nn.Sequential")
     refused(capsys, ["convert", run, str(tmp_path / "net.nir")], "NIR only resets")
     refused(capsys, ["export", str(tmp_path), str(tmp_path / "net.nir")], "not a run folder")
-    refused(capsys, ["import", str(tmp_path / "gone.json")], "no description")
+    refused(capsys, ["export", run, str(tmp_path / "no" / "n.json")], "no/n.json cannot be written: there is no folder")
+    for name in ("gone.json", "gone.nir"):
+        refused(capsys, ["import", str(tmp_path / name)], f"{name} does not exist")
     assert not isinstance(conv.model, nn.Sequential)
     assert list(tmp_path.iterdir()) == []

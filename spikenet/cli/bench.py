@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import time
 from collections.abc import Sequence
@@ -12,7 +11,7 @@ from typing import Any
 from spikenet.cli.bench_table import write_table
 from spikenet.cli.grid import Cell, Grid, Setting, deciding, read_grid
 from spikenet.cli.runs import Run, data_of, network_of, stored
-from spikenet.cli.screen import say
+from spikenet.cli.screen import described, say
 from spikenet.cli.text import is_text, text_work
 from spikenet.errors import ArgumentError, RunError
 
@@ -28,7 +27,7 @@ def bench(words: Sequence[str]) -> int:
     on the command line, are those of every run. Each run has a folder in ``--out``; the same command goes on where
     it was stopped, and ends with the same table: table.csv, table.json and table.html.
     """
-    grid = read_grid(words, inspect.getdoc(bench) or "")
+    grid = read_grid(words, described(bench))
     cells, refused = grid.cells()
     refused |= _impossible(grid, cells)
     for setting, reason in refused.items():

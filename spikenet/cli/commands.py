@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import inspect
 import os
 import statistics
 import sys
@@ -18,7 +17,7 @@ from spikenet.cli.exchange import convert, export, import_
 from spikenet.cli.launch import leave_word
 from spikenet.cli.options import parse
 from spikenet.cli.runs import Run, config_text, stored
-from spikenet.cli.screen import introduce, say, show_table
+from spikenet.cli.screen import described, introduce, say, show_table
 from spikenet.cli.simulate import simulate
 from spikenet.cli.text import evaluate_text, is_text, text_work
 from spikenet.cli.text import generate as _generate
@@ -57,7 +56,7 @@ def train(words: Sequence[str]) -> int:
     """
     if "--resume" in words:
         return _resume(words)
-    parser, options = parse(inspect.getdoc(train) or "", words)
+    parser, options = parse(described(train), words)
     results = [_new_run(parser, options, seed) for seed in options.seeds]
     if len(results) > 1:
         say(_mean(options.dataset, results))
@@ -66,6 +65,9 @@ def train(words: Sequence[str]) -> int:
 
 def report(words: Sequence[str]) -> int:
     """Evaluate a finished run again on its test part and rewrite its report: ``spikenet report RUN_FOLDER``."""
+    if words and words[0] in ("-h", "--help"):
+        say(described(report))
+        return 0
     run = _reopen("report", words)
     _evaluate(run)
     return 0
@@ -79,7 +81,7 @@ def energy(words: Sequence[str]) -> int:
     """
     if not words or (words[0].startswith("-") and words[0] not in ("-h", "--help")):
         raise ArgumentError("what to count comes first: spikenet energy RUN_FOLDER or MODULE:CALLABLE.")
-    options = energy_options(words, inspect.getdoc(energy) or "")
+    options = energy_options(words, described(energy))
     if ":" in options.subject:
         work = called_work(options.subject)
     else:
@@ -213,7 +215,7 @@ def _command(name: str) -> Callable[[Sequence[str]], int]:
 
 
 def _usage() -> str:
-    lines = [f"  {name:<8} {(inspect.getdoc(command) or '').splitlines()[0]}" for name, command in _COMMANDS.items()]
+    lines = [f"  {name:<8} {described(command).splitlines()[0]}" for name, command in _COMMANDS.items()]
     last = "Options of a command: spikenet COMMAND --help; with a preset: spikenet train --preset NAME --help"
     return "\n".join(["usage: spikenet COMMAND [options]", "", *lines, "", last])
 

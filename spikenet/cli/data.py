@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from spikenet.cli.options import dataset_class, parser_for
-from spikenet.cli.screen import introduce, say, show_table
+from spikenet.cli.screen import described, introduce, say, show_table
 from spikenet.errors import ArgumentError, DataError, UnknownNameError
 
 _SHOWN = 20  # damaged files and differences named one by one
@@ -22,7 +21,7 @@ def data(words: Sequence[str]) -> int:
     compares with the published numbers. ``--help`` behind a name shows its options.
     """
     if not words or words[0] in ("-h", "--help"):
-        say(inspect.getdoc(data) or "")
+        say(described(data))
         return 0 if words else 2
     if words[0] not in _ACTIONS:
         raise UnknownNameError("action of spikenet data", words[0], _ACTIONS)
@@ -102,7 +101,7 @@ def _module(action: str, words: Sequence[str]) -> tuple[Any, bool]:
     if not words or words[0].startswith("-"):
         raise ArgumentError(f"a data set is needed: spikenet data {action} NAME; spikenet data list names them.")
     kind = dataset_class(words[0])
-    about = (inspect.getdoc(kind) or "").partition("\nArgs:")[0]
+    about = described(kind)
     parser = parser_for(f"spikenet data {action} {words[0]}", about)
     parser.add_class_arguments(kind, "data", skip={"seed"})
     options = parser.parse_args(list(words[1:]))

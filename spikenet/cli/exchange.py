@@ -3,15 +3,14 @@ at what came."""
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from spikenet.cli.options import parser_for
 from spikenet.cli.runs import Run, stored
-from spikenet.cli.screen import say, show_table
-from spikenet.errors import ArgumentError, UnknownNameError
+from spikenet.cli.screen import described, say, show_table
+from spikenet.errors import ArgumentError, DataError, UnknownNameError
 
 _FORMATS = {".nir": "a NIR graph", ".json": "an integer file (and .safetensors beside it)"}
 _GRIDS = ("integers", "ternary", "powers-of-two")
@@ -61,11 +60,14 @@ def import_(words: Sequence[str]) -> int:
     """
     from spikenet.interop import IntegerNetwork, from_nir
 
-    parser = parser_for("spikenet import", inspect.getdoc(import_) or "")
+    parser = parser_for("spikenet import", described(import_))
     parser.add_argument("file", type=str, help=", ".join(_FORMATS))
     parser.add_argument("--dt", type=float | None, help="seconds a step")
     options = parser.parse_args(list(words))
-    if _suffix(options.file) == ".json":
+    suffix = _suffix(options.file)
+    if not Path(options.file).is_file():
+        raise DataError(f"{options.file} does not exist.")
+    if suffix == ".json":
         found = IntegerNetwork(options.file).layers
         rows = [(str(n), layer["kind"], _sizes(layer), _settings(layer)) for n, layer in enumerate(found)]
     else:
@@ -84,7 +86,7 @@ def import_(words: Sequence[str]) -> int:
 def _parsed(name: str, words: Sequence[str], command: Any, file: bool) -> Any:
     from jsonargparse.typing import PositiveInt
 
-    parser = parser_for(f"spikenet {name}", inspect.getdoc(command) or "")
+    parser = parser_for(f"spikenet {name}", described(command))
     parser.add_argument("run", type=str, help="the folder of a finished run")
     parser.add_argument("file", type=str, nargs=None if file else "?", help=", ".join(_FORMATS))
     parser.add_argument("--grid", type=str, default="integers", help=f"of the weights: {', '.join(_GRIDS)}")
@@ -95,7 +97,10 @@ def _parsed(name: str, words: Sequence[str], command: Any, file: bool) -> Any:
     else:
         parser.add_argument("--steps", type=PositiveInt, default=8, help="time steps of the spiking network")
         parser.add_argument("--percentile", type=float, default=100.0, help="of the activations, for the thresholds")
-    return parser.parse_args(list(words))
+    options = parser.parse_args(list(words))
+    if options.file and not (folder := Path(options.file).parent).is_dir():
+        raise ArgumentError(f"{options.file} cannot be written: there is no folder {folder}.")
+    return options
 
 
 def _suffix(file: str) -> str:

@@ -17,6 +17,14 @@ from spikenet.errors import ArgumentError, UnknownNameError
 
 _NAMED = ("presets", "networks", "datasets")
 _LISTS = ("neurons", "steps", "seeds")
+_HELP = {
+    "presets": "models and data, as spikenet train knows them",
+    "networks": "models by name, or by import path",
+    "datasets": "data sets by name; without, those of the presets or digits-dvs",
+    "neurons": "in the place of LIF",
+    "steps": "time steps T",
+    "seeds": "one run of everything for each (default: 0)",
+}
 _PLACE = {"presets": "", "networks": "model.", "datasets": "data."}  # what the options of a name belong to
 _NOT_THE_RUN = ("threads", "out", "seeds")  # options that do not decide what is computed, or are in the name
 
@@ -131,7 +139,8 @@ def read_grid(words: Sequence[str], description: str) -> Grid:
     usage = "spikenet bench [GRID.yaml] [options, those of spikenet train too]"
     parser = argparse.ArgumentParser(usage=usage, description=description, allow_abbrev=False, exit_on_error=False)
     for name in (*_NAMED, *_LISTS):
-        parser.add_argument(f"--{name}", nargs="+", type=int if name in ("steps", "seeds") else str)
+        kind, one = int if name in ("steps", "seeds") else str, "T" if name == "steps" else name[:-1].upper()
+        parser.add_argument(f"--{name}", nargs="+", type=kind, metavar=one, help=_HELP[name])
     parser.add_argument("--out", help="folder for the runs and the table (default: bench/NAME_OF_THE_FILE)")
     file = Path(words[0]) if words and not words[0].startswith("-") else None  # a later word is some option's value
     given, rest = parser.parse_known_args(list(words[1:] if file else words))

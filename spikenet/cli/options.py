@@ -39,10 +39,11 @@ def parse(description: str, words: Sequence[str]) -> tuple[Any, Any]:
     given, _ = first.parse_known_args(list(words))
     mine = [Path(path) for path in given.config]
     preset = given.preset or _from_files(mine, "preset")
-    files = [_preset(preset), *mine] if preset else mine
+    start = _preset(preset) if preset else None
+    files = [start, *mine] if start else mine
     chosen = {name: getattr(given, name) or _from_files(files, name) for name in ("dataset", "network")}
-    parser = _train_parser(description, chosen["dataset"] or "digits-dvs", chosen["network"] or "SpikingMLP")
-    options = parser.parse_args([*(["--config", str(files[0])] if preset else []), *map(_in_full, words)])
+    parser = _train_parser(description, chosen["dataset"] or "digits-dvs", chosen["network"] or "SpikingMLP", start)
+    options = parser.parse_args([_in_full(word) for word in words])
     options.threads = options.threads or max(1, torch.get_num_threads() // options.trainer.devices)
     return parser, options
 
@@ -53,12 +54,12 @@ def _in_full(word: str) -> str:
     return f"--trainer.{name[2:]}{equals}{value}" if name in _SHORT else word
 
 
-def _train_parser(description: str, dataset: str, network: str) -> Any:
+def _train_parser(description: str, dataset: str, network: str, start: Path | None) -> Any:
     from jsonargparse.typing import NonNegativeInt, PositiveInt
 
     from spikenet.training import Optimiser, TrainerOptions
 
-    parser = parser_for("spikenet train", description)
+    parser = parser_for("spikenet train", description, start)
     parser.add_argument("--preset", type=str | None, help=f"start from a preset: {', '.join(_presets())}")
     parser.add_argument("--config", action="config", help="a YAML file with any of these options")
     parser.add_argument(
@@ -81,11 +82,14 @@ def _train_parser(description: str, dataset: str, network: str) -> Any:
     return parser
 
 
-def parser_for(prog: str, description: str) -> Any:
-    """A parser whose errors are raised, not printed."""
+def parser_for(prog: str, description: str, start: Path | None = None) -> Any:
+    """A parser whose errors are raised, not printed; a file's values may take the place of the defaults."""
     import jsonargparse
 
-    return jsonargparse.ArgumentParser(prog=prog, description=description, exit_on_error=False)
+    files: list[Any] = [str(start)] if start else []
+    return jsonargparse.ArgumentParser(
+        prog=prog, description=description, exit_on_error=False, default_config_files=files
+    )
 
 
 def dataset_class(name: str) -> type:
@@ -98,9 +102,13 @@ def dataset_class(name: str) -> type:
 
 def network_class(name: str) -> type:
     """The network of this name, or at this import path; its sizes come from the data."""
+    from torch.nn import Module
+
     from spikenet import models
 
-    return getattr(models, name) if name in models.__all__ else _imported("network", name, models.__all__)
+    every = {known: getattr(models, known) for known in models.__all__}
+    networks = {known: kind for known, kind in every.items() if isinstance(kind, type) and issubclass(kind, Module)}
+    return networks[name] if name in networks else _imported("network", name, networks)
 
 
 def neuron_class(name: str) -> type:

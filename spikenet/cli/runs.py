@@ -77,12 +77,14 @@ class Run:
 
     def facts(self) -> dict[str, str]:
         """What the report says of it."""
+        changes = (*getattr(self.data, "augmentations", ()), *getattr(self.data, "mixes", ()))
         return {
             "data set": self.data.name,
             "classes": ", ".join(self.data.classes),
             "samples": samples(self.data),
             "network": f"{self.options.network}, {sum(p.numel() for p in self.model.parameters()):,} parameters",
             **({"neurons": self.options.neuron} if self.options.neuron else {}),
+            **({"augmentation": ", ".join(map(str, changes))} if changes else {}),
             "seed": str(self.seed),
             "epochs": str(self.options.trainer.epochs),
             "test part": "seen once, after the last epoch; nothing was chosen by it",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
@@ -19,6 +20,11 @@ def say(text: str) -> None:
     """One line, at once."""
     _CONSOLE.print(text)
     sys.stdout.flush()
+
+
+def described(function: Any) -> str:
+    """What a docstring says of a command, in plain words."""
+    return (inspect.getdoc(function) or "").partition("\nArgs:")[0].replace("``", "")
 
 
 def show_table(columns: Sequence[str], rows: Iterable[Sequence[str]], numbers: Collection[int] = ()) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from spikenet.cli.options import parser_for
-from spikenet.cli.screen import say, show_table
+from spikenet.cli.screen import described, say, show_table
 from spikenet.errors import UnknownNameError
 
 _SETTLING = 0.2  # of the duration, left out of the statistics
@@ -26,7 +26,7 @@ def simulate(words: Sequence[str]) -> int:
     from spikenet.simulate import networks
 
     if not words or words[0] in ("-h", "--help"):
-        say(inspect.getdoc(simulate) or "")
+        say(described(simulate))
         return 0 if words else 2
     if words[0] not in networks.NETWORKS:
         raise UnknownNameError("network", words[0], networks.NETWORKS)
@@ -47,7 +47,7 @@ def simulate(words: Sequence[str]) -> int:
 def _options(name: str, function: Any, words: Sequence[str]) -> Any:
     from jsonargparse.typing import PositiveFloat
 
-    about = (inspect.getdoc(function) or "").partition("\nArgs:")[0]
+    about = described(function)
     parser = parser_for(f"spikenet simulate {name}", about)
     parser.add_argument("--duration", type=PositiveFloat, default=1000.0, help="ms")
     parser.add_argument("--device", type=str, default="cpu", help="cpu, or cuda for a GPU")

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import inspect
 import json
 from collections.abc import Sequence
 from typing import Any
 
-from spikenet.cli.screen import say
+from spikenet.cli.screen import described, say
 from spikenet.errors import ArgumentError, RunError
 
 
@@ -53,12 +52,12 @@ def generate(words: Sequence[str], reopen: Any) -> int:
     """
     if not words or (words[0].startswith("-") and words[0] not in ("-h", "--help")):
         raise ArgumentError("the run folder comes first: spikenet generate RUN_FOLDER --prompt TEXT.")
-    parser = argparse.ArgumentParser("spikenet generate", description=inspect.getdoc(generate), exit_on_error=False)
-    parser.add_argument("run")
-    parser.add_argument("--prompt", default="And ")
+    parser = argparse.ArgumentParser("spikenet generate", description=described(generate), exit_on_error=False)
+    parser.add_argument("run", help="the folder of a finished run on a text")
+    parser.add_argument("--prompt", default="And ", help="how the text begins")
     parser.add_argument("--count", type=int, default=400, help="characters to draw")
-    parser.add_argument("--temperature", type=float, default=0.8)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--temperature", type=float, default=0.8, help="0 and up (default: 0.8)")
+    parser.add_argument("--seed", type=int, default=0, help="of the draws")
     options = parser.parse_args(list(words))
     import torch
 

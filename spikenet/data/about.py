@@ -29,6 +29,7 @@ class About:
         per_class: published number of recordings of every class; 0 where they differ or are not known.
         md5: checksums of published files, by name.
         tonic: classes of ``tonic.datasets`` that download it, with their arguments.
+        made: whether it is made on this machine, of what comes with the libraries.
     """
 
     title: str
@@ -44,6 +45,7 @@ class About:
     per_class: int = 0
     md5: Mapping[str, str] = field(default_factory=dict)
     tonic: tuple[tuple[str, Mapping[str, Any]], ...] = ()
+    made: bool = False
 
     def missing(self, root: Path | None) -> DataError:
         """The error for recordings that are not there."""
@@ -57,6 +59,7 @@ class About:
         width, height, polarities = self.sensor
         pixels = f"{width} x {height} pixels, {polarities} polarities" if height > 1 else f"{width} channels"
         counts = ", ".join(f"{count:,} {part}" for part, count in self.counts.items())
+        by_hand = "none is needed" if self.made else "by hand, from the url"
         return {
             "title": self.title,
             "content": self.content,
@@ -67,5 +70,5 @@ class About:
             "licence": self.licence or "none found; ask the authors",
             "url": self.url,
             "layout": self.layout,
-            "download": "spikenet data prepare, through Tonic" if self.tonic else "by hand, from the url",
+            "download": "spikenet data prepare, through Tonic" if self.tonic else by_hand,
         }

@@ -15,17 +15,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from spikenet.data.about import About
+from spikenet.data.named import augmentations, mixes
 from spikenet.data.recordings import EventData, Recordings, philox, shuffled
 from spikenet.errors import ArgumentError, UnknownNameError
-from spikenet.events import (
-    Augmentation,
-    EventDrop,
-    EventStream,
-    EventTensor,
-    RandomShift,
-    Sensor,
-    TimeJitter,
-)
+from spikenet.events import Augmentation, BatchAugmentation, EventStream, EventTensor, Sensor
 from spikenet.events.binning import TimeGrid
 
 Batch = tuple[EventTensor, Tensor]
@@ -42,7 +35,8 @@ def untracked(sequence: Sequence[Any], description: str) -> Iterable[Any]:
     return sequence
 
 
-_ORDER, _AUGMENTATION = 1, 2  # purposes of random bits
+_ORDER, _AUGMENTATION, _MIXING = 1, 2, 4  # purposes of random bits
+Key = int | tuple[int, int]  # (epoch, index); a plain index belongs to epoch 0
 
 
 class EpochSampler(Sampler[tuple[int, int]]):
@@ -80,8 +74,8 @@ class EventDataset(Dataset[tuple[EventStream, int]]):
     def __len__(self) -> int:
         return len(self.recordings)
 
-    def __getitem__(self, key: int | tuple[int, int]) -> tuple[EventStream, int]:
-        epoch, index = key if isinstance(key, tuple) else (0, key)
+    def __getitem__(self, key: Key) -> tuple[EventStream, int]:
+        epoch, index = _place(key)
         stream, label = self.recordings[index]
         if self.augmentations:
             generator = np.random.Generator(philox(self.seed, _AUGMENTATION, epoch, index))
@@ -91,28 +85,42 @@ class EventDataset(Dataset[tuple[EventStream, int]]):
 
 
 class BatchedDataset(Dataset[Batch]):
-    """Whole batches of recordings on a time grid.
+    """Whole batches of recordings on a time grid, mixed in a way that follows from the seed, the epoch and the number
+    of the batch's first recording.
 
     Args:
         dataset: the recordings.
         grid: the grid.
+        mixes: augmentations of batches. With one, labels are weights of the classes, float32 ``[B, classes]``.
+        classes: number of classes.
     """
 
-    def __init__(self, dataset: EventDataset, grid: TimeGrid) -> None:
-        self.dataset, self.grid = dataset, grid
+    def __init__(
+        self, dataset: EventDataset, grid: TimeGrid, mixes: Sequence[BatchAugmentation] = (), classes: int = 0
+    ) -> None:
+        self.dataset, self.grid, self.mixes, self.classes = dataset, grid, tuple(mixes), classes
 
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitems__(self, keys: Sequence[int | tuple[int, int]]) -> Batch:
+    def __getitems__(self, keys: Sequence[Key]) -> Batch:
         """The recordings of a batch side by side and their labels: what a DataLoader asks for where it can."""
         recordings = self.dataset.recordings
-        indices = np.array([key[1] if isinstance(key, tuple) else key for key in keys], np.int64)
+        indices = np.array([_place(key)[1] for key in keys], np.int64)
         if self.dataset.augmentations:
             events = self.grid.batch([self.grid.count(self.dataset[key][0]) for key in keys])
         else:
             events = recordings.batch(indices, self.grid)
-        return events, torch.from_numpy(recordings.labels[indices])
+        labels = torch.from_numpy(recordings.labels[indices])
+        return self._mixed(events, labels, keys[0]) if self.mixes else (events, labels)
+
+    def _mixed(self, events: EventTensor, labels: Tensor, first: Key) -> Batch:
+        bits = philox(self.dataset.seed, _MIXING, *_place(first))
+        generator = torch.Generator().manual_seed(int(bits.random_raw()))
+        weights = torch.nn.functional.one_hot(labels, self.classes).float()
+        for mix in self.mixes:
+            events, weights = mix(events, weights, generator)
+        return events, weights
 
     @staticmethod
     def collate(batch: Any) -> Any:
@@ -120,12 +128,17 @@ class BatchedDataset(Dataset[Batch]):
         return batch
 
 
+def _place(key: Key) -> tuple[int, int]:
+    return key if isinstance(key, tuple) else (0, key)
+
+
 class EventDataModule(lightning.LightningDataModule):
     """A data set of labelled recordings with train, validation and test loaders.
 
     Batches are ``(events, labels)``: an ``EventTensor`` of shape ``(T, B, *feature_shape)``, which holds the lengths,
-    and int64 ``[B]``. The order of training follows from ``(seed, epoch)`` and the augmentation from
-    ``(seed, epoch, index)``, whatever the number of workers and wherever a run was resumed.
+    and int64 ``[B]``; training batches that were mixed have float32 ``[B, classes]``, the weights of the classes. The
+    order of training follows from ``(seed, epoch)`` and the augmentation from ``(seed, epoch, index)``, whatever the
+    number of workers and wherever a run was resumed. Validation and test are never augmented.
 
     A new data set is a subclass with a ``read`` method, which runs on first use, and an ``about``.
 
@@ -135,11 +148,13 @@ class EventDataModule(lightning.LightningDataModule):
         seed: order and augmentation follow from it; the split into parts does not.
         dt_us: length of a time step in microseconds.
         steps: number of time steps; later events are left out. None (null) gives each recording its own length.
-        shift: augmentation: move each training recording by up to this many pixels (or channels).
-        jitter_us: augmentation: move each event in time, standard deviation in microseconds.
-        drop: augmentation: lose each event with this probability.
+        augment: random change of each training recording, or a list of them in their order: names of
+            ``spikenet.events`` with their arguments, such as ``[RandomShift: 1, ScaleTime: {low: 0.9, high: 1.1}]``; in
+            Python also objects.
+        mix: random change of each training batch and its labels, or a list: ``CutMix``, ``EventMix: 2``.
 
-    Errors: ArgumentError for a value out of range; reading raises DataError and FormatError.
+    Errors: ArgumentError for a value out of range, UnknownNameError for an augmentation that is not known; reading
+    raises DataError and FormatError.
     """
 
     about: ClassVar[About | None] = None
@@ -152,9 +167,8 @@ class EventDataModule(lightning.LightningDataModule):
         seed: int = 0,
         dt_us: int = 10_000,
         steps: int | None = None,
-        shift: int = 0,
-        jitter_us: float = 0.0,
-        drop: float = 0.0,
+        augment: list[Any] | dict[str, Any] | str | None = None,
+        mix: list[Any] | dict[str, Any] | str | None = None,
     ) -> None:
         super().__init__()
         least = {"batch_size": 1, "workers": 0, "seed": 0, "dt_us": 1, "steps": 1}
@@ -164,12 +178,7 @@ class EventDataModule(lightning.LightningDataModule):
                 raise ArgumentError(f"{name} wants {least[name]} or more, received {value}")
         self.batch_size, self.workers, self.seed = batch_size, workers, seed
         self.dt_us, self.steps = dt_us, steps
-        amounts: list[tuple[Augmentation, float]] = [
-            (RandomShift(shift), shift),
-            (TimeJitter(jitter_us), jitter_us),
-            (EventDrop(drop), drop),
-        ]
-        self.augmentations = tuple(augmentation for augmentation, amount in amounts if amount > 0)
+        self.augmentations, self.mixes = augmentations(augment), mixes(mix)
 
     @abstractmethod
     def read(self) -> EventData:
@@ -229,7 +238,7 @@ class EventDataModule(lightning.LightningDataModule):
     def train_dataloader(self) -> DataLoader[Any]:
         """Training batches: shuffled and augmented anew in every epoch."""
         dataset = EventDataset(self.parts.train, self.augmentations, self.seed)
-        return self._loader(dataset, EpochSampler(len(dataset), self.seed))
+        return self._loader(dataset, EpochSampler(len(dataset), self.seed), self.mixes)
 
     def val_dataloader(self) -> DataLoader[Any]:
         """Validation batches, in order."""
@@ -239,8 +248,10 @@ class EventDataModule(lightning.LightningDataModule):
         """Test batches, in order."""
         return self._loader(EventDataset(self.parts.test))
 
-    def _loader(self, dataset: EventDataset, sampler: EpochSampler | None = None) -> DataLoader[Any]:
-        batched = BatchedDataset(dataset, TimeGrid(self.dt_us, self.steps))
+    def _loader(
+        self, dataset: EventDataset, sampler: EpochSampler | None = None, mixes: Sequence[BatchAugmentation] = ()
+    ) -> DataLoader[Any]:
+        batched = BatchedDataset(dataset, TimeGrid(self.dt_us, self.steps), mixes, len(self.parts.classes))
         return DataLoader(
             batched,
             self.batch_size,

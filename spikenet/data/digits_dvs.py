@@ -58,6 +58,7 @@ class DigitsDVS(EventDataModule):
         sensor=SENSOR,
         classes=tuple("0123456789"),
         counts={"train": 1077, "val": 360, "test": 360},
+        made=True,
     )
 
     def __init__(self, *, dt_us: int = 20_000, steps: int | None = 15, **options: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -45,7 +46,7 @@ class TimeJitter:
     sigma_us: float
 
     def __post_init__(self) -> None:
-        _check(self.sigma_us >= 0, self)
+        _check(0 <= self.sigma_us < math.inf, self)
 
     def __call__(self, stream: EventStream, generator: np.random.Generator) -> EventStream:
         moved = np.rint(self.sigma_us * generator.standard_normal(len(stream))).astype(np.int64)
@@ -164,7 +165,7 @@ class ScaleTime:
     high: float
 
     def __post_init__(self) -> None:
-        _check(0 <= self.low <= self.high, self, "0 <= low <= high")
+        _check(0 <= self.low <= self.high < math.inf, self, "0 <= low <= high")
 
     def __call__(self, stream: EventStream, generator: np.random.Generator) -> EventStream:
         t = (stream.t.double() * generator.uniform(self.low, self.high)).round_().long()

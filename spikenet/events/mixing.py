@@ -18,8 +18,9 @@ _POINTS = 1024
 class BatchAugmentation(Protocol):
     """Anything called as ``augmentation(events, labels, generator)``; every draw comes from the generator.
 
-    Labels go in as classes, int64 ``[B]``, and come out as weights that add up to 1, float32 ``[B, classes]``.
-    Losses such as ``torch.nn.functional.cross_entropy`` take them as they are.
+    Labels are weights of the classes that add up to 1, float32 ``[B, classes]``: at first those that
+    ``torch.nn.functional.one_hot(labels, classes).float()`` makes. Losses such as
+    ``torch.nn.functional.cross_entropy`` take them as they are, and so do further augmentations.
     """
 
     def __call__(
@@ -33,28 +34,23 @@ class CutMix:
 
     With ``lam`` uniform in 0 to 1 (the paper's Beta(1, 1)), the box has ``sqrt(1 - lam)`` of the height and width, lies
     around a uniform centre and is cut off at the edges. With one feature axis it is a band of ``1 - lam`` of the
-    channels. A label weighs as much as the share of addresses that its entry fills.
-
-    Args:
-        classes: number of classes.
+    channels. An entry's labels weigh as much as the share of addresses that it fills.
     """
-
-    classes: int
 
     def __call__(self, events: EventTensor, labels: Tensor, generator: torch.Generator) -> tuple[EventTensor, Tensor]:
         """Mix every entry with one of a random permutation of the batch; a mixed length is the longer of the two.
 
         Args:
             events: shape ``(T, B, *features)``.
-            labels: classes, int64 ``[B]``, on the device of ``events``.
+            labels: weights of the classes, float32 ``[B, classes]``, on the device of ``events``.
             generator: source of the draws, on the CPU.
 
         Returns:
-            The mixed events and float32 ``[B, classes]``.
+            The mixed events and their labels.
 
-        Errors: ShapeError and ArgumentError for labels that do not fit.
+        Errors: ShapeError and DtypeError for labels that do not fit.
         """
-        _check(self.classes, events, labels)
+        _check(events, labels)
         partner = _partners(events, generator)
         sizes = events.features[-2:]
         begin, end = self._boxes(events.batch, sizes, generator)
@@ -67,7 +63,7 @@ class CutMix:
 
         mixed = _exchange(events, partner, inside(b), inside(partner.argsort()[b]))
         area = ((end - begin) / torch.tensor(sizes, device=events.device)).prod(1)
-        return mixed, _soft(self.classes, labels, partner, 1 - area)
+        return mixed, _blended(labels, partner, 1 - area)
 
     @staticmethod
     def _boxes(batch: int, sizes: tuple[int, ...], generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -96,13 +92,11 @@ class EventMix:
     stays.
 
     Args:
-        classes: number of classes.
         components: Gaussians in a mixture.
 
     Errors: ArgumentError for no components.
     """
 
-    classes: int
     components: int = 3
 
     def __post_init__(self) -> None:
@@ -111,7 +105,7 @@ class EventMix:
 
     def __call__(self, events: EventTensor, labels: Tensor, generator: torch.Generator) -> tuple[EventTensor, Tensor]:
         """Mix every entry with one of a random permutation of the batch, as `CutMix` does, with the same arguments."""
-        _check(self.classes, events, labels)
+        _check(events, labels)
         partner = _partners(events, generator)
         b = _entry(events)
         place = torch.stack(
@@ -127,7 +121,7 @@ class EventMix:
         mixed = _exchange(events, partner, leaves, comes)
         kept, came = _share(events, b, ~leaves), _share(events, b, comes)[partner]
         total = kept + came
-        return mixed, _soft(self.classes, labels, partner, torch.where(total > 0, kept / total.clamp(min=1e-30), 1.0))
+        return mixed, _blended(labels, partner, torch.where(total > 0, kept / total.clamp(min=1e-30), 1.0))
 
     def _mixtures(self, events: EventTensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Weights ``[B, N]``, centres and widths ``[B, N, axes]`` and the level ``[B]`` of each entry's mixture."""
@@ -178,16 +172,16 @@ def _share(events: EventTensor, b: Tensor, chosen: Tensor) -> Tensor:
     return part / total.clamp(min=1e-30)
 
 
-def _soft(classes: int, labels: Tensor, partner: Tensor, weight: Tensor) -> Tensor:
-    """Each entry's class at ``weight`` plus its partner's at the rest."""
-    one = torch.nn.functional.one_hot(labels, classes).float()
-    return weight.float()[:, None] * one + (1 - weight.float())[:, None] * one[partner]
+def _blended(labels: Tensor, partner: Tensor, weight: Tensor) -> Tensor:
+    """Each entry's labels at ``weight`` plus its partner's at the rest."""
+    return weight.float()[:, None] * labels + (1 - weight.float())[:, None] * labels[partner]
 
 
-def _check(classes: int, events: EventTensor, labels: Tensor) -> None:
-    if labels.shape != (events.batch,):
-        raise ShapeError(f"a batch of {events.batch} wants labels [{events.batch}], received {tuple(labels.shape)}")
-    if labels.dtype != torch.int64:
-        raise DtypeError(f"labels want classes in int64, received {labels.dtype}; labels.long() would work")
-    if bool(((labels < 0) | (labels >= classes)).any()):
-        raise ArgumentError(f"labels want 0 to {classes - 1}, received {labels.min()} to {labels.max()}")
+def _check(events: EventTensor, labels: Tensor) -> None:
+    if labels.ndim != 2 or len(labels) != events.batch:
+        raise ShapeError(
+            f"a batch of {events.batch} wants labels [{events.batch}, classes], received {tuple(labels.shape)}; "
+            "torch.nn.functional.one_hot(labels, classes).float() would work"
+        )
+    if labels.dtype != torch.float32:
+        raise DtypeError(f"labels want weights in float32, received {labels.dtype}; labels.float() would work")

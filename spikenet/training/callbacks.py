@@ -132,9 +132,8 @@ class Progress(Callback):
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         todo = trainer.max_epochs - trainer.current_epoch  # type: ignore[operator]
-        self.console.print(
-            f"training: {todo} epochs of {trainer.num_training_batches} batches; the first also compiles kernels ..."
-        )
+        epochs = f"{todo} epoch{'s' if todo != 1 else ''} of {trainer.num_training_batches} batches"
+        self.console.print(f"training: {epochs}; the first also compiles kernels ...")
 
     def on_train_epoch_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         self.epoch_started = time.perf_counter()
@@ -172,7 +171,7 @@ class Progress(Callback):
         batch = (time.perf_counter() - self.second_started) / (self.SAMPLE - 1)
         epoch = batch * trainer.num_training_batches
         left = epoch * (trainer.max_epochs - trainer.current_epoch)  # type: ignore[operator]
-        self.console.print(f"about {epoch:.0f} s per epoch, {left / 60:.1f} min in all")
+        self.console.print(f"about {epoch:.0f} s per epoch, {_span(left)} in all")
 
     def _open_bar(self, trainer: pl.Trainer) -> None:
         from rich.progress import Progress as Bar
@@ -187,3 +186,7 @@ class Progress(Callback):
         if self.bar:
             self.bar.stop()
             self.bar = None
+
+
+def _span(seconds: float) -> str:
+    return f"{seconds / 60:.1f} min" if seconds > 99 else f"{seconds:.0f} s"

@@ -85,8 +85,12 @@ class Classifier(pl.LightningModule):
         classes: number of classes.
         optim: learning rate, weight decay, schedule and label smoothing.
 
+    Labels are classes, int64 ``[B]``, or their weights, ``[B, classes]``, as mixed batches have them; the accuracy then
+    counts the heaviest.
+
     Raises:
-        DataError: a batch holds values that are not finite, or a label outside the classes.
+        DataError: a batch holds values that are not finite, a label outside the classes, or weights that do not add up
+            to 1.
         DtypeError: a batch is a dense integer tensor.
         ShapeError: the model does not return ``[B, classes]``.
         RunError: the loss is not finite.
@@ -160,7 +164,9 @@ class Classifier(pl.LightningModule):
         place = f"{split} batch {batch_idx} of epoch {self.current_epoch + 1}"
         logits, labels = self._scored(*batch, place)
         check_logits(logits, labels, self.classes)
-        loss = functional.cross_entropy(logits.float(), labels, label_smoothing=smoothing)
+        weighted = labels.is_floating_point()
+        target = labels.float() if weighted else labels
+        loss = functional.cross_entropy(logits.float(), target, label_smoothing=smoothing)
         if not torch.isfinite(loss):
             raise RunError(
                 f"the loss is {loss.item()} at {place}; try a smaller optim.lr, trainer.clip_norm or precision 32-true."
@@ -168,7 +174,7 @@ class Classifier(pl.LightningModule):
         part = self.parts.get(split)
         share = part.share(batch_idx) if part else 1.0
         if share:
-            accuracy.update(logits, labels)
+            accuracy.update(logits, labels.argmax(1) if weighted else labels)
         # Lightning divides sums over the processes by their number, in integers: this leaves no remainder.
         size = len(labels) * (part.processes if part else 1) if share else 0
         self.log(f"{split}_loss", loss, on_step=False, on_epoch=True, batch_size=size, sync_dist=True)
@@ -188,7 +194,21 @@ def check_batch(x: EventTensor | Tensor, labels: Tensor, classes: int, place: st
         raise DtypeError(f"{place} is {values.dtype}; layers with float weights need float input: x.float() makes it.")
     if not bool(torch.isfinite(values).all()):
         raise DataError(f"{place} holds values that are not finite (NaN or infinity); check the data set.")
-    check_labels(labels, classes, place)
+    if labels.ndim == 2:
+        check_weights(labels, classes, place)
+    else:
+        check_labels(labels, classes, place)
+
+
+def check_weights(labels: Tensor, classes: int, place: str) -> None:
+    """Refuse weights of the classes that are none."""
+    if not labels.is_floating_point() or labels.shape[1] != classes:
+        raise ShapeError(
+            f"{place} holds labels {tuple(labels.shape)} of {labels.dtype}; classes [B] in int64 or their weights "
+            f"[B, {classes}] in float32 are needed."
+        )
+    if not bool(((labels.sum(1) - 1).abs() < 1e-3).all() and (labels >= 0).all()):  # NaN neither
+        raise DataError(f"{place} holds weights of classes that are negative or do not add up to 1.")
 
 
 def check_labels(labels: Tensor, classes: int, place: str, name: str = "labels") -> None:

@@ -7,13 +7,15 @@ is left out and nothing counts twice, so that a run on n devices computes what a
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Sampler
 
 from spikenet.errors import ArgumentError, DeviceError, RunError
+from spikenet.events import EventTensor
 
 __all__ = ["SharedBatches", "check_devices", "launched", "place", "shared"]
 
@@ -66,10 +68,11 @@ class SharedBatches(Sampler[list[Any]]):
         batches: the whole batches.
         rank: number of this process.
         processes: how many there are.
+        whole: whether to yield whole batches all the same, of which the part is taken when they are made.
     """
 
-    def __init__(self, batches: Any, rank: int, processes: int) -> None:
-        self.batches, self.rank, self.processes = batches, rank, processes
+    def __init__(self, batches: Any, rank: int, processes: int, whole: bool = False) -> None:
+        self.batches, self.rank, self.processes, self.whole = batches, rank, processes, whole
         self.sizes: list[int] = []
 
     @property
@@ -84,7 +87,7 @@ class SharedBatches(Sampler[list[Any]]):
         self.sizes = []
         for batch in self.batches:
             self.sizes.append(len(batch))
-            yield batch[self.rank :: self.processes] or batch[:1]
+            yield batch if self.whole else [batch[i] for i in _own(len(batch), self.rank, self.processes)]
 
     def share(self, index: int) -> float:
         """The weight of this process's mean over batch `index` in the mean over all processes, such that the mean of
@@ -94,7 +97,8 @@ class SharedBatches(Sampler[list[Any]]):
 
 
 def shared(loader: DataLoader[Any], rank: int, processes: int) -> DataLoader[Any]:
-    """A loader of this process's part of each batch; `loader` itself where there is one process.
+    """A loader of this process's part of each batch; `loader` itself where there is one process. Where a data set mixes
+    the recordings of a batch (has `mixes`), each process makes the whole batch before it takes its part.
 
     Raises:
         ArgumentError: if batches have fewer entries than there are processes, or the loader makes no batches.
@@ -107,4 +111,19 @@ def shared(loader: DataLoader[Any], rank: int, processes: int) -> DataLoader[Any
     if loader.batch_size is not None and loader.batch_size < processes:
         raise ArgumentError(f"batches of {loader.batch_size} cannot be shared by {processes} devices; enlarge them.")
     same: dict[str, Any] = {name: getattr(loader, name) for name in _KEPT}
-    return DataLoader(loader.dataset, batch_sampler=SharedBatches(batches, rank, processes), **same)
+    whole = bool(getattr(loader.dataset, "mixes", ()))
+    if whole:
+        same["collate_fn"] = partial(_part, loader.collate_fn, rank, processes)
+    return DataLoader(loader.dataset, batch_sampler=SharedBatches(batches, rank, processes, whole), **same)
+
+
+def _own(size: int, rank: int, processes: int) -> range:
+    """The entries of a batch that are this process's, or the first if there are none."""
+    return range(rank, size, processes) or range(min(size, 1))
+
+
+def _part(collate: Callable[[Any], Any], rank: int, processes: int, batch: Any) -> tuple[EventTensor, torch.Tensor]:
+    """This process's part of a batch that was mixed."""
+    events, labels = collate(batch)
+    own = _own(len(labels), rank, processes)
+    return EventTensor.stack([events.entry(b) for b in own]), labels[list(own)]

@@ -14,6 +14,7 @@ from spikenet.errors import ArgumentError, UnknownNameError
 from spikenet.events import EventStream, EventTensor, Sensor
 
 SENSOR = Sensor(6, 5, 2)
+CHANGES = [{"RandomShift": 1}, {"TimeJitter": 30.0}, {"EventDrop": 0.2}]
 
 
 class Toy(Recordings):
@@ -32,17 +33,8 @@ class Toy(Recordings):
 class ToyModule(EventDataModule):
     reads = 0
 
-    def __init__(self, batch_size=4, workers=0, seed=0, dt_us=100, steps=10, shift=1, jitter_us=30.0, drop=0.2):
-        super().__init__(
-            batch_size=batch_size,
-            workers=workers,
-            seed=seed,
-            dt_us=dt_us,
-            steps=steps,
-            shift=shift,
-            jitter_us=jitter_us,
-            drop=drop,
-        )
+    def __init__(self, batch_size=4, dt_us=100, steps=10, augment=CHANGES, **options):
+        super().__init__(batch_size=batch_size, dt_us=dt_us, steps=steps, augment=augment, **options)
 
     def read(self):
         self.reads += 1
@@ -198,8 +190,8 @@ def test_lightning_tells_the_sampler_its_epoch():
         ({"seed": -1}, "seed wants 0"),
         ({"dt_us": 0}, "dt_us wants 1"),
         ({"steps": 0}, "steps wants 1"),
-        ({"shift": -1}, "0 or more"),
-        ({"drop": 1.2}, "probability: 0 to 1"),
+        ({"augment": [{"RandomShift": -1}]}, "0 or more"),
+        ({"augment": [{"EventDrop": 1.2}]}, "probability: 0 to 1"),
     ],
 )
 def test_impossible_options_are_refused(values, message):

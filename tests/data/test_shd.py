@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import gzip
+import os
 import pickle
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -94,6 +97,28 @@ def test_recordings_left_in_their_file_are_those_in_memory(write_spikes):
         assert label == same
         assert one.t.tolist() == two.t.tolist()
         assert one.x.tolist() == two.x.tolist()
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="asks Linux which files are open")
+def test_a_stored_file_is_opened_once_and_closed_with_its_reader(write_spikes, monkeypatch):
+    path, opened = write_spikes("once.h5"), []
+    plain = os.open
+    monkeypatch.setattr(os, "open", lambda file, *rest: opened.append(file) or plain(file, *rest))
+    stored = StoredSpikeFile(path)
+    stored.read(0)
+    stored.read(3)
+    assert opened.count(path) == 1
+    assert _open_files().count(str(path)) == 1
+    del stored
+    assert str(path) not in _open_files()
+    with pytest.raises(FormatError, match="want one length"):
+        StoredSpikeFile(odd := write_spikes("odd.h5", labels=np.arange(7)))
+    gc.collect()
+    assert str(odd) not in _open_files()
+
+
+def _open_files():
+    return [os.path.realpath(link) for link in Path("/proc/self/fd").iterdir() if link.exists()]
 
 
 def test_broken_recordings_left_in_their_file(tmp_path, write_spikes):

@@ -134,6 +134,7 @@ def test_an_empty_recording_stays_empty(augmentation):
     [
         (lambda: RandomShift(-1), "amount of 0 or more"),
         (lambda: TimeJitter(-1.0), "amount of 0 or more"),
+        (lambda: TimeJitter(float("inf")), "amount of 0 or more"),
         (lambda: EventDrop(1.5), "probability: 0 to 1"),
         (lambda: TimeDrop(1.1), "fraction or probability: 0 to 1"),
         (lambda: AreaDrop(-0.1), "fraction or probability: 0 to 1"),

@@ -12,24 +12,28 @@ from spikenet.errors import ArgumentError, DtypeError, ShapeError
 from spikenet.events import CutMix, EventMix, EventTensor
 from tests.events.draws import assert_is, pairs
 
-BOTH = [CutMix(5), EventMix(5), EventMix(5, components=1)]
+BOTH = [CutMix(), EventMix(), EventMix(components=1)]
 
 
 def seeded(seed):
     return torch.Generator().manual_seed(seed)
 
 
+def one_hot(labels, classes=5):
+    return torch.nn.functional.one_hot(torch.as_tensor(labels), classes).float()
+
+
 def tagged(batch, steps, features):
     """Every address of every step holds one event for entry 0, two for entry 1, and so on."""
     dense = (torch.arange(batch) + 1.0).view(1, batch, *[1] * len(features)).expand(steps, batch, *features)
-    return EventTensor.from_dense(dense), torch.arange(batch)
+    return EventTensor.from_dense(dense), torch.eye(batch)
 
 
 @settings(max_examples=25)
 @given(drawn=pairs(), seed=st.integers(0, 999), mix=st.sampled_from(BOTH))
 def test_a_mix_is_valid_and_each_event_comes_from_its_place(drawn, seed, mix):
     dense, events = drawn
-    labels = torch.arange(events.batch) % 5
+    labels = one_hot(torch.arange(events.batch) % 5)
     mixed, soft = mix(events, labels, seeded(seed))
     result = mixed.to_dense()
     partner = torch.randperm(events.batch, generator=seeded(seed))  # the generator's first draw
@@ -49,7 +53,7 @@ def test_cutmix_cuts_boxes_and_weighs_their_area(features):
     axes = len(features[-2:])
     boxes = 0
     for seed in range(30):
-        mixed, soft = CutMix(4)(events, labels, seeded(seed))
+        mixed, soft = CutMix()(events, labels, seeded(seed))
         partner = torch.randperm(4, generator=seeded(seed))
         foreign = mixed.to_dense() == (partner + 1.0).view(1, 4, *[1] * len(features))
         for b in torch.nonzero(partner != torch.arange(4)).flatten().tolist():
@@ -87,7 +91,7 @@ def test_eventmix_weighs_counts(features):
     events = EventTensor.from_dense(dense)
     mixes = 0
     for seed in range(20):
-        mixed, soft = EventMix(3)(events, torch.arange(3), seeded(seed))
+        mixed, soft = EventMix()(events, torch.eye(3), seeded(seed))
         partner = torch.randperm(3, generator=seeded(seed))
         result = mixed.to_dense()
         for b in torch.nonzero(partner != torch.arange(3)).flatten().tolist():
@@ -106,7 +110,7 @@ def test_eventmix_takes_the_share_that_it_drew():
     events, labels = tagged(30, 8, (1, 12, 12))
     shares = []
     for seed in range(10):
-        mixed, _ = EventMix(30)(events, labels, seeded(seed))
+        mixed, _ = EventMix()(events, labels, seeded(seed))
         partner = torch.randperm(30, generator=seeded(seed))
         foreign = (mixed.to_dense() == (partner + 1.0).view(1, 30, 1, 1, 1)).float().mean((0, 2, 3, 4))
         shares += foreign[partner != torch.arange(30)].tolist()
@@ -120,7 +124,7 @@ def test_one_gaussian_makes_one_solid_cloud():
     seen = 0
     for seed in range(20):
         if torch.randperm(2, generator=seeded(seed))[0] == 1:
-            mixed, _ = EventMix(2, components=1)(events, labels, seeded(seed))
+            mixed, _ = EventMix(components=1)(events, labels, seeded(seed))
             cloud = mixed.to_dense()[:, 0, 0] == 2
             for axis in range(3):
                 turns = cloud.float().diff(dim=axis).abs().sum(axis)
@@ -133,7 +137,7 @@ def test_one_gaussian_makes_one_solid_cloud():
 @pytest.mark.parametrize("mix", BOTH)
 def test_empty_entries_keep_their_labels(mix):
     events = EventTensor.from_dense(torch.zeros(3, 2, 2, 4, 4))
-    mixed, soft = mix(events, torch.tensor([1, 1]), seeded(0))
+    mixed, soft = mix(events, one_hot([1, 1]), seeded(0))
     assert mixed.nnz == 0
     assert soft.tolist() == [[0, 1, 0, 0, 0]] * 2
 
@@ -142,7 +146,7 @@ def test_an_empty_entry_counts_for_nothing_in_eventmix():
     dense = torch.zeros(4, 2, 1, 6, 6)
     dense[:, 1] = 1
     for seed in range(30):
-        mixed, soft = EventMix(2)(EventTensor.from_dense(dense), torch.tensor([0, 1]), seeded(seed))
+        mixed, soft = EventMix()(EventTensor.from_dense(dense), torch.eye(2), seeded(seed))
         if torch.randperm(2, generator=seeded(seed))[0] == 1:
             assert soft[0].tolist() == ([0, 1] if mixed.entry(0).nnz else [1, 0])
 
@@ -150,27 +154,38 @@ def test_an_empty_entry_counts_for_nothing_in_eventmix():
 @pytest.mark.parametrize("mix", BOTH)
 def test_labels_that_do_not_fit_are_refused(mix):
     events = EventTensor.from_dense(torch.ones(2, 3, 4))
-    with pytest.raises(ShapeError, match=r"labels \[3\], received \(2,\)"):
-        mix(events, torch.tensor([0, 1]), seeded(0))
-    with pytest.raises(ArgumentError, match="labels want 0 to 4, received 0 to 5"):
-        mix(events, torch.tensor([0, 5, 1]), seeded(0))
+    with pytest.raises(ShapeError, match=r"labels \[3, classes\], received \(2, 5\)"):
+        mix(events, one_hot([0, 1]), seeded(0))
+    with pytest.raises(ShapeError, match=r"received \(3,\); torch\.nn\.functional\.one_hot"):
+        mix(events, torch.tensor([0, 4, 1]), seeded(0))
+    with pytest.raises(DtypeError, match=r"float32, received torch\.int64"):
+        mix(events, one_hot([0, 4, 1]).long(), seeded(0))
+
+
+def test_a_mixture_needs_a_component():
     with pytest.raises(ArgumentError, match="1 component or more"):
-        EventMix(5, components=0)
+        EventMix(components=0)
+
+
+@pytest.mark.parametrize("mix", BOTH)
+def test_mixes_follow_each_other(mix):
+    """Labels are linear: weights that were mixed before go into the mix of entries as classes of one's own would."""
+    events, labels = tagged(4, 3, (1, 8, 6))
+    once, weights = CutMix()(events, labels, seeded(2))
+    twice, both = mix(once, weights, seeded(5))
+    alike, of_entries = mix(once, torch.eye(4), seeded(5))
+    assert torch.equal(twice.to_dense(), alike.to_dense())
+    torch.testing.assert_close(both, of_entries @ weights)
+    assert ((both > 0).sum(1) > 2).any()
 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("mix", BOTH)
 def test_a_gpu_gives_the_same(mix):
     dense = torch.randint(0, 3, (6, 4, 2, 8, 8)).float()
-    events, labels = EventTensor.from_dense(dense), torch.arange(4)
+    events, labels = EventTensor.from_dense(dense), torch.eye(4)
     mixed, soft = mix(events, labels, seeded(3))
     there, soft_there = mix(events.to("cuda"), labels.cuda(), seeded(3))
     if isinstance(mix, CutMix):  # a Gaussian's exp may round across the level elsewhere
         assert torch.equal(there.to_dense().cpu(), mixed.to_dense())
     torch.testing.assert_close(soft_there.cpu(), soft, atol=1e-2, rtol=0)
-
-
-def test_labels_that_are_no_classes_are_refused():
-    x = EventTensor.from_dense(torch.ones(2, 2, 1, 4, 4))
-    with pytest.raises(DtypeError, match=r"int64, received torch\.float32"):
-        CutMix(3)(x, torch.zeros(2), torch.Generator())

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from spikenet.neurons import ALIF, LIF, SEAdLIF, SiLIF
 from tests.neurons import transcription as ts
-from tests.neurons.margin import between, check, drive
+from tests.neurons.margin import between, disagreements, drive
 
 SIZE = (80, 4, 13)
 N = SIZE[2:]
@@ -30,7 +30,7 @@ def alif(s: SimpleNamespace, x: Tensor, p: SimpleNamespace, fire: ts.Fire) -> di
 def test_adaptive_threshold() -> None:
     neuron = ALIF(between(2.0, 6.0, N), between(10.0, 40.0, N, 1), between(0.1, 0.4, N, 2), between(0.8, 1.2, N, 3))
     start = {**V, "b": drive(SIZE[1:], 0.2, 0.3, 6).abs()}
-    check(neuron, alif, drive(SIZE, 0.8, 0.3), start, ts.atan_slope(2.0))
+    assert not disagreements(neuron, alif, drive(SIZE, 0.8, 0.3), start, ts.atan_slope(2.0))
 
 
 def test_adaptive_threshold_in_the_papers_own_order() -> None:
@@ -88,7 +88,7 @@ def test_symplectic() -> None:
         q=12.0,
         v_threshold=nn.Parameter(torch.tensor(0.9)),
     )
-    check(neuron, symplectic, drive(SIZE, 2.0, 1.0), {**V, **W}, ts.atan_slope(2.0))
+    assert not disagreements(neuron, symplectic, drive(SIZE, 2.0, 1.0), {**V, **W}, ts.atan_slope(2.0))
 
 
 def test_symplectic_subthreshold_matrix() -> None:
@@ -125,7 +125,7 @@ def test_state_space() -> None:
         log_step=between(-5.6, -5.0, N, 4),
         surrogate="atan",
     )
-    check(neuron, state_space, drive(SIZE, 3.0, 1.5), {**V, **W}, ts.atan_slope(2.0))
+    assert not disagreements(neuron, state_space, drive(SIZE, 3.0, 1.5), {**V, **W}, ts.atan_slope(2.0))
 
 
 def test_state_space_in_the_sources_own_order() -> None:

@@ -16,7 +16,7 @@ from spikenet.errors import ArgumentError
 from spikenet.neurons import EIF, QIF, AdEx, Neuron
 from spikenet.neurons import surrogate as sg
 from tests.neurons import transcription as ts
-from tests.neurons.margin import between, check, drive
+from tests.neurons.margin import between, disagreements, drive
 
 SIZE = (80, 4, 13)
 N = SIZE[2:]
@@ -39,7 +39,7 @@ def test_quadratic() -> None:
         between(-0.2, 0.1, N, 4),
         v_rest=between(-0.1, 0.1, N, 5),
     )
-    check(neuron, qif, drive(SIZE, 1.2, 0.6), V, SLOPE)
+    assert not disagreements(neuron, qif, drive(SIZE, 1.2, 0.6), V, SLOPE)
 
 
 def eif(s: SimpleNamespace, x: Tensor, p: SimpleNamespace, fire: ts.Fire) -> dict[str, Tensor]:
@@ -58,7 +58,7 @@ def test_exponential() -> None:
         between(-0.2, 0.1, N, 4),
         v_rest=between(-0.1, 0.1, N, 5),
     )
-    check(neuron, eif, drive(SIZE, 1.2, 0.6), V, SLOPE)
+    assert not disagreements(neuron, eif, drive(SIZE, 1.2, 0.6), V, SLOPE)
 
 
 def adex(s: SimpleNamespace, x: Tensor, p: SimpleNamespace, fire: ts.Fire) -> dict[str, Tensor]:
@@ -89,7 +89,9 @@ def test_adaptive_exponential() -> None:
         surrogate=sg.atan(0.2),
     )
     start = {"v": drive(SIZE[1:], 2.0, -65.0, 5), "w": drive(SIZE[1:], 20.0, 0.0, 6)}
-    check(neuron, adex, drive(SIZE, 1500.0, 1200.0), start, ts.atan_slope(0.2), margin=1e-3, tolerance=3e-5)
+    assert not disagreements(
+        neuron, adex, drive(SIZE, 1500.0, 1200.0), start, ts.atan_slope(0.2), margin=1e-3, tolerance=3e-5
+    )
 
 
 def period(neuron: Neuron, current: float, steps: int) -> float:

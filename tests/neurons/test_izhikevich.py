@@ -15,7 +15,7 @@ from spikenet.errors import UnknownNameError
 from spikenet.neurons import Izhikevich
 from spikenet.neurons import surrogate as sg
 from tests.neurons import transcription as ts
-from tests.neurons.margin import between, check, drive
+from tests.neurons.margin import between, disagreements, drive
 
 SIZE = (80, 4, 13)
 N = SIZE[2:]
@@ -59,12 +59,14 @@ START = {"v": drive(SIZE[1:], 3.0, -65.0, 5), "u": drive(SIZE[1:], 1.0, -13.0, 6
 def test_spikes_and_every_gradient_in_double() -> None:
     start = {name: value.double() for name, value in START.items()}
     x = drive(SIZE, 5.0, 10.0).double()
-    check(heterogeneous().double(), simple_model, x, start, ts.atan_slope(0.1), margin=1e-9, tolerance=1e-9)
+    assert not disagreements(
+        heterogeneous().double(), simple_model, x, start, ts.atan_slope(0.1), margin=1e-9, tolerance=1e-9
+    )
 
 
 def test_spikes_and_every_gradient_in_single() -> None:
     """Over a few spikes only: every upstroke magnifies what float32 rounds, 4e-6 mV at -65 mV, some hundred times."""
-    check(
+    assert not disagreements(
         heterogeneous(),
         simple_model,
         drive(SIZE, 5.0, 10.0)[:25],

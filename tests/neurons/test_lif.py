@@ -13,7 +13,7 @@ from torch.nn import functional
 from spikenet.errors import ArgumentError, UnknownNameError
 from spikenet.neurons import IF, LIF, NO_RESET, PLIF, CubaLIF, IntrinsicLIF, LeakyReadout, RefractoryLIF
 from tests.neurons import transcription as ts
-from tests.neurons.margin import between, check, drive
+from tests.neurons.margin import between, disagreements, drive
 
 SIZE = (80, 4, 13)
 N = SIZE[2:]
@@ -32,7 +32,7 @@ def test_parametric() -> None:
     tau, threshold = between(1.5, 6.0, N), between(0.8, 1.2, N, 1)
     neuron = PLIF(tau.detach(), threshold, nn.Parameter(torch.tensor(-0.1)), v_rest=0.05)
     torch.testing.assert_close(neuron.tau, tau)
-    check(neuron, plif, drive(SIZE, 0.9), V, SLOPE)
+    assert not disagreements(neuron, plif, drive(SIZE, 0.9), V, SLOPE)
 
 
 def intrinsic(s: SimpleNamespace, x: Tensor, p: SimpleNamespace, fire: ts.Fire) -> dict[str, Tensor]:
@@ -50,7 +50,7 @@ def test_learned_intrinsic_parameters() -> None:
     )
     for got, wanted in ((neuron.tau, tau), (neuron.v_threshold, threshold), (neuron.v_reset, reset)):
         torch.testing.assert_close(got, wanted, rtol=1e-5, atol=1e-6)
-    check(neuron, intrinsic, drive(SIZE, 1.4), V, SLOPE)
+    assert not disagreements(neuron, intrinsic, drive(SIZE, 1.4), V, SLOPE)
 
 
 def refractory(s: SimpleNamespace, x: Tensor, p: SimpleNamespace, fire: ts.Fire) -> dict[str, Tensor]:
@@ -65,7 +65,7 @@ def refractory(s: SimpleNamespace, x: Tensor, p: SimpleNamespace, fire: ts.Fire)
 def test_refractory() -> None:
     period = torch.tensor([1.0, 2.2, 5.4])[torch.arange(13) % 3]
     neuron = RefractoryLIF(period, between(1.5, 6.0, N), between(0.8, 1.2, N, 1), between(-0.2, 0.1, N, 2))
-    check(neuron, refractory, drive(SIZE, 1.2, 0.8), {**V, "clock": torch.zeros(SIZE[1:])}, SLOPE)
+    assert not disagreements(neuron, refractory, drive(SIZE, 1.2, 0.8), {**V, "clock": torch.zeros(SIZE[1:])}, SLOPE)
 
 
 def cuba(s: SimpleNamespace, x: Tensor, p: SimpleNamespace, fire: ts.Fire) -> dict[str, Tensor]:
@@ -84,7 +84,9 @@ def test_current_based() -> None:
         exact_decay=True,
         decay_input=False,
     )
-    check(neuron, cuba, drive(SIZE, 0.6, 0.05), {**V, "current": drive(SIZE[1:], 0.3, 0.0, 6)}, SLOPE)
+    assert not disagreements(
+        neuron, cuba, drive(SIZE, 0.6, 0.05), {**V, "current": drive(SIZE[1:], 0.3, 0.0, 6)}, SLOPE
+    )
 
 
 def intervals(spikes: Tensor) -> list[set[int]]:

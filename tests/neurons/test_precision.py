@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from spikenet.neurons import IF, LIF, NO_RESET
 from spikenet.neurons import surrogate as sg
 from tests.neurons import transcription as ts
-from tests.neurons.margin import check
+from tests.neurons.margin import disagreements
 
 SURROGATES = {
     "atan": (sg.atan(2.0), ts.atan_slope(2.0), []),
@@ -91,7 +91,7 @@ def test_spikes_and_every_gradient(surrogate: str, case_name: str, steps: int, s
     x = torch.randn(size, generator=generator) * (0.9 if case.leak and case.decay_input else 0.4) + 0.35
     start = {"v": torch.randn(size[1:], generator=generator) * 0.3}
     tolerance = 3e-5 if ours.alpha > 10 else 1e-5
-    check(
+    assert not disagreements(
         build(case, params, ours),
         case,
         x,

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from spikenet.neurons import NO_RESET, ResonateAndFire
 from tests.neurons import transcription as ts
-from tests.neurons.margin import between, check, drive
+from tests.neurons.margin import between, disagreements, drive
 
 SIZE = (80, 4, 13)
 N = SIZE[2:]
@@ -29,7 +29,7 @@ def test_spikes_and_every_gradient() -> None:
     omega, tau = between(0.2, 1.0, N), between(5.0, 15.0, N, 1)
     neuron = ResonateAndFire(omega, tau, between(0.8, 1.2, N, 2), between(-0.2, 0.6, N, 3))
     start = {"u": drive(SIZE[1:], 0.3, 0.0, 5), "v": drive(SIZE[1:], 0.3, 0.0, 6)}
-    check(neuron, complex_state, drive(SIZE, 0.5, 0.1), start, ts.atan_slope(2.0))
+    assert not disagreements(neuron, complex_state, drive(SIZE, 0.5, 0.1), start, ts.atan_slope(2.0))
 
 
 @pytest.mark.parametrize("dt", [0.05, 1.0, 4.0])

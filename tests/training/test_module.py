@@ -130,3 +130,32 @@ def test_events_are_copied_without_waiting(monkeypatch: pytest.MonkeyPatch) -> N
     assert asked == [True]
     assert torch.equal(moved.to_dense(), events.to_dense())
     assert torch.equal(labels, LABELS)
+
+
+def test_weights_of_classes_are_taken_as_torch_takes_them() -> None:
+    """The loss is sum_c w_c (-log p_c), averaged over the batch; the accuracy counts the heaviest class."""
+    module = Classifier(Mean(), 3)
+    logged: dict[str, object] = {}
+    module.log = lambda name, value, **_: logged.update({name: value})  # type: ignore[method-assign, assignment]
+    x, weights = torch.rand(5, 2, 4), torch.tensor([[0.25, 0.0, 0.75], [0.5, 0.5, 0.0]])
+    module.eval()
+    module.validation_step((x, weights.double()), 0)
+    scores = module(x)
+    torch.testing.assert_close(logged["valid_loss"], -(weights * scores.log_softmax(1)).sum(1).mean())
+    right = (scores.argmax(1) == torch.tensor([2, 0])).float().mean()
+    torch.testing.assert_close(module.valid_accuracy.compute(), right)
+
+
+@pytest.mark.parametrize(
+    ("labels", "error"),
+    [
+        (torch.tensor([[0.5, 0.5], [1.0, 0.0]]), ShapeError),
+        (torch.tensor([[1, 0, 0], [0, 1, 0]]), ShapeError),
+        (torch.tensor([[0.5, 0.6, 0.0], [1.0, 0.0, 0.0]]), DataError),
+        (torch.tensor([[1.5, -0.5, 0.0], [1.0, 0.0, 0.0]]), DataError),
+        (torch.tensor([[math.nan, 0.5, 0.5], [1.0, 0.0, 0.0]]), DataError),
+    ],
+)
+def test_weights_that_are_none_are_refused(labels: torch.Tensor, error: type[Exception]) -> None:
+    with pytest.raises(error, match="batch 1"):
+        check_batch(torch.ones(5, 2, 4), labels, 3, "batch 1")

@@ -11,8 +11,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 RUN = [
     "train", "--dataset", "tests.training.tiny.TinyEvents", "--network", "tests.training.tiny.Killed",
-    "--model.hidden", "[16]", "--model.dropout", "0.3", "--data.drop", "0.2", "--trainer.epochs", "4",
-    "--seeds", "3", "--threads", "1",
+    "--model.hidden", "[16]", "--model.dropout", "0.3", "--trainer.epochs", "4",
+    "--data.augment", "[EventDrop: 0.2]", "--data.mix", "[CutMix, EventMix: 2]", "--seeds", "3", "--threads", "1",
 ]  # fmt: skip
 BATCHES = 6
 

@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 RUN = [
     "train", "--dataset", "tests.training.tiny.TinyEvents", "--data.samples", "45", "--data.batch_size", "11",
     "--network", "tests.training.tiny.Exact", "--model.hidden", "[16]", "--optim.lr", "0.02", "--trainer.epochs", "3",
-    "--precision", "64-true", "--trainer.accelerator", "cpu", "--threads", "1",
+    "--precision", "64-true", "--trainer.accelerator", "cpu", "--threads", "1", "--data.mix", "CutMix",
 ]  # fmt: skip
 
 

@@ -44,7 +44,8 @@ class TinyEvents(EventDataModule):
         batch_size: recordings in a batch.
         workers: processes that load data.
         seed: order and augmentation follow from it.
-        drop: augmentation: lose each event with this probability.
+        augment: random changes of each training recording.
+        mix: random changes of each training batch.
     """
 
     def __init__(
@@ -54,10 +55,11 @@ class TinyEvents(EventDataModule):
         batch_size: int = 8,
         workers: int = 0,
         seed: int = 0,
-        drop: float = 0.0,
+        augment: Any = None,
+        mix: Any = None,
     ) -> None:
         super().__init__(
-            batch_size=batch_size, workers=workers, seed=seed, dt_us=10_000, steps=6, shift=0, jitter_us=0.0, drop=drop
+            batch_size=batch_size, workers=workers, seed=seed, dt_us=10_000, steps=6, augment=augment, mix=mix
         )
         self.samples = samples
 
@@ -69,8 +71,8 @@ class TinyEvents(EventDataModule):
 class Spoilt(TinyEvents):
     """Three blobs, every batch changed by `spoil`."""
 
-    def _loader(self, dataset: Any, sampler: Any = None) -> DataLoader:
-        loader = super()._loader(dataset, sampler)
+    def _loader(self, *arguments: Any) -> DataLoader:
+        loader = super()._loader(*arguments)
         bins = loader.collate_fn
         loader.collate_fn = lambda samples: self.spoil(*bins(samples))
         return loader

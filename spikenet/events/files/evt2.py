@@ -8,35 +8,17 @@ Source: Prophesee, EVT 2.0 format (docs.prophesee.ai); wraps as in OpenEB's evt2
 
 from __future__ import annotations
 
-from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 
-from spikenet.events.files import text_header
-from spikenet.events.files.recording import Format, Opening
-from spikenet.events.files.words import EvtDecoder, WordSource, encoded, open_raw, raw_header, write_words
-from spikenet.events.stream import EventStream
+from spikenet.events.files.evt import evt_format
 
 
-def _recognises(path: Path, head: bytes) -> bool:
-    return text_header.encoding(head) == "2"
-
-
-def _open(opening: Opening) -> WordSource:
-    return open_raw(opening, "2", np.uint32, lambda: _decoder(opening))
-
-
-def _decoder(opening: Opening) -> EvtDecoder:
+def _kernel() -> ModuleType:
     from spikenet.kernels.events import evt2
 
-    return EvtDecoder(opening.losses, evt2)
+    return evt2
 
 
-def _write(stream: EventStream, path: Path) -> None:
-    from spikenet.kernels.events import evt2
-
-    words = encoded(stream, "EVT2", evt2, np.uint32)
-    write_words(path, raw_header("2.0", "EVT2", stream.sensor), words)
-
-
-EVT2 = Format("evt2", (".raw",), _recognises, _open, _write, begins=b"%")
+EVT2 = evt_format("2", np.uint32, _kernel)

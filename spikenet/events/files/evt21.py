@@ -9,36 +9,32 @@ Source: Prophesee, EVT 2.1 format (docs.prophesee.ai); time and order as in Open
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 
 from spikenet.events.files import text_header
-from spikenet.events.files.recording import Columns, Format, Opening
-from spikenet.events.files.words import EvtDecoder, WordSource, encoded, open_raw, raw_header, write_words
-from spikenet.events.stream import EventStream
+from spikenet.events.files.evt import EvtDecoder, evt_format
+from spikenet.events.files.recording import Columns, Opening
+from spikenet.events.files.words import Decoder
 
 _TIME_HIGH = 8
 
 
-def _recognises(path: Path, head: bytes) -> bool:
-    return text_header.encoding(head) == "21"
-
-
-def _open(opening: Opening) -> WordSource:
-    return open_raw(opening, "21", np.uint64, lambda: _decoder(opening))
-
-
-def _decoder(opening: Opening) -> Callable[[np.ndarray], Columns]:
+def _kernel() -> ModuleType:
     from spikenet.kernels.events import evt21
 
-    decode = EvtDecoder(opening.losses, evt21)
+    return evt21
+
+
+def _decoder(opening: Opening) -> Decoder:
+    kernel = _kernel()
+    decode = EvtDecoder(opening.losses, kernel)
     if not _turned(opening):
         return decode
 
     def turn_and_decode(words: np.ndarray) -> Columns:
-        evt21.swap_halves(words)
+        kernel.swap_halves(words)
         return decode(words)
 
     return turn_and_decode
@@ -58,11 +54,4 @@ def _turned(opening: Opening) -> bool:
     return bool(len(low)) and (not len(high) or bool(low[0] < high[0]))
 
 
-def _write(stream: EventStream, path: Path) -> None:
-    from spikenet.kernels.events import evt21
-
-    words = encoded(stream, "EVT2.1", evt21, np.uint64)
-    write_words(path, raw_header("2.1", "EVT21;endianness=little", stream.sensor), words)
-
-
-EVT21 = Format("evt21", (".raw",), _recognises, _open, _write, begins=b"%")
+EVT21 = evt_format("21", np.uint64, _kernel, ";endianness=little", _decoder)

@@ -11,35 +11,17 @@ Source: Prophesee, EVT 3.0 format (docs.prophesee.ai); time as in OpenEB's evt3_
 
 from __future__ import annotations
 
-from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 
-from spikenet.events.files import text_header
-from spikenet.events.files.recording import Format, Opening
-from spikenet.events.files.words import EvtDecoder, WordSource, encoded, open_raw, raw_header, write_words
-from spikenet.events.stream import EventStream
+from spikenet.events.files.evt import evt_format
 
 
-def _recognises(path: Path, head: bytes) -> bool:
-    return text_header.encoding(head) == "3"
-
-
-def _open(opening: Opening) -> WordSource:
-    return open_raw(opening, "3", np.uint16, lambda: _decoder(opening))
-
-
-def _decoder(opening: Opening) -> EvtDecoder:
+def _kernel() -> ModuleType:
     from spikenet.kernels.events import evt3
 
-    return EvtDecoder(opening.losses, evt3)
+    return evt3
 
 
-def _write(stream: EventStream, path: Path) -> None:
-    from spikenet.kernels.events import evt3
-
-    words = encoded(stream, "EVT3", evt3, np.uint16)
-    write_words(path, raw_header("3.0", "EVT3", stream.sensor), words)
-
-
-EVT3 = Format("evt3", (".raw",), _recognises, _open, _write, begins=b"%")
+EVT3 = evt_format("3", np.uint16, _kernel)

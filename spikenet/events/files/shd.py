@@ -7,6 +7,7 @@ for each recording, ``labels`` its class; ``extra/keys`` may name the classes an
 from __future__ import annotations
 
 import os
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,8 +86,8 @@ class StoredSpikeFile:
         self._process = 0
         self._file: Hdf5 | None = None
         self._stamp = _stamp(path)
-        with open_hdf5(path) as file:
-            self.labels, self.classes, self.speakers = _about(file)
+        with readable(path):
+            self.labels, self.classes, self.speakers = _about(self._open())
         _check_labels(path, self.labels, self.classes)
 
     def read(self, number: int) -> tuple[np.ndarray, np.ndarray]:
@@ -102,6 +103,7 @@ class StoredSpikeFile:
     def _open(self) -> Hdf5:
         if self._file is None or self._process != os.getpid():
             self._file, self._process = Hdf5(self.path), os.getpid()
+            weakref.finalize(self, self._file.close)
         return self._file
 
     def __getstate__(self) -> dict[str, Any]:

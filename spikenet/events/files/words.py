@@ -8,14 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from spikenet.errors import ArgumentError, FormatError
-from spikenet.events.files import text_header
+from spikenet.errors import ArgumentError
 from spikenet.events.files.recording import Columns, Losses, Measured, Opening, blank, cut
 from spikenet.events.stream import EventStream, Sensor
 
 Decoder = Callable[[np.ndarray], Columns]  # words of the next piece -> its events
-
-MOST_TIME = 1 << 44  # microseconds, 203 days: what a writer reaches by letting a format's clock wrap
 
 
 class WordSource:
@@ -56,26 +53,6 @@ class WordSource:
             yield decode(block.view(self._word))
 
 
-def open_raw(
-    opening: Opening, version: str, word: type[np.unsignedinteger], decoder: Callable[[], Decoder]
-) -> WordSource:
-    """Open a RAW file of the word format ``version``. Errors: FormatError for one of another format or none."""
-    fields, start = text_header.parse(opening)
-    found = text_header.encoding(opening.head)
-    if found not in (version, ""):
-        raise FormatError(opening.path, 0, f"words of EVT{version} are wanted, the header says EVT{found}")
-    width, _, height = fields.get("geometry", "").partition("x")
-    said = text_header.options(fields)
-    sensor = text_header.sensor(opening, fields, width or said.get("width"), height or said.get("height"))
-    return WordSource(opening, fields, start, sensor, word, word().itemsize, decoder)
-
-
-def raw_header(version: str, name: str, sensor: Sensor) -> bytes:
-    """The header of a RAW file."""
-    size = f"height={sensor.height};width={sensor.width}"
-    return f"% evt {version}\n% format {name};{size}\n% geometry {sensor.width}x{sensor.height}\n% end\n".encode()
-
-
 def check_writable(stream: EventStream, name: str, side: int, most_time: int) -> None:
     """Errors: ArgumentError for a stream with addresses or times that a format has no bits for."""
     width, height, polarities = stream.sensor
@@ -105,34 +82,6 @@ def measured(columns: Columns, count: int, top: tuple[int, int, int]) -> Measure
     return made
 
 
-class EvtDecoder:
-    """Decodes the EVT words of one pass, piece by piece.
-
-    Args:
-        losses: where skipped words are counted.
-        kernel: the module of the word format.
-    """
-
-    def __init__(self, losses: Losses, kernel: Any) -> None:
-        self.losses, self.kernel = losses, kernel
-        self.state, self.skipped = kernel.fresh_state()
-
-    def __call__(self, words: np.ndarray) -> Columns:
-        first, most = self.kernel.begin(words, self.state, self.skipped)
-        columns = blank(most)
-        count = self.kernel.decode(words[first:], self.state, self.skipped, *columns)
-        skipped = self.skipped.tolist()
-        if any(skipped):
-            self._count(skipped)
-        *_, x, y, p = self.state.tolist()
-        return measured(columns, count, (x, y, p))
-
-    def _count(self, skipped: list[int]) -> None:
-        for kind, count in enumerate(skipped):
-            self.losses.skip(_SKIPPED.get(kind, f"word of the unknown kind {kind}"), count)
-        self.skipped[:] = 0
-
-
 class RecordDecoder:
     """Decodes the records of one pass, piece by piece.
 
@@ -156,28 +105,3 @@ class RecordDecoder:
             self.losses.skip(self.skipped, number - count)
         x, y, p = top
         return measured(columns, count, (x, y, p))
-
-
-_SKIPPED = {
-    7: "continued word",
-    10: "trigger",
-    14: "other word",
-    15: "continued word",
-    16: "event before the first time stamp",
-    17: "word of events before the first row or column",
-}
-
-
-def encoded(stream: EventStream, name: str, kernel: Any, word: type[np.unsignedinteger]) -> np.ndarray:
-    """A stream as EVT words: the first pass counts them, the second writes them. Errors: ArgumentError."""
-    check_writable(stream, name, 1 << 11, MOST_TIME)
-    columns = columns_of(stream)
-    words = np.empty(0, word)
-    while (count := kernel.encode(*columns, words)) > len(words):
-        words = np.empty(count, word)
-    if count < 0:
-        raise ArgumentError(
-            f"{name} files cannot go back behind a wrap of their clock, event {-1 - count} does; "
-            "stream.sorted() would work"
-        )
-    return words

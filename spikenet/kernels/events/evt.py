@@ -19,6 +19,26 @@ EARLY = KINDS  # where events before the first TIME_HIGH are counted
 ORPHAN = KINDS + 1  # where words of events without a row or a column are counted
 COUNTERS = KINDS + 2
 
+# EVT2 and EVT2.1: a TIME_HIGH word brings bits 6 to 33 of time.
+HIGH_BITS = 28
+WRAP = 1 << 34  # microseconds
+BASE, TOP_X, TOP_Y, TOP_P, STATE = 0, 1, 2, 3, 4  # time of the last TIME_HIGH, wraps included; largest x, y, p
+
+
+def fresh_state() -> tuple[np.ndarray, np.ndarray]:
+    """Before the first word of EVT2 or EVT2.1: decoder state and counters of what was skipped."""
+    state = np.zeros(STATE, np.int64)
+    state[BASE] = -1
+    return state, np.zeros(COUNTERS, np.int64)
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def next_base(base: Any, high: Any, drop: int) -> Any:
+    """Time of a TIME_HIGH word of EVT2 or EVT2.1, wraps included, after one of time ``base`` (-1: the first)."""
+    now = high << 6
+    now += base & ~np.int64(WRAP - 1) if base >= 0 else 0
+    return now + WRAP if base - now >= drop else now
+
 
 def _lowest_bit(context: Any, bits: Any) -> Any:
     """The number of the lowest bit that is set, int64; ``bits`` is an int64 that is not 0."""

@@ -10,23 +10,24 @@ from typing import Any
 import numba
 import numpy as np
 
-from spikenet.kernels.events.evt import COUNTERS, EARLY, TIME_HIGH, first_time_high, next_high
+from spikenet.kernels.events.evt import (
+    BASE,
+    EARLY,
+    HIGH_BITS,
+    TIME_HIGH,
+    TOP_P,
+    TOP_X,
+    TOP_Y,
+    first_time_high,
+    next_base,
+    next_high,
+)
+from spikenet.kernels.events.evt import fresh_state as fresh_state
 
 SHIFT = 28
-WRAP = 1 << 34  # microseconds
 DROP = (((1 << 28) - 1) << 6) - 10_000  # microseconds back that are a wrap
-HIGH_BITS = 28
 HIGH_DROP = (DROP + 63) >> 6  # the same in steps of TIME_HIGH
 KNOWN = np.arange(16) < 2
-
-BASE, TOP_X, TOP_Y, TOP_P, STATE = 0, 1, 2, 3, 4  # time of the last TIME_HIGH, wraps included; largest x, y, p
-
-
-def fresh_state() -> tuple[np.ndarray, np.ndarray]:
-    """Before the first word: decoder state and counters of what was skipped."""
-    state = np.zeros(STATE, np.int64)
-    state[BASE] = -1
-    return state, np.zeros(COUNTERS, np.int64)
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
@@ -67,9 +68,7 @@ def decode(
             top_x, top_y, top_p = max(top_x, column), max(top_y, row), max(top_p, np.int32(kind))
             n += 1
         elif kind == TIME_HIGH:
-            now = np.int64(word & np.uint32(0x0FFFFFFF)) << 6
-            now += base & ~np.int64(WRAP - 1) if base >= 0 else 0
-            base = now + WRAP if base - now >= DROP else now
+            base = next_base(base, np.int64(word & np.uint32(0x0FFFFFFF)), DROP)
         else:
             skipped[kind] += 1
     state[BASE], state[TOP_X], state[TOP_Y], state[TOP_P] = base, top_x, top_y, top_p

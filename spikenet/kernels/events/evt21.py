@@ -11,23 +11,26 @@ from typing import Any
 import numba
 import numpy as np
 
-from spikenet.kernels.events.evt import COUNTERS, EARLY, TIME_HIGH, bits_set, first_time_high, lowest_bit, next_high
+from spikenet.kernels.events.evt import (
+    BASE,
+    EARLY,
+    HIGH_BITS,
+    TIME_HIGH,
+    TOP_P,
+    TOP_X,
+    TOP_Y,
+    bits_set,
+    first_time_high,
+    lowest_bit,
+    next_base,
+    next_high,
+)
+from spikenet.kernels.events.evt import fresh_state as fresh_state
 
 SHIFT = 60
-WRAP = 1 << 34  # microseconds
-HIGH_BITS = 28
 HIGH_DROP = (1 << 28) - 1  # TIME_HIGH steps back that are a wrap
 DROP = HIGH_DROP << 6  # microseconds
 KNOWN = np.arange(16) < 2
-
-BASE, TOP_X, TOP_Y, TOP_P, STATE = 0, 1, 2, 3, 4  # time of the last TIME_HIGH, wraps included; largest x, y, p
-
-
-def fresh_state() -> tuple[np.ndarray, np.ndarray]:
-    """Before the first word: decoder state and counters of what was skipped."""
-    state = np.zeros(STATE, np.int64)
-    state[BASE] = -1
-    return state, np.zeros(COUNTERS, np.int64)
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
@@ -83,9 +86,7 @@ def decode(
                 n += 1
             top_x = max(top_x, last)
         elif kind == TIME_HIGH:
-            now = high << 6
-            now += base & ~np.int64(WRAP - 1) if base >= 0 else 0
-            base = now + WRAP if base - now >= DROP else now
+            base = next_base(base, high, DROP)
         else:
             skipped[kind] += 1
     state[BASE], state[TOP_X], state[TOP_Y], state[TOP_P] = base, top_x, top_y, top_p

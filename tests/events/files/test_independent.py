@@ -9,16 +9,10 @@ from hypothesis import strategies as st
 
 from spikenet.errors import SpikenetError
 from spikenet.events import FORMATS, EventStream, Sensor, open_recording, read, write
-from tests.events.files.agreement import agree, checked, refused, rows, tolerated
+from tests.events.files.agreement import agree, refused, rows, tolerated
 from tests.events.files.encoders import aedat, aedat4, ecf, plain
 from tests.events.files.encoders import prophesee as p
 from tests.events.files.samples import DAVIS, DVS, HD, MAKERS, VGA, Event, samples
-
-
-@pytest.fixture
-def check(tmp_path):
-    return checked(tmp_path)
-
 
 # What holds for every format.
 
