@@ -65,7 +65,7 @@ def parallel_attention(
     with torch.no_grad(), torch.autocast(q.device.type, enabled=False):  # sums of counts need float32
         before, carries = _before(k, v, falls, beta, group)
     out, last = causal_attention(q, k, v, log_decay, beta, before, scale)
-    return _Joined.apply(out, last, (q, k, falls, beta), scale, carries, group)
+    return _Joined.apply(scale, group, carries, out, last, q, k, v, falls, beta)
 
 
 class _Joined(torch.autograd.Function):
@@ -73,7 +73,7 @@ class _Joined(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, out: Tensor, last: Tensor, given: Any, scale: float, carries: Any, group: Group
+        ctx: Any, scale: float, group: Group, carries: list[Any], out: Tensor, last: Tensor, *given: Any
     ) -> tuple[Tensor, Tensor]:
         ctx.save_for_backward(*given, *carries)
         ctx.scale, ctx.group = scale, group
@@ -82,14 +82,16 @@ class _Joined(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, g_out: Tensor, g_last: Tensor) -> Any:
-        q, k, falls, beta, *carries = ctx.saved_tensors
+        q, k, v, falls, beta, *carries = ctx.saved_tensors
         kept = [c.mT if _is_matrix(c) else c for c in carries]
         rank, later = distributed.get_rank(ctx.group), torch.zeros_like(g_last)
         read = _read(q, k, g_out, falls, beta, g_last.dtype)
         gradients = _gathered(ctx.scale * read + _carried(kept[rank], g_last), ctx.group)
         for i in reversed(range(rank + 1, len(kept))):
             later = gradients[i].view_as(later) + _carried(kept[i], later)
-        return g_out, g_last + later, None, None, None, None
+        # Attention knows nothing of its input where there are no tokens; elsewhere this adds nothing to what it gives.
+        empty = [torch.zeros_like(u) if u is not None and not len(u) else None for u in (q, k, v, falls, beta)]
+        return None, None, None, g_out, g_last + later, *empty
 
 
 def _before(k: Tensor, v: Tensor, falls: Any, beta: Any, group: Group) -> tuple[Tensor, list[Tensor | None]]:
