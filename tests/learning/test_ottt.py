@@ -132,12 +132,15 @@ class Kept:
         Kept.alive -= 1
 
 
-def test_no_step_is_kept() -> None:
-    net, counts = OTTT(nn.Linear(6, 5), lif(), nn.Linear(5, 4), lif(), nn.Linear(4, 2)), []
-    with torch.autograd.graph.saved_tensors_hooks(Kept, lambda kept: kept.tensor):
-        net.learn(spikes(12, 2, 6).float(), lambda y, t: counts.append(Kept.alive) or y.square().sum())
-    assert counts[0] > 0
-    assert len(set(counts)) == 1
+def test_what_is_kept_does_not_grow_with_the_sequence() -> None:
+    net, most = OTTT(nn.Linear(6, 5), lif(), nn.Linear(5, 4), lif(), nn.Linear(4, 2)), []
+    for steps in (40, 120):
+        counts = []
+        with torch.autograd.graph.saved_tensors_hooks(Kept, lambda kept: kept.tensor):
+            net.learn(spikes(steps, 2, 6).float(), lambda y, t, at=counts: at.append(Kept.alive) or y.square().sum())
+        assert len(counts) == steps
+        most.append(max(counts))
+    assert most[0] == most[1] > 0
     assert Kept.alive == 0
 
 
@@ -145,5 +148,8 @@ def test_what_cannot_learn_online_is_refused() -> None:
     for layer in (nn.BatchNorm1d(3), ALIF(), nn.LSTM(3, 3), LIF(nn.Parameter(torch.tensor(2.0)))):
         with pytest.raises(ArgumentError, match=f"1 is {type(layer).__name__}"):
             OTTT(nn.Linear(3, 3), layer)
+    net = OTTT(nn.Linear(3, 3), LIF())
     with pytest.raises(ShapeError, match="one number"):
-        OTTT(nn.Linear(3, 3), LIF()).learn(torch.ones(2, 1, 3), lambda y, t: y)
+        net.learn(torch.ones(2, 1, 3), lambda y, t: y)
+    with pytest.raises(ShapeError, match=r"one step or more, got \(0, 1, 3\)"):
+        net.learn(torch.ones(0, 1, 3), lambda y, t: y.sum())
