@@ -135,12 +135,23 @@ def _on_steps(connection: nn.Module, x: Tensor) -> Tensor:
     return connection(x.flatten(0, 1)).unflatten(0, x.shape[:2])
 
 
+class _InPlaceOf(torch.autograd.Function):
+    """The value of one tensor, the gradient for another."""
+
+    @staticmethod
+    def forward(ctx: Any, shown: Tensor, behind: Tensor) -> Tensor:
+        return shown.view_as(shown)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor]:
+        return None, gradient
+
+
 def _through(connection: nn.Module, z: Tensor, trace: Tensor) -> Tensor:
     """The value of `connection(z)`, and its gradient for z; the weights' gradient is that of `connection(trace)`."""
     with torch.no_grad():
         value = _on_steps(connection, z)
-    shown = _on_steps(connection, trace + (z - z.detach()))
-    return value + (shown - shown.detach())
+    return _InPlaceOf.apply(value, _on_steps(connection, _InPlaceOf.apply(trace, z)))
 
 
 def _each_alone(neuron: Neuron, current: Tensor, state: Any) -> tuple[Tensor, Any]:
