@@ -26,7 +26,7 @@ from spikenet.kernels.attention.chunks import _cut
 
 __all__ = ["parallel_attention"]
 
-_PIECES = 16  # of a part: what is made of one is little beside the part
+_PIECES = 8  # of a part: what is made of one is little beside the part
 _CHUNK = 256  # tokens of one matrix product
 Group = Any  # torch's ProcessGroup, or None for all processes
 
@@ -142,10 +142,12 @@ def _sum(a: Tensor, b: Tensor, falls: Any, real: torch.dtype, late: bool) -> tup
     passed: Any = 0.0
     for left, right, fall in _pieces(a, b, falls)[:: -1 if late else 1]:
         g: Any = _decay(fall, left, torch.float64)
-        on_the_way = g.flip(0).cumsum(0).flip(0) - g if late else g.cumsum(0)
-        total += _product(left * (passed + on_the_way).exp().to(real), right)
-        passed = passed + g.sum(0)
-    return total, passed.exp().to(real).unsqueeze(-1)
+        g = g.movedim(0, -1).contiguous()  # sums along the last axis are fast
+        on_the_way = g.flip(-1).cumsum(-1).flip(-1) - g if late else g.cumsum(-1)
+        weight = (passed + on_the_way).exp().to(real).movedim(-1, 0)
+        total += _product(left * weight, right)
+        passed = passed + g.sum(-1, keepdim=True)
+    return total, passed.exp().to(real)
 
 
 def _product(a: Tensor, b: Tensor) -> Tensor:
