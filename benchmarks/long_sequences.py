@@ -2,12 +2,11 @@
 
     python benchmarks/long_sequences.py [--quick] [--rounds N]
 
-A network of three layers of 256 LIF neurons and a readout in every step, batch 64, spikes of 140 channels in float32;
-on a CUDA device, which these would leave waiting for its host, layers of 1024, batch 256.
-First the gradients at T = 2000, layers of 256, in float64 on the CPU: checkpointed time against plain backpropagation,
-and, for one layer, the online rule against backpropagation without a gradient through the reset. Then, at T = 2000, the
-peak memory and the time of a gradient by plain and by checkpointed backpropagation, alternated; and the time of the
-online rule (OTTT), the input made a chunk of 100 steps at a time, and its peak memory at T = 500, 1000, 2000 and 4000.
+A network of three layers of 256 LIF neurons and a readout in every step, batch 64, spikes of 140 channels in float32.
+First the gradients at T = 2000, in float64 on the CPU: checkpointed time against plain backpropagation, and, for one
+layer, the online rule against backpropagation without a gradient through the reset. Then, at T = 2000, the peak memory
+and the time of a gradient by plain and by checkpointed backpropagation, alternated; and the time of the online rule
+(OTTT), the input made a chunk of 100 steps at a time, and its peak memory at T = 500, 1000, 2000 and 4000.
 
 Peak memory is above what was there before: on a CUDA device what torch allocated, else the growth of the resident set
 of a process of its own for each number.
@@ -37,20 +36,19 @@ from spikenet.neurons.surrogate import sigmoid
 
 CUDA = torch.cuda.is_available()
 DEVICE = torch.device("cuda" if CUDA else "cpu")
-IN, OUT, CHUNK = 140, 20, 100
-WIDTH, BATCH = (1024, 256) if CUDA else (256, 64)
+IN, HIDDEN, OUT, CHUNK = 140, 256, 20, 100
 Case = dict[str, Any]
 
 
-def network(layers: int = 3, width: int = WIDTH) -> list[nn.Module]:
+def network(layers: int = 3) -> list[nn.Module]:
     torch.manual_seed(0)
-    sizes = [IN, *[width] * layers]
+    sizes = [IN, *[HIDDEN] * layers]
     made: list[nn.Module] = []
     for ins, outs in itertools.pairwise(sizes):
         made += [nn.Linear(ins, outs, bias=False), LIF(20.0, v_reset=None, detach_reset=True, surrogate=sigmoid(4.0))]
         with torch.no_grad():
             made[-2].weight.mul_(20.0)
-    return [*made, nn.Linear(width, OUT)]
+    return [*made, nn.Linear(HIDDEN, OUT)]
 
 
 def spikes(steps: int, batch: int, seed: int = 0, device: torch.device = DEVICE) -> Tensor:
@@ -81,9 +79,9 @@ def apart(ours: list[Tensor], truth: list[Tensor]) -> float:
 
 def check(steps: int) -> Case:
     x = spikes(steps, 2, device=torch.device("cpu")).double()
-    net = nn.Sequential(*network(width=256)).double()
+    net = nn.Sequential(*network()).double()
     checkpointed = apart(gradient(CheckpointedTime(net), x), gradient(net, x))
-    one = OTTT(*network(1, 256)).double()
+    one = OTTT(*network(1)).double()
     truth = gradient(one, x)
     one.zero_grad()
     one.learn(x, lambda y, t: y.square().mean())
@@ -181,7 +179,7 @@ def main() -> None:
     if options.peak:
         print(json.dumps(peak(options.peak[0], *map(int, options.peak[1:]))))
         return
-    steps, batch, rounds = (400, 32, 2) if options.quick else (2000, BATCH, options.rounds)
+    steps, batch, rounds = (400, 32, 2) if options.quick else (2000, 64, options.rounds)
     results = [check(steps), offline(steps, batch, rounds), online(steps, batch, rounds, options.quick)]
     finish(results)
 

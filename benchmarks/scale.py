@@ -2,10 +2,10 @@
 
     python benchmarks/scale.py [--quick] [--rounds N] [--only ddp sequence fsdp]
 
-1. A training step of Spikformer-4-384 (CIFAR shape, T = 4, AdamW; in float32 with a batch of 128 a GPU, in bfloat16
-   autocast with one of 128, which a GPU is through with no later than its host, and of 512) under DDP as
-   `spikenet train --strategy ddp` sets it up, on two GPUs, beside the same step on one, rounds alternated in the same
-   processes. Before that the averaged gradient is compared with the mean of the two parts' on one GPU.
+1. A training step of Spikformer-4-384 (CIFAR shape, batch 128 a GPU, T = 4, AdamW, in float32 and in bfloat16
+   autocast) under DDP as `spikenet train --strategy ddp` sets it up, on two GPUs, beside the same step on one, rounds
+   alternated in the same processes; and without the search for unused parameters. Before that the averaged gradient is
+   compared with the mean of the two parts' on one GPU.
 2. A SpikeGPT (dim 512, depth 12) trained by `fit` for one epoch on the first characters of the embedded text with each
    process's memory capped: on one GPU, which runs out of memory; on two with FSDP, which does not; and on one without a
    cap, whose loss is compared.
@@ -21,6 +21,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import copy
+import itertools
 import json
 import os
 import statistics
@@ -71,20 +72,20 @@ def apart(ours: Tensor, truth: Tensor) -> float:
 
 
 def ddp(quick: bool, rounds: int) -> Case:
-    size, sizes, steps = ((32, 1), (4,), 2) if quick else ((384, 4), (128, 512), 10)
+    size, batch, steps = ((32, 1), 4, 2) if quick else ((384, 4), 128, 10)
     rank, where = distributed.get_rank(), device()
     torch.manual_seed(0)
     model = Spikformer.cifar(dim=size[0], depth=size[1]).to(where)
     draw = torch.Generator().manual_seed(1)
-    parts = [_batch(sizes[0], draw) for _ in "ab"]
-    models = _pair(model)
-    found: Case = {"gradient_apart": _gradients_apart(*models, parts, rank)}
-    say(f"  averaged gradient against the mean of both parts' on one GPU: {found['gradient_apart']:.1e} of the largest")
-    cases = [("float32", sizes[0]), *(("bfloat16", n) for n in sizes if CUDA)]
-    for precision, batch in cases:
-        one, two = _alternated(models, _batch(batch, draw), steps, rounds, precision == "bfloat16")
+    parts = [(torch.randn(batch, 3, 32, 32, generator=draw), torch.randint(10, (batch,), generator=draw)) for _ in "ab"]
+    parts = [(x.to(where), y.to(where)) for x, y in parts]
+    difference = _gradients_apart(*_pair(model, True), parts, rank)
+    say(f"  averaged gradient against the mean of both parts' on one GPU: {difference:.1e} of the largest")
+    found: Case = {"gradient_apart": difference}
+    for precision, unused in itertools.product(("float32", "bfloat16") if CUDA else ("float32",), (True, False)):
+        one, two = _alternated(_pair(model, unused), parts[rank], steps, rounds, precision == "bfloat16")
         ratios = [2 * a / b for a, b in zip(one, two, strict=True)]
-        case = f"{precision}, batch {batch}"
+        case = precision + (", unused parameters looked for" if unused else "")
         found[case] = {
             "one_ms": 1e3 * statistics.median(one),
             "two_ms": 1e3 * statistics.median(two),
@@ -96,17 +97,12 @@ def ddp(quick: bool, rounds: int) -> Case:
     return found
 
 
-def _batch(size: int, draw: torch.Generator) -> tuple[Tensor, Tensor]:
-    x, y = torch.randn(size, 3, 32, 32, generator=draw), torch.randint(10, (size,), generator=draw)
-    return x.to(device()), y.to(device())
-
-
-def _pair(model: nn.Module) -> tuple[nn.Module, nn.Module]:
+def _pair(model: nn.Module, unused: bool) -> tuple[nn.Module, nn.Module]:
     """A copy of the network alone, and shared by all processes."""
     alone = copy.deepcopy(model)
     ids = [device().index] if CUDA else None
-    options = {"broadcast_buffers": False, "gradient_as_bucket_view": True, "find_unused_parameters": True}
-    return alone, DistributedDataParallel(alone, ids, **options)
+    options = {"broadcast_buffers": False, "gradient_as_bucket_view": True}
+    return alone, DistributedDataParallel(alone, ids, find_unused_parameters=unused, **options)
 
 
 def _alternated(
@@ -241,11 +237,7 @@ def _twice(layer: nn.Module, steps: int, dim: int, rounds: int) -> Case:
     shared = torch.tensor(_measured(lambda: _by(layer, x, x), rounds), device=device())
     distributed.all_reduce(shared, distributed.ReduceOp.MAX)
     names = ("one_mb", "one_ms", "two_mb_each", "two_ms")
-    return {
-        "steps_on_one": steps,
-        "steps_on_two": 2 * steps,
-        **dict(zip(names, (*alone, *shared.tolist()), strict=True)),
-    }
+    return {"steps_on_one": steps, "steps_on_two": 2 * steps, **dict(zip(names, (*alone, *shared.tolist()), strict=True))}
 
 
 def _measured(run: Callable[[], Any], rounds: int) -> tuple[float, float]:
