@@ -119,6 +119,23 @@ def test_chunks_with_their_state_add_up_to_the_whole() -> None:
     assert all(torch.allclose(p.grad, g, rtol=0, atol=1e-13) for p, g in zip(net.parameters(), truth, strict=True))
 
 
+def learned(backend: str) -> list[Tensor]:
+    """Output, gradients and traces of two layers in float32."""
+    torch.manual_seed(0)
+    net = OTTT(nn.Linear(6, 8, bias=False), lif(), nn.Linear(8, 7, bias=False), lif(), nn.Linear(7, 3))
+    with torch.no_grad():
+        net[0].weight.mul_(4.0)
+        net[2].weight.mul_(6.0)
+    with use_backend(backend):
+        out, state = net.learn(spikes(37, 3, 6).float(), lambda y, t: y.square().mean())
+    return [out, *(p.grad for p in net.parameters()), *state.traces[:2]]
+
+
+def test_triton_kernels_learn_as_the_reference_does() -> None:
+    for ours, truth in zip(learned("triton"), learned("reference"), strict=True):
+        torch.testing.assert_close(ours, truth, rtol=1e-5, atol=1e-6)
+
+
 class Kept:
     """What autograd saves, counted while it lives."""
 
