@@ -41,7 +41,7 @@ class SyncedNorm(_BatchNorm):
         """Mean, biased variance and number of the values of a channel, in float64."""
         axes, number = [0, *range(2, x.ndim)], self.counts * (x.numel() // x.shape[1])
         var, mean = (u.double() for u in torch.var_mean(x, axes, correction=0))
-        sums = torch.cat([number * mean, number * (var + mean.square()), mean.new_tensor([number])])
+        sums = torch.cat([number * mean, number * (var + mean.square()), mean.new_full((1,), number)])
         mean, square, number = _Sum.apply(sums).split((x.shape[1], x.shape[1], 1))
         mean, square = mean / number, square / number
         return mean, (square - mean.square()).clamp(min=0.0), number
