@@ -73,9 +73,10 @@ class _Joined(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, scale: float, group: Group, carries: list[Any], out: Tensor, last: Tensor, *given: Any
-    ) -> tuple[Tensor, Tensor]:
-        ctx.save_for_backward(*given, *carries)
+        ctx: Any, scale: float, group: Group, carries: list[Any], out: Tensor, last: Tensor, q: Tensor, k: Tensor,
+        v: Tensor, falls: Any, beta: Any,
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+        ctx.save_for_backward(q, k, None if len(v) else v, falls, beta, *carries)
         ctx.scale, ctx.group = scale, group
         return out.view_as(out), last.view_as(last)
 
@@ -85,10 +86,11 @@ class _Joined(torch.autograd.Function):
         q, k, v, falls, beta, *carries = ctx.saved_tensors
         kept = [c.mT if _is_matrix(c) else c for c in carries]
         rank, later = distributed.get_rank(ctx.group), torch.zeros_like(g_last)
-        read = _read(q, k, g_out, falls, beta, g_last.dtype)
-        gradients = _gathered(ctx.scale * read + _carried(kept[rank], g_last), ctx.group)
-        for i in reversed(range(rank + 1, len(kept))):
-            later = gradients[i].view_as(later) + _carried(kept[i], later)
+        with torch.autocast(q.device.type, enabled=False):
+            read = _read(q, k, g_out, falls, beta, g_last.dtype)
+            gradients = _gathered(ctx.scale * read + _carried(kept[rank], g_last), ctx.group)
+            for i in reversed(range(rank + 1, len(kept))):
+                later = gradients[i].view_as(later) + _carried(kept[i], later)
         # Attention knows nothing of its input where there are no tokens; elsewhere this adds nothing to what it gives.
         empty = [torch.zeros_like(u) if u is not None and not len(u) else None for u in (q, k, v, falls, beta)]
         return None, None, None, g_out, g_last + later, *empty
