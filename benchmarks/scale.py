@@ -237,7 +237,11 @@ def _twice(layer: nn.Module, steps: int, dim: int, rounds: int) -> Case:
     shared = torch.tensor(_measured(lambda: _by(layer, x, x), rounds), device=device())
     distributed.all_reduce(shared, distributed.ReduceOp.MAX)
     names = ("one_mb", "one_ms", "two_mb_each", "two_ms")
-    return {"steps_on_one": steps, "steps_on_two": 2 * steps, **dict(zip(names, (*alone, *shared.tolist()), strict=True))}
+    return {
+        "steps_on_one": steps,
+        "steps_on_two": 2 * steps,
+        **dict(zip(names, (*alone, *shared.tolist()), strict=True)),
+    }
 
 
 def _measured(run: Callable[[], Any], rounds: int) -> tuple[float, float]:
