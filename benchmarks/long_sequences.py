@@ -5,8 +5,8 @@
 A network of three layers of 256 LIF neurons and a readout in every step, batch 64, spikes of 140 channels in float32.
 First the gradients at T = 2000, in float64 on the CPU: checkpointed time against plain backpropagation, and, for one
 layer, the online rule against backpropagation without a gradient through the reset. Then, at T = 2000, the peak memory
-and the time of a gradient by plain and by checkpointed backpropagation, alternated; and the peak memory of the online
-rule (OTTT) at T = 500, 1000, 2000 and 4000, the input made a chunk of 100 steps at a time.
+and the time of a gradient by plain and by checkpointed backpropagation, alternated; and the time of the online rule
+(OTTT), the input made a chunk of 100 steps at a time, and its peak memory at T = 500, 1000, 2000 and 4000.
 
 Peak memory is above what was there before: on a CUDA device what torch allocated, else the growth of the resident set
 of a process of its own for each number.
@@ -141,6 +141,35 @@ def timed(run: Callable[[], Any]) -> float:
     return time.perf_counter() - start
 
 
+def offline(steps: int, batch: int, rounds: int) -> Case:
+    """Plain backpropagation and checkpointed."""
+    memory, seconds = {}, {}
+    for what in ("plain", "checkpointed"):
+        memory[what], seconds[what] = peak_apart(what, steps, batch), []
+        print(f"T = {steps}, {what:12}: {memory[what]:8.1f} MB", flush=True)
+    runs = {what: work(what, steps, batch) for what in memory}
+    for _ in range(rounds):
+        for what, times in seconds.items():
+            times.append(timed(runs[what]))
+    slower = [b / a for a, b in zip(seconds["plain"], seconds["checkpointed"], strict=True)]
+    ratio, median = memory["checkpointed"] / memory["plain"], {w: statistics.median(t) for w, t in seconds.items()}
+    print(f"T = {steps}: {median['plain']:.3f} s plain, {median['checkpointed']:.3f} s checkpointed")
+    print(f"checkpointed: {ratio:.3f} of the memory, {statistics.median(slower):.2f} of the time", flush=True)
+    found: Case = {"case": f"T = {steps}", "memory_mb": memory, "seconds": median, "memory_ratio": ratio}
+    return found | {"time_ratio": statistics.median(slower), "worst": max(slower), "best": min(slower)}
+
+
+def online(steps: int, batch: int, rounds: int, quick: bool) -> Case:
+    memory = {}
+    for t in (100, 200) if quick else (500, 1000, 2000, 4000):
+        memory[t] = peak_apart("online", t, batch)
+        print(f"online, T = {t}: {memory[t]:.1f} MB", flush=True)
+    run = work("online", steps, batch)
+    seconds = statistics.median(timed(run) for _ in range(rounds))
+    print(f"online, T = {steps}: {seconds:.3f} s", flush=True)
+    return {"case": "online", "memory_mb": memory, "seconds": seconds}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true")
@@ -151,30 +180,7 @@ def main() -> None:
         print(json.dumps(peak(options.peak[0], *map(int, options.peak[1:]))))
         return
     steps, batch, rounds = (400, 32, 2) if options.quick else (2000, 64, options.rounds)
-    results = [check(steps)]
-    memory = {what: peak_apart(what, steps, batch) for what in ("plain", "checkpointed")}
-    seconds: dict[str, list[float]] = {"plain": [], "checkpointed": []}
-    runs = {what: work(what, steps, batch) for what in seconds}
-    for _ in range(rounds):
-        for what, times in seconds.items():
-            times.append(timed(runs[what]))
-    slower = [b / a for a, b in zip(seconds["plain"], seconds["checkpointed"], strict=True)]
-    ratio = memory["checkpointed"] / memory["plain"]
-    for what in memory:
-        print(f"T = {steps}, {what:12}: {memory[what]:8.1f} MB, {statistics.median(seconds[what]):.3f} s")
-    print(f"checkpointed: {ratio:.3f} of the memory, {statistics.median(slower):.2f} of the time", flush=True)
-    results.append(
-        {"case": f"T = {steps}", "memory_mb": memory, "seconds": {w: statistics.median(t) for w, t in seconds.items()}}
-    )
-    results[-1] |= {
-        "memory_ratio": ratio,
-        "time_ratio": statistics.median(slower),
-        "worst": max(slower),
-        "best": min(slower),
-    }
-    online = {t: peak_apart("online", t, batch) for t in ((100, 200) if options.quick else (500, 1000, 2000, 4000))}
-    print("online, MB by T: " + ", ".join(f"{t}: {mb:.1f}" for t, mb in online.items()))
-    results.append({"case": "online", "memory_mb": online})
+    results = [check(steps), offline(steps, batch, rounds), online(steps, batch, rounds, options.quick)]
     finish(results)
 
 

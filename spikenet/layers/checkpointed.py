@@ -24,7 +24,8 @@ class CheckpointedTime(nn.Module):
 
     Args:
         net: a module that takes `[T, B, ...]` and that `Stream` can run.
-        steps: P; None for 2 sqrt(T).
+        steps: P; None for 2 sqrt(T). A part costs the host of a GPU a few milliseconds: a network that is through with
+            all of T in that time wants longer parts.
 
     Shape:
         as `net`; a readout in it answers for the whole sequence.

@@ -9,10 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from spikenet.errors import ArgumentError, ShapeError
+from spikenet.kernels.scan import linear_scan
 from spikenet.neurons import Neuron
 from spikenet.neurons.lif import IF, LIF
 
 __all__ = ["OTTT", "OTTTState"]
+
+_STEPS = 16  # worked through at once: no step needs another's gradient, and a call of a layer has its price
 
 
 class OTTTState(NamedTuple):
@@ -33,10 +36,10 @@ class OTTT(nn.Sequential):
         g[t] = dL[t]/du[t], through the layers of step t alone, by the surrogates
         dL/dW = sum_t g[t] trace[t]^T
 
-    so that nothing of the past is kept but traces and states. For one layer of neurons this is backpropagation through
-    time with no gradient through the reset by subtraction; for several it leaves out how earlier spikes of lower layers
-    act on later potentials of upper ones. A bias gets the sum of g[t]. Layers after the last neuron are a readout in
-    each step, whose gradient is exact.
+    so that nothing of the past is kept but traces and states: the memory does not grow with T. For one layer of neurons
+    this is backpropagation through time with no gradient through the reset by subtraction; for several it leaves out
+    how earlier spikes of lower layers act on later potentials of upper ones. A bias gets the sum of g[t]. Layers after
+    the last neuron are a readout in each step, whose gradient is exact.
 
     Called, it is the network, with plain backpropagation through time.
 
@@ -78,17 +81,17 @@ class OTTT(nn.Sequential):
             The output of all steps, without gradient, and the state.
 
         Raises:
-            ShapeError: if L[t] is no single number.
+            ShapeError: if L[t] is no single number, or for a chunk of no steps.
         """
+        if not len(x):
+            raise ShapeError(f"OTTT.learn takes chunks [T, B, ...] of one step or more, got {tuple(x.shape)}.")
         blocks, outputs = list(self._blocks()), []
-        for t, now in enumerate(x.detach()):
-            output, state = self._step(blocks, now, state)
-            share = loss(output, t)
-            if share.numel() != 1:
-                raise ShapeError(f"OTTT: the loss of a step is one number, got {tuple(share.shape)}.")
-            share.backward()
+        for first in range(0, len(x), _STEPS):
+            output, state = self._forward(blocks, x[first : first + _STEPS].detach(), state)
+            shares = [_number(loss(y, t)) for t, y in enumerate(output.unbind(), first)]
+            torch.stack(shares).sum().backward()
             outputs.append(output.detach())
-        return torch.stack(outputs), state  # type: ignore[return-value]
+        return torch.cat(outputs), state  # type: ignore[return-value]
 
     def _blocks(self) -> Iterator[tuple[nn.Sequential, Neuron | None]]:
         """Connections with the neuron that follows; the last has none if layers come after the last neuron."""
@@ -103,35 +106,68 @@ class OTTT(nn.Sequential):
             yield nn.Sequential(*connection), None
 
     @torch.enable_grad()
-    def _step(self, blocks: list[Any], z: Tensor, state: OTTTState | None) -> tuple[Tensor, OTTTState]:
+    def _forward(self, blocks: list[Any], z: Tensor, state: OTTTState | None) -> tuple[Tensor, OTTTState]:
         traces: list[Tensor] = []
         neurons: list[Any] = []
         for i, (connection, neuron) in enumerate(blocks):
             if neuron is None:
-                traces.append(z.detach())
+                traces.append(z[-1].detach())
                 neurons.append(None)
-                z = connection(z)
+                z = _on_steps(connection, z)
                 continue
-            before = z.detach() if state is None else _keep(neuron, z) * state.traces[i] + z.detach()
-            current = _through(connection, z, before)
-            z, after = neuron.step(current, state=None if state is None else state.neurons[i])
-            traces.append(before)
-            neurons.append(type(after)(*(v.detach() for v in after)))
+            start = torch.zeros_like(z[0]) if state is None else state.traces[i]
+            trace, last = linear_scan(z.detach(), _keep(neuron, z), start)
+            current = _through(connection, z, trace.to(z.dtype))
+            z, after = _each_alone(neuron, current, None if state is None else state.neurons[i])
+            traces.append(last)
+            neurons.append(after)
         return z, OTTTState(tuple(traces), tuple(neurons))
 
 
-def _through(connection: nn.Sequential, z: Tensor, trace: Tensor) -> Tensor:
+def _number(share: Tensor) -> Tensor:
+    if share.numel() != 1:
+        raise ShapeError(f"OTTT: the loss of a step is one number, got {tuple(share.shape)}.")
+    return share.sum()
+
+
+def _on_steps(connection: nn.Module, x: Tensor) -> Tensor:
+    """A layer of `[B, ...]` on `[T, B, ...]`."""
+    return connection(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+
+
+class _InPlaceOf(torch.autograd.Function):
+    """The value of one tensor, the gradient for another."""
+
+    @staticmethod
+    def forward(ctx: Any, shown: Tensor, behind: Tensor) -> Tensor:
+        return shown.view_as(shown)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor]:
+        return None, gradient
+
+
+def _through(connection: nn.Module, z: Tensor, trace: Tensor) -> Tensor:
     """The value of `connection(z)`, and its gradient for z; the weights' gradient is that of `connection(trace)`."""
     with torch.no_grad():
-        value = connection(z)
-    shown = connection(trace + (z - z.detach()))
-    return value + (shown - shown.detach())
+        value = _on_steps(connection, z)
+    return _InPlaceOf.apply(value, _on_steps(connection, _InPlaceOf.apply(trace, z)))
 
 
-def _keep(neuron: Neuron, like: Tensor) -> Tensor | float:
+def _each_alone(neuron: Neuron, current: Tensor, state: Any) -> tuple[Tensor, Any]:
+    """A neuron's spikes, whose gradient is that of their step alone, and its state after the last step."""
+    start = neuron.initial_state(current[0]) if state is None else state
+    with torch.no_grad():
+        states = neuron.trace(current, state=start)[1]
+    before = (torch.cat([first.unsqueeze(0), later[:-1]]) for first, later in zip(start, states, strict=True))
+    z, _ = neuron.step(current.flatten(0, 1), state=type(start)(*(v.flatten(0, 1) for v in before)))
+    return z.unflatten(0, current.shape[:2]), type(start)(*(v[-1].clone() for v in states))
+
+
+def _keep(neuron: Neuron, like: Tensor) -> Tensor:
     """The share of a potential that one step leaves."""
     if isinstance(neuron, IF):
-        return 1.0
+        return like.new_ones(())
     known = {name: value.to(like.dtype) for name, value in neuron._declared().items()}
     return 1.0 - neuron.derive(known)["rate"]
 

@@ -8,8 +8,8 @@ ends with the weights of one that was not, bit for bit on a CPU at a fixed numbe
 
 **Several devices.** Each has a process of its own, and all take part in every batch (see `processes`): gradients and
 metrics are those of whole batches. Every process draws its own dropout. Batch norms take their statistics over the part
-of a batch that their process has, and their running statistics are averaged before each validation. Process 0 writes
-metrics, checkpoints and what a person reads.
+of a batch that their process has, and their running statistics are averaged before each validation; with
+`sync_batchnorm` they take them over whole batches. Process 0 writes metrics, checkpoints and what a person reads.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import logging
 import signal
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -37,6 +37,7 @@ from spikenet.training.module import Classifier, Optimiser
 from spikenet.training.processes import check_processes, place, shared
 from spikenet.training.run import RunFolder
 from spikenet.training.sharding import FullySharded
+from spikenet.training.synced_norms import synced_norms
 
 _KNOWN = (
     "does not have many workers",
@@ -60,6 +61,8 @@ class TrainerOptions:
         strategy: how several devices train: each with the whole network ("ddp"), or with a shard of its weights,
             gradients and optimiser states ("fsdp").
         accumulate: batches whose gradients are averaged before each step.
+        sync_batchnorm: let batch norms take their statistics over the whole batch that several devices share, not each
+            over its part; slower.
     """
 
     epochs: int = 10
@@ -69,6 +72,7 @@ class TrainerOptions:
     devices: int = 1
     strategy: Literal["ddp", "fsdp"] = "ddp"
     accumulate: int = 1
+    sync_batchnorm: bool = False
 
     def __post_init__(self) -> None:
         for name in ("epochs", "devices", "accumulate"):
@@ -121,7 +125,10 @@ def fit(
     classifier = module(trained, len(data.classes), optim)  # type: ignore[attr-defined]
     if options.devices > 1:
         classifier.parts = {"train": loader.batch_sampler, "valid": valid.batch_sampler}  # type: ignore[dict-item]
-    with _quiet():
+    with ExitStack() as meanwhile:
+        meanwhile.enter_context(_quiet())
+        if options.sync_batchnorm and options.devices > 1:
+            classifier.synced = meanwhile.enter_context(synced_norms(trained))
         trainer = _trainer(options, folder, [BatchSeeds(seed), *_sigma(trained, optim, options.epochs)])
         _run(trainer, classifier, loader, valid, checkpoint)
     if trained is not model:

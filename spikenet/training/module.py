@@ -20,6 +20,7 @@ from spikenet.layers import delay_groups
 from spikenet.training.one_cycle import OneCycle, falling
 from spikenet.training.processes import SharedBatches
 from spikenet.training.sharding import FullySharded, shard
+from spikenet.training.synced_norms import SyncedNorm
 
 Batch = tuple[EventTensor | Tensor, Tensor]
 
@@ -102,6 +103,7 @@ class Classifier(pl.LightningModule):
         self.classes = classes
         self.optim = optim or Optimiser()
         self.parts: dict[str, SharedBatches] = {}  # of "train" and "valid", where several processes share batches
+        self.synced: list[SyncedNorm] = []  # batch norms that take whole batches' statistics
         self.train_accuracy = MulticlassAccuracy(classes, average="micro")
         self.valid_accuracy = MulticlassAccuracy(classes, average="micro")
 
@@ -162,6 +164,10 @@ class Classifier(pl.LightningModule):
 
     def _step(self, split: str, batch: Batch, batch_idx: int, accuracy: MulticlassAccuracy, smoothing: float) -> Tensor:
         place = f"{split} batch {batch_idx} of epoch {self.current_epoch + 1}"
+        part = self.parts.get(split)
+        share = part.share(batch_idx) if part else 1.0
+        for norm in self.synced:
+            norm.counts = share > 0
         logits, labels = self._scored(*batch, place)
         check_logits(logits, labels, self.classes)
         weighted = labels.is_floating_point()
@@ -171,8 +177,6 @@ class Classifier(pl.LightningModule):
             raise RunError(
                 f"the loss is {loss.item()} at {place}; try a smaller optim.lr, trainer.clip_norm or precision 32-true."
             )
-        part = self.parts.get(split)
-        share = part.share(batch_idx) if part else 1.0
         if share:
             accuracy.update(logits, labels.argmax(1) if weighted else labels)
         # Lightning divides sums over the processes by their number, in integers: this leaves no remainder.

@@ -53,6 +53,30 @@ def test_two_processes_train_as_one_does(tmp_path: Path) -> None:
     assert (run / "report.html").exists()
 
 
+def test_synced_norms_of_parts_are_torchs_of_the_whole(tmp_path: Path) -> None:
+    program = [sys.executable, "-m", "tests.training.synced_parts", str(tmp_path / "meeting")]
+    done = subprocess.run(program, cwd=ROOT, capture_output=True, text=True, check=False, timeout=200)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("strategy", "precision", "apart"), [("ddp", "64-true", 1e-12), ("fsdp", "32-true", 1e-5)])
+def test_two_processes_with_synced_norms_train_as_one_does(
+    tmp_path: Path, strategy: str, precision: str, apart: float
+) -> None:
+    words = ["tests.training.tiny.Normed" if word.endswith("Exact") else word for word in RUN]
+    words = [*(word for word in words if word not in ("--model.hidden", "[16]")), "--precision", precision]
+    assert main([*words, "--out", str(tmp_path / "one")]) == 0
+    words += ["--devices", "2", "--strategy", strategy, "--trainer.sync_batchnorm", "true"]
+    two = spikenet(*words, "--out", str(tmp_path / "two"))
+    assert two.returncode == 0, two.stderr
+    (run,), (alone,) = (tmp_path / "two").iterdir(), (tmp_path / "one").iterdir()
+    weights, whole = load_file(run / "model.safetensors"), load_file(alone / "model.safetensors")
+    assert "2.running_var" in whole
+    assert all(torch.allclose(weights[name], whole[name], rtol=0, atol=apart) for name in whole)
+    torch.testing.assert_close(numbers(run), numbers(alone), rtol=max(1e-6, 10 * apart), atol=0)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("strategy", "kill"), [("ddp", "SIGINT"), ("ddp", "SIGKILL"), ("fsdp", "SIGKILL")])
 def test_a_stopped_process_ends_the_run_and_resuming_is_exact(tmp_path: Path, strategy: str, kill: str) -> None:

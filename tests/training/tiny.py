@@ -16,8 +16,9 @@ from torch.utils.data import DataLoader
 from spikenet.data import EventDataModule
 from spikenet.data.recordings import EventData, Recordings
 from spikenet.events import EventStream, EventTensor, Sensor
-from spikenet.layers import MeanReadout
+from spikenet.layers import BatchNorm1d, MeanReadout
 from spikenet.models import SpikingMLP
+from spikenet.neurons import LIF
 
 SENSOR = Sensor(12, 6, 2)
 
@@ -157,6 +158,17 @@ class Frame(nn.Module):
 
     def forward(self, x: EventTensor) -> Tensor:
         return x.to_dense().sum(0, keepdim=True)
+
+
+class Normed(nn.Sequential):
+    """Events in the precision of the weights, with a batch norm before the neurons."""
+
+    def __init__(self, in_shape: tuple[int, ...], classes: int) -> None:
+        hidden = nn.Linear(math.prod(in_shape), 16, bias=False), BatchNorm1d(16), LIF(detach_reset=True)
+        super().__init__(nn.Flatten(2), *hidden, nn.Linear(16, classes), MeanReadout())
+
+    def forward(self, x: EventTensor) -> Tensor:
+        return super().forward(x.to_dense(self[1].weight.dtype))
 
 
 class Exact(Killed):

@@ -2,10 +2,14 @@
 
 To what comes after it, a part is an affine map of the state, `S -> P S + M`: M is what its tokens write, P what they
 leave of what was there (nothing changes it without decay; the product of the decays; with the delta rule a matrix).
-Every process gathers the maps of all, of a size that does not depend on the tokens, and knows the state before its own
-part. Backwards it gathers the gradients of those states: with `L_i = dS_i + P_i^T L_{i+1}`,
+Every process gathers the maps of all, of a size that does not depend on the tokens, and runs attention from the state
+before its own part. Backwards, with `r_t` what the query of token t reads of that state, `o_t = scale r_t S + ...`,
 
-    dM_i = L_{i+1}        dP_i = L_{i+1} S_i^T
+    D_i = scale sum_t r_t^T do_t + P_i^T dS_i        L_i = D_i + P_i^T L_{i+1}
+
+where `dS_i` is the gradient of the state that process i returned, and `L_i` that of the state before its part. Every
+process gathers the D of all. Attention's own backward pass does the rest: `dS_i + L_{i+1}` is the gradient of its last
+state. M, P and D are taken piece by piece, so that a part needs the memory of any sequence of its length.
 """
 
 from __future__ import annotations
@@ -15,7 +19,6 @@ from typing import Any
 import torch
 from torch import Tensor, distributed
 from torch.autograd.function import once_differentiable
-from torch.utils.checkpoint import checkpoint
 
 from spikenet.errors import RunError
 from spikenet.kernels.attention.causal import _decay, causal_attention
@@ -23,7 +26,8 @@ from spikenet.kernels.attention.chunks import _cut
 
 __all__ = ["parallel_attention"]
 
-_PIECE = 512  # tokens of one matrix product
+_PIECES = 8  # of a part: what is made of one is little beside the part
+_CHUNK = 256  # tokens of one matrix product
 Group = Any  # torch's ProcessGroup, or None for all processes
 
 
@@ -56,65 +60,113 @@ def parallel_attention(
     """
     if not distributed.is_initialized():
         raise RunError("parallel_attention needs torch.distributed.init_process_group, in as many processes as parts.")
-    # What the map is made of is made again for the backward pass, so that no more is kept than on one device.
-    own, carry = checkpoint(_map, q, k, v, log_decay, beta, use_reentrant=False, preserve_rng_state=False)
-    before = _Before.apply(own, carry, group)
-    return causal_attention(q, k, v, log_decay, beta, before, scale)
+    fixed = log_decay is not None and log_decay.shape == q.shape[2:3]
+    falls = log_decay.expand(q.shape[:3]) if fixed else log_decay  # type: ignore[union-attr]
+    with torch.no_grad(), torch.autocast(q.device.type, enabled=False):  # sums of counts need float32
+        before, carries = _before(k, v, falls, beta, group)
+    out, last = causal_attention(q, k, v, log_decay, beta, before, scale)
+    return _Joined.apply(scale, group, carries, out, last, q, k, v, falls, beta)
 
 
-def _map(q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor | None, beta: Tensor | None) -> tuple[Tensor, Any]:
-    """A part's M `[B, H, D, E]` and P: None, decays `[B, H, 1 or D, 1]` or matrices `[B, H, D, D]`."""
-    real = torch.float64 if v.dtype == torch.float64 else torch.float32
-    if beta is not None:
-        both = torch.cat([v, v.new_zeros(*v.shape[:3], q.shape[-1])], -1)
-        start = torch.eye(q.shape[-1], dtype=real, device=q.device).expand(*q.shape[1:3], -1, -1)
-        start = torch.cat([start.new_zeros(*q.shape[1:], v.shape[-1]), start], -1)
-        last = causal_attention(q, k, both, log_decay, beta, start)[1]
-        return last[..., : v.shape[-1]], last[..., v.shape[-1] :]
-    g, pieces_k, pieces_v = _decay(log_decay, q, real), _cut(k.to(real), _PIECE), _cut(v.to(real), _PIECE)
-    if g is None:
-        return (pieces_k.mT @ pieces_v).sum(0), None
-    falls = _cut(g.double(), _PIECE)  # long sums of equal terms round to one side
-    each = falls.sum(-2)
-    pieces = (pieces_k * _later(falls, -2).exp().to(real)).mT @ pieces_v
-    written = (pieces * _later(each, 0).exp().to(real).unsqueeze(-1)).sum(0)
-    return written, each.sum(0).exp().to(real).unsqueeze(-1)
-
-
-def _later(x: Tensor, axis: int) -> Tensor:
-    """The sum of what follows along an axis."""
-    return x.flip(axis).cumsum(axis).flip(axis) - x
-
-
-class _Before(torch.autograd.Function):
-    """The state before this process's part, from the maps of all parts."""
+class _Joined(torch.autograd.Function):
+    """Hands on the output and the last state; backwards, later parts add to the gradient of that state."""
 
     @staticmethod
-    def forward(ctx: Any, own: Tensor, carry: Tensor | None, group: Group) -> Tensor:
-        maps = _gathered(own if carry is None else torch.cat([own.flatten(), carry.flatten()]), group)
-        owns = [m[: own.numel()].view_as(own) for m in maps]
-        carries = [None if carry is None else m[own.numel() :].view_as(carry) for m in maps]
-        state = torch.zeros_like(own)
-        for written, kept in zip(owns[: distributed.get_rank(group)], carries, strict=False):
-            state = _carried(kept, state) + written
-        ctx.save_for_backward(state, *carries)
-        ctx.group = group
-        return state
+    def forward(
+        ctx: Any, scale: float, group: Group, carries: list[Any], out: Tensor, last: Tensor, q: Tensor, k: Tensor,
+        v: Tensor, falls: Any, beta: Any,
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+        ctx.save_for_backward(q, k, None if len(v) else v, falls, beta, *carries)
+        ctx.scale, ctx.group = scale, group
+        return out.view_as(out), last.view_as(last)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, g_state: Tensor) -> tuple[Tensor, Tensor | None, None]:
-        state, *carries = ctx.saved_tensors
-        rank, later = distributed.get_rank(ctx.group), torch.zeros_like(state)
-        gradients = _gathered(g_state, ctx.group)
-        for i in reversed(range(rank + 1, len(carries))):
-            kept = carries[i]
-            later = gradients[i].view_as(state) + _carried(kept.mT if _is_matrix(kept) else kept, later)
-        mine = carries[rank]
-        if mine is None:
-            return later, None, None
-        full = later @ state.mT if _is_matrix(mine) else (later * state).sum(-1, keepdim=True)
-        return later, full.sum_to_size(mine.shape), None
+    def backward(ctx: Any, g_out: Tensor, g_last: Tensor) -> Any:
+        q, k, v, falls, beta, *carries = ctx.saved_tensors
+        kept = [c.mT if _is_matrix(c) else c for c in carries]
+        rank, later = distributed.get_rank(ctx.group), torch.zeros_like(g_last)
+        with torch.autocast(q.device.type, enabled=False):
+            read = _read(q, k, g_out, falls, beta, g_last.dtype)
+            gradients = _gathered(ctx.scale * read + _carried(kept[rank], g_last), ctx.group)
+            for i in reversed(range(rank + 1, len(kept))):
+                later = gradients[i].view_as(later) + _carried(kept[i], later)
+        # Attention knows nothing of its input where there are no tokens; elsewhere this adds nothing to what it gives.
+        empty = [torch.zeros_like(u) if u is not None and not len(u) else None for u in (q, k, v, falls, beta)]
+        return None, None, None, g_out, g_last + later, *empty
+
+
+def _before(k: Tensor, v: Tensor, falls: Any, beta: Any, group: Group) -> tuple[Tensor, list[Tensor | None]]:
+    """The state before this process's part, and P of every part."""
+    own, carry = _map(k, v, falls, beta)
+    maps = _gathered(own if carry is None else torch.cat([own.flatten(), carry.flatten()]), group)
+    carries = [None if carry is None else m[own.numel() :].view_as(carry) for m in maps]
+    state = torch.zeros_like(own)
+    for written, kept in zip(maps[: distributed.get_rank(group)], carries, strict=False):
+        state = _carried(kept, state) + written[: own.numel()].view_as(own)
+    return state, carries
+
+
+def _map(k: Tensor, v: Tensor, falls: Tensor | None, beta: Tensor | None) -> tuple[Tensor, Any]:
+    """A part's M `[B, H, D, E]` and P: None, decays `[B, H, 1 or D, 1]` or matrices `[B, H, D, D]`."""
+    real = torch.float64 if v.dtype == torch.float64 else torch.float32
+    if beta is None:
+        return _sum(k, v, falls, real, late=True)
+    state = torch.cat([v.new_zeros(*k.shape[1:], v.shape[-1], dtype=real), _eye(k, real)], -1)
+    for key, value, fall, strength in _pieces(k, v, falls, beta):
+        both = torch.cat([value, value.new_zeros(key.shape)], -1)
+        state = causal_attention(key, key, both, fall, strength, state)[1]
+    return state[..., : v.shape[-1]], state[..., v.shape[-1] :]
+
+
+def _read(q: Tensor, k: Tensor, g_out: Tensor, falls: Any, beta: Any, real: torch.dtype) -> Tensor:
+    """`sum_t r_t^T do_t`: with the delta rule r is the output for values of 0, from a state of 1."""
+    if beta is None:
+        return _sum(q, g_out, falls, real, late=False)[0]
+    state, total = _eye(q, real), torch.zeros((), dtype=real, device=q.device)
+    for query, key, gradient, fall, strength in _pieces(q, k, g_out, falls, beta):
+        query, key = query.to(real), key.to(real)
+        read, state = causal_attention(query, key, torch.zeros_like(key), fall, strength, state)
+        total = total + _product(read, gradient)
+    return total
+
+
+def _sum(a: Tensor, b: Tensor, falls: Any, real: torch.dtype, late: bool) -> tuple[Tensor, Any]:
+    """`sum_t a_t^T b_t`, each decayed from its token to the end (late) or up to it from the start, and the whole decay.
+
+    Decays add up in float64: long sums of equal terms round to one side.
+    """
+    total = torch.zeros(*a.shape[1:], b.shape[-1], dtype=real, device=a.device)
+    if falls is None:
+        for left, right in _pieces(a, b):
+            total += _product(left.to(real), right)
+        return total, None
+    passed: Any = 0.0
+    for left, right, fall in _pieces(a, b, falls)[:: -1 if late else 1]:
+        g: Any = _decay(fall, left, torch.float64)
+        g = g.movedim(0, -1).contiguous()  # sums along the last axis are fast
+        on_the_way = g.flip(-1).cumsum(-1).flip(-1) - g if late else g.cumsum(-1)
+        weight = (passed + on_the_way).exp().to(real).movedim(-1, 0)
+        total += _product(left * weight, right)
+        passed = passed + g.sum(-1, keepdim=True)
+    return total, passed.exp().to(real)
+
+
+def _product(a: Tensor, b: Tensor) -> Tensor:
+    """`sum_t a_t^T b_t` `[B, H, D, E]`."""
+    return (_cut(a, _CHUNK).mT @ _cut(b.to(a.dtype), _CHUNK)).sum(0)
+
+
+def _pieces(*sequences: Any) -> list[tuple[Any, ...]]:
+    """Sequences of one length cut alike, into pieces of whole matrix products."""
+    total = len(sequences[0])
+    steps = -(-max(total, 1) // (_PIECES * _CHUNK)) * _CHUNK
+    return [tuple(u if u is None else u[t : t + steps] for u in sequences) for t in range(0, max(total, 1), steps)]
+
+
+def _eye(k: Tensor, real: torch.dtype) -> Tensor:
+    """A state of 1, `[B, H, D, D]`."""
+    return torch.eye(k.shape[-1], dtype=real, device=k.device).expand(*k.shape[1:3], -1, -1)
 
 
 def _is_matrix(carry: Tensor | None) -> bool:
