@@ -76,11 +76,12 @@ def _in_real(
     state: Any,
     scale: Any,
 ) -> tuple[Tensor, Tensor]:
-    """`form` in float32 or float64, whatever q, k and v are stored in."""
+    """`form` in float32 or float64, whatever q, k and v are stored in, under autocast too."""
     real = torch.float64 if v.dtype == torch.float64 else torch.float32
     if state is None:
         state = torch.zeros(*q.shape[1:], v.shape[-1], dtype=real, device=q.device)
-    out, last = form(q.to(real), k.to(real), v.to(real), g, beta, state, scale)
+    with torch.autocast("cpu" if q.is_meta else q.device.type, enabled=False):
+        out, last = form(q.to(real), k.to(real), v.to(real), g, beta, state, scale)
     return out.to(v.dtype), last
 
 

@@ -134,6 +134,17 @@ def test_float32_lies_within_1e_5(member: str, form: str) -> None:
     assert max(error(a, b) for a, b in zip(found, truth, strict=True)) < 1e-5
 
 
+@pytest.mark.parametrize("steps", [1, 70])
+@pytest.mark.parametrize("member", MEMBERS)
+def test_autocast_leaves_it_in_float32(member: str, steps: int) -> None:
+    values = case(member, steps)
+    single = [None if v is None else v.float() for v in values]
+    with torch.autocast("cpu", torch.bfloat16):
+        found = causal_attention(*single, 0.3)
+    for mine, true in zip(found, products(*values, 0.3), strict=True):
+        assert (mine - true).norm() <= 1e-5 * true.norm()
+
+
 @pytest.mark.parametrize("member", MEMBERS)
 def test_chunks_of_a_sequence_give_the_whole(member: str) -> None:
     q, k, v, g, beta, state = case(member, 90)
