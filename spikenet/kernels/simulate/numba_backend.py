@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -19,6 +19,7 @@ import torch
 
 from spikenet.kernels.dynamics.numba_source import ROW
 from spikenet.kernels.dynamics.trace import Program
+from spikenet.kernels.simulate.inlets import inlets
 from spikenet.kernels.simulate.numba_loop import KINDS, LINE, SEGMENTS
 from spikenet.kernels.simulate.numba_threads import APART
 from spikenet.kernels.simulate.plan import BLOCK, Plan, Recorded, Sources, blocks, columns, shares
@@ -27,7 +28,7 @@ from spikenet.kernels.sources import load
 
 CAPACITY = 1 << 20  # spikes that a thread can write down in one call
 _DYNAMICS = ("trace.py", "printer.py", "numba_source.py", "numba_text.py")
-_HERE = ("numba_source.py", "numba_loop.py", "numba_plastic.py", "numba_threads.py", "plan.py")
+_HERE = ("inlets.py", "numba_source.py", "numba_loop.py", "numba_plastic.py", "numba_threads.py", "plan.py")
 
 
 class Engine:
@@ -42,7 +43,7 @@ class Engine:
         self._columns = [begins for begins, _ in places]
         self._sums: list[np.ndarray] = [_zeros((max(n, 1),), plan.real) for _, n in places]
         self._module = _compiled(
-            *(tuple(g.program for g in plan.groups), _shared(plan), plan.scaled),
+            *(tuple(g.program for g in plan.groups), _shared(plan), plan.scaled, plan.direct),
             *(plan.learning is not None, np.dtype(plan.real).name),
         )
         self._tiles: list[np.ndarray] = [
@@ -73,19 +74,34 @@ class Engine:
 
     def load_state(self, states: list[list[np.ndarray]]) -> None:
         """Set every group's states, [lanes] each."""
-        for (group, rows), tiles, values in zip(self._groups(), self._tiles, states, strict=True):
+        for g, ((group, rows), tiles, values) in enumerate(zip(self._groups(), self._tiles, states, strict=True)):
             for name, value in zip(group.program.state, values, strict=True):
-                _fill(tiles, rows.index(f"s_{name}"), value, group.lanes)
+                if f"s_{name}" in rows:
+                    _fill(tiles, rows.index(f"s_{name}"), value, group.lanes)
+                else:
+                    for some, column in self._held(g, name):
+                        column[:] = value[some]
             for name, value in zip(group.program.params, group.params, strict=True):
                 if f"p_{name}" in rows:
                     _fill(tiles, rows.index(f"p_{name}"), value, group.lanes)
 
     def state(self) -> list[list[np.ndarray]]:
         """Every group's states, copied."""
-        return [
-            [_row(tiles, rows.index(f"s_{name}"), group.lanes) for name in group.program.state]
-            for (group, rows), tiles in zip(self._groups(), self._tiles, strict=True)
-        ]
+        return [[self._state(g, name) for name in group.program.state] for g, group in enumerate(self.plan.groups)]
+
+    def _state(self, g: int, name: str) -> np.ndarray:
+        rows, lanes = self._module.ROWS[g], self.plan.groups[g].lanes
+        if f"s_{name}" in rows:
+            return _row(self._tiles[g], rows.index(f"s_{name}"), lanes)
+        return np.concatenate([column for _, column in self._held(g, name)])
+
+    def _held(self, g: int, name: str) -> Iterator[tuple[slice, np.ndarray]]:
+        """Each thread's lanes of a group and, of a state that takes what arrives itself, their columns."""
+        group = self.plan.groups[g]
+        k = inlets(group.program).index(name)
+        for share, begins, sums in zip(self._shares, self._columns, self._sums, strict=True):
+            first, last = share[g][0] * BLOCK, min(share[g][1] * BLOCK, group.lanes)
+            yield slice(first, last), sums[begins[g, k] :][: last - first]
 
     def in_flight(self) -> tuple[np.ndarray, np.ndarray]:
         """Steps and rows of the spikes of the last `horizon` steps, in order."""
@@ -251,21 +267,31 @@ def _shared(plan: Plan) -> tuple[tuple[bool, ...], ...]:
 
 @functools.cache
 def _compiled(
-    programs: tuple[Program, ...], shared: tuple[tuple[bool, ...], ...], scaled: bool, plastic: bool, real: str
+    programs: tuple[Program, ...],
+    shared: tuple[tuple[bool, ...], ...],
+    scaled: bool,
+    direct: bool,
+    plastic: bool,
+    real: str,
 ) -> ModuleType:
     """The module of one set of equations."""
     import hashlib
 
-    told = repr(([p.key for p in programs], shared, scaled, plastic, real))
+    told = repr(([p.key for p in programs], shared, scaled, direct, plastic, real))
     name = f"network_{hashlib.sha256(told.encode()).hexdigest()[:16]}"
     here = Path(__file__).parent
     printers = [*(here.parent / "dynamics" / p for p in _DYNAMICS), *(here / p for p in _HERE)]
-    return load(name, functools.partial(_source, programs, shared, scaled, plastic, real), printers)
+    return load(name, functools.partial(_source, programs, shared, scaled, direct, plastic, real), printers)
 
 
 def _source(
-    programs: tuple[Program, ...], shared: tuple[tuple[bool, ...], ...], scaled: bool, plastic: bool, real: str
+    programs: tuple[Program, ...],
+    shared: tuple[tuple[bool, ...], ...],
+    scaled: bool,
+    direct: bool,
+    plastic: bool,
+    real: str,
 ) -> str:
     from spikenet.kernels.simulate.numba_source import network_source  # sympy comes with it
 
-    return network_source(programs, shared, scaled, plastic, real)
+    return network_source(programs, shared, scaled, direct, plastic, real)
