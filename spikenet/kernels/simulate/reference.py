@@ -62,7 +62,7 @@ class Engine:
     def _step(self) -> list[np.ndarray]:
         """All groups take a step; returns the rows that fire."""
         plan = self.plan
-        x = [[np.zeros(group.lanes, plan.real) for _ in group.program.inputs] for group in plan.groups]
+        x: list[list[np.ndarray]] = [[np.zeros(g.lanes, plan.real) for _ in g.program.inputs] for g in plan.groups]
         if plan.direct:
             fired = [self._advance(g, some) for g, some in enumerate(x)]
             taking = [[self._held(g, name) for name in inlets(group.program)] for g, group in enumerate(plan.groups)]
