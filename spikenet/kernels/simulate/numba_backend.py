@@ -60,11 +60,9 @@ class Engine:
         return list(zip(self.plan.groups, self._module.ROWS, strict=True))
 
     def _history(self, slots: int) -> None:
-        """Lists of the rows that fired: of each group those of each thread, then those of each source. The place after
-        a thread's last row is written too."""
-        sizes = [
-            (high - low) * BLOCK + 1 for g in range(len(self.plan.groups)) for low, high in (s[g] for s in self._shares)
-        ]
+        """Lists of the rows that fired: of each group those of each thread, then those of each source."""
+        groups = range(len(self.plan.groups))
+        sizes = [(high - low) * BLOCK for g in groups for low, high in (s[g] for s in self._shares)]
         sizes += list(self.plan.source_sizes)
         self._begins = np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int64)
         self._ids = np.zeros((slots, max(int(np.sum(sizes)), 1)), np.uint32)

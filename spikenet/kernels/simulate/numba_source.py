@@ -19,7 +19,7 @@ SHARED_ARGUMENTS = (
     "sync, halt, segments, all_drives, strengths, guides, tables, populations, watched, tally, per_step, recorded, "
     "room, source_indptr, source_rows, fired, words"
 )
-COMMON_ARGUMENTS = "sums, all_drives, strengths, guides, tables, words, fired, eights"
+COMMON_ARGUMENTS = "sums, all_drives, strengths, guides, tables, words, fired"
 _DELIVER = "deliver(t, delay, class_weight, offsets, targets, weights, sums, ids, counts, begins, segments)"
 GROUP_ARGUMENTS = "tiles{g}, low{g}, high{g}, lanes{g}, first{g}, key{g}, scales{g}, columns{g}, drives{g}, params{g}"
 
@@ -44,7 +44,7 @@ def network_source(
     ]
     lines = ["import math", "", "import numpy as np", "from numba import njit", ""]
     lines += ["from spikenet.kernels.simulate.numba_loop import add_drives, deliver, forget, halted, note"]
-    lines += ["from spikenet.kernels.simulate.numba_threads import bare, barrier", ""]
+    lines += ["from spikenet.kernels.simulate.numba_threads import bare, barrier, lowest, set_bytes", ""]
     lines += ["from spikenet.kernels.simulate.numba_plastic import learn", ""] if plastic else []
     lines += PHILOX.format(real=real).splitlines() if any(p.draws for p in programs) else []
     for group in groups:
@@ -102,6 +102,7 @@ class StepSource(ForwardSource):
                 self.lanes([f"{self.at('d_' + name)} = {kind}(key, n0 + i, step, {index})"])
             with self.block("for i in range(n):"):
                 self.forward_step()
+                # A byte of ones is stored whole; 0 or 1 would be stored under masks, where most of the time goes then.
                 self.line("flags[i] = np.uint8(255) if z != zero else np.uint8(0)")
                 self.advance()
             if self.inlets:
@@ -134,20 +135,13 @@ class StepSource(ForwardSource):
         self.line(*(f"p_{name} = {self.at('p_' + name)}" for name in self.lane_params))
 
     def list_spikes(self) -> None:
-        """256 lanes at a time, as most are silent; those of a byte's word are written down without a branch."""
+        """64 lanes at a time, as most are silent."""
         self.line(f"n0 = low * {BLOCK}", f"n = max(min(high * {BLOCK}, lanes) - n0, 0)")
-        self.line("fired[n : (n + 255) // 256 * 256] = 0")
-        with self.block("for e in range(0, n, 256):"):
-            self.line("part, some = eights[e // 8 :], np.uint64(0)")
-            with self.block("for q in range(32):"):
-                self.line("some |= part[q]")
-            with (
-                self.block("if some:"),
-                self.block("for q in range(32):"),
-                self.block("if part[q]:"),
-                self.block("for i in range(e + 8 * q, e + 8 * q + 8):"),
-            ):
-                self.line("fired_rows[at] = first + n0 + i", "at += np.intp(fired[i] & np.uint8(1))")
+        self.line("fired[n : (n + 63) // 64 * 64] = 0")
+        with self.block("for e in range(0, n, 64):"):
+            self.line("bits = set_bytes(fired, e)")
+            with self.block("while bits:"):
+                self.line("fired_rows[at] = first + n0 + e + lowest(bits)", "at += 1", "bits &= bits - np.uint64(1)")
 
 
 def _run(groups: int, direct: bool, plastic: bool) -> list[str]:
@@ -155,7 +149,6 @@ def _run(groups: int, direct: bool, plastic: bool) -> list[str]:
     lines = [
         "@njit(cache=True, nogil=True, error_model='numpy', _nrt=False)",
         f"def run({', '.join([SHARED_ARGUMENTS, *per_group, *(['plastic'] if plastic else [])])}):",
-        "    eights = fired.view(np.uint64)",
         "    slots, turn, done, number = counts.shape[0], 0, 0, 0",
         "    while done < steps:",
         "        stop = min(done + stretch, steps)",

@@ -1,4 +1,4 @@
-"""What compiled loops on several threads need of the processor: atomic numbers, a barrier, a prefetch."""
+"""What compiled loops need of the processor: atomic numbers, a barrier, a prefetch, bits."""
 
 from __future__ import annotations
 
@@ -60,6 +60,29 @@ def prefetch(typing: Any, array: Any, index: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(array, types.int64), generate
+
+
+@intrinsic
+def set_bytes(typing: Any, array: Any, index: Any) -> Any:
+    """Which of 64 elements of a uint8 array, from `index` on, are not zero: one bit each, uint64."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        place = _pointer(context, builder, signature.args[0], arguments[0], arguments[1])
+        kind = ir.VectorType(ir.IntType(8), 64)
+        found = builder.load(builder.bitcast(place, kind.as_pointer()), align=1)
+        return builder.bitcast(builder.icmp_unsigned("!=", found, ir.Constant(kind, [0] * 64)), ir.IntType(64))
+
+    return types.uint64(array, types.int64), generate
+
+
+@intrinsic
+def lowest(typing: Any, bits: Any) -> Any:
+    """The place of the lowest bit of a uint64 that is set; there must be one."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 1))
+
+    return types.int64(types.uint64), generate
 
 
 @intrinsic
