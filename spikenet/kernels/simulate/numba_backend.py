@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from spikenet.kernels.dynamics.numba_source import ROW
+from spikenet.kernels.dynamics.numba_text import ROW
 from spikenet.kernels.dynamics.trace import Program
 from spikenet.kernels.simulate.inlets import inlets
 from spikenet.kernels.simulate.numba_loop import KINDS, LINE, SEGMENTS
