@@ -1,7 +1,7 @@
 """A network on the CPU's cores: one compiled call for many steps, on plain threads. Imports numba.
 
 Each thread owns some blocks of every group of neurons: their tiles, the sums that arrive at them, and the synapses onto
-them. Threads read each other's spikes only, and meet once a stretch, the shortest delay of the network.
+them. Threads read each other's spikes only, and wait for them once a stretch, the shortest delay of the network.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Engine:
             _zeros((blocks(g.lanes), len(rows) * ROW), plan.real) for g, rows in self._groups()
         ]
         self._drives = _drives(plan)
-        self._history(max(plan.horizon + plan.stretch, 2))
+        self._history(plan.horizon + plan.stretch + 1)  # a thread may be a turn and a step ahead of another
         self.tally = np.zeros(plan.rows, np.int64)
         self._rooms = [plan.stretch * BLOCK * sum(high - low for low, high in share) for share in self._shares]
         self._buffers = [np.empty((2, CAPACITY + 2 * room), np.uint32) for room in self._rooms]
@@ -133,7 +133,8 @@ class Engine:
 
     def run(self, steps: int, sources: Sources, watched: np.ndarray) -> Recorded:
         """Advance by up to `steps`; see `engine.Engine.run`."""
-        sync, halt = np.zeros(2 * APART, np.int64), np.full(self._threads * APART, np.iinfo(np.int64).max)
+        sync = np.zeros(self._threads * APART, np.int64)
+        halt = np.full_like(sync, np.iinfo(np.int64).max)
         counted = [np.zeros((steps, int(self.plan.populations.max(initial=0)) + 1), np.int32) for _ in self._shares]
         tallies = [np.zeros_like(self.tally) for _ in self._shares]
         results: list[Any] = [None] * self._threads
@@ -150,7 +151,7 @@ class Engine:
             results[p] = self._module.run(*arguments[p])
 
         def release() -> None:
-            sync[APART] = np.iinfo(np.int64).max // 2
+            sync[:] = np.iinfo(np.int64).max
 
         with_flushed_denormals(work, self._threads, release)
         done = results[0][0]

@@ -44,7 +44,7 @@ def network_source(
     ]
     lines = ["import math", "", "import numpy as np", "from numba import njit", ""]
     lines += ["from spikenet.kernels.simulate.numba_loop import add_drives, deliver, forget, halted, note"]
-    lines += ["from spikenet.kernels.simulate.numba_threads import bare, barrier, lowest, set_bytes", ""]
+    lines += ["from spikenet.kernels.simulate.numba_threads import arrive, bare, lowest, set_bytes, wait", ""]
     lines += ["from spikenet.kernels.simulate.numba_plastic import learn", ""] if plastic else []
     lines += PHILOX.format(real=real).splitlines() if any(p.draws for p in programs) else []
     for group in groups:
@@ -145,6 +145,12 @@ class StepSource(ForwardSource):
 
 
 def _run(groups: int, direct: bool, plastic: bool) -> list[str]:
+    """The loop. Threads hear of each other before the first delivery of a turn of `stretch` steps, which where states
+    take what arrives is after the neurons' step: until then the spikes have had time to get here."""
+    heard = ["if s == done:", "    wait(sync, shards, turn - 1)"]
+    before, after = [*heard, f"found = {_DELIVER}", "dense = found < 0"], ["forget(segments, found, targets, sums)"]
+    if direct:
+        before, after = ["dense = False"], [*heard, _DELIVER]
     per_group = [GROUP_ARGUMENTS.format(g=g) for g in range(groups)]
     lines = [
         "@njit(cache=True, nogil=True, error_model='numpy', _nrt=False)",
@@ -156,8 +162,7 @@ def _run(groups: int, direct: bool, plastic: bool) -> list[str]:
         "            t = t0 + s",
         "            slot = t % slots",
     ]
-    arrive = ["dense = False"] if direct else [f"found = {_DELIVER}", "dense = found < 0"]
-    lines += [f"            {line}" for line in arrive]
+    lines += [f"            {line}" for line in before]
     for g in range(groups):
         lines += [
             f"            each = {g} * shards + shard",
@@ -167,8 +172,8 @@ def _run(groups: int, direct: bool, plastic: bool) -> list[str]:
             "            seen = populations, watched, tally, per_step, recorded",
             "            number = note(ids[slot], begin, end, s, *seen, number)",
         ]
+    lines += [f"            {line}" for line in after]
     lines += [
-        f"            {_DELIVER}" if direct else "            forget(segments, found, targets, sums)",
         "            if shard == 0:",
         "                for source in range(source_indptr.shape[0]):",
         f"                    each = {groups} * shards + source",
@@ -183,9 +188,9 @@ def _run(groups: int, direct: bool, plastic: bool) -> list[str]:
         lines += [f"            learn(t, stretch, shard, shards, {synapses}, plastic)"]
     lines += [
         "        done = stop",
-        "        if recorded.shape[1] - number < room:",
-        "            halt[shard * 8] = turn",
-        "        barrier(sync, shards, turn)",
+        "        if recorded.shape[1] - number < 2 * room:",
+        "            halt[shard * 8] = min(halt[shard * 8], turn + 1)",  # when all have heard of it
+        "        arrive(sync, shard, turn)",
         "        turn += 1",
         "        if halted(halt, shards, turn - 1):",
         "            break",
