@@ -39,7 +39,7 @@ NETWORKS = {
         (5.0, 2.0), excitatory=8000, delay=Uniform(0.1, 3.0), seed=1, threads=threads
     ),
 }
-DURATION = {"cuba": 10_000.0, "brunel": 1000.0, "brunel_delays": 2000.0}  # ms
+DURATION = {"cuba": 10_000.0, "brunel": 2000.0, "brunel_delays": 2000.0}  # ms
 RATES_APART = 0.01  # beyond which times are not compared
 SCRIPT = Path(__file__).with_name("_brian.py")
 
