@@ -1,7 +1,7 @@
 """One network in Brian2's C++ standalone mode, built from the synapses that spikenet drew. It runs in a process of its
 own, with Brian2 and what it needs on the path:
 
-    python benchmarks/_brian.py NETWORK SYNAPSES.npz FOLDER MILLISECONDS PROFILE
+    python benchmarks/_brian.py NETWORK SYNAPSES.npz FOLDER MILLISECONDS PROFILE REAL
 """
 
 import sys
@@ -58,9 +58,10 @@ def brunel(known: dict) -> list:
 
 
 def main() -> None:
-    name, path, folder, duration, profile = sys.argv[1:]
+    name, path, folder, duration, profile, real = sys.argv[1:]
     set_device("cpp_standalone", directory=folder, build_on_run=False)
     prefs.codegen.cpp.extra_compile_args_gcc = ["-w", "-O3", "-ffast-math", "-march=native"]
+    prefs.core.default_float_dtype = np.dtype(real).type
     defaultclock.dt = 0.1 * ms
     parts = cuba(dict(np.load(path))) if name == "cuba" else brunel(dict(np.load(path)))
     spikes = SpikeMonitor(parts[0], record=False)

@@ -6,8 +6,8 @@ FOLDER holds Brian2 and what it needs (`pip install --target FOLDER brian2 ...`)
 it only spikenet is timed. Rates are compared first. Then: the time loop a biological second, the set-up (connecting;
 for Brian2 with code generation and C++ compilation, for spikenet with Numba's if its cache is cold), and the delivery
 of spikes and the Poisson input alone. Both count the spikes of every neuron and write nothing else down while they are
-timed. On one thread the loop's time is processor time, which is what Brian2's program
-reports; with all cores it is time by the clock.
+timed. On one thread the loop's time is processor time, which is what Brian2's program reports; with all cores it is
+time by the clock. spikenet runs in float32, as is its default; Brian2 in float64, as is its own, and in float32 too.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ NETWORKS = {
         (5.0, 2.0), excitatory=8000, delay=Uniform(0.1, 3.0), seed=1, threads=threads
     ),
 }
-DURATION = {"cuba": 10_000.0, "brunel": 1000.0, "brunel_delays": 2000.0}  # ms
+DURATION = {"cuba": 10_000.0, "brunel": 2000.0, "brunel_delays": 2000.0}  # ms
 RATES_APART = 0.01  # beyond which times are not compared
 SCRIPT = Path(__file__).with_name("_brian.py")
 
@@ -47,12 +47,14 @@ SCRIPT = Path(__file__).with_name("_brian.py")
 class Brian:
     """Brian2's program for one network."""
 
-    def __init__(self, name: str, network: Network, folder: Path, path: Path, profile: bool) -> None:
+    def __init__(
+        self, name: str, network: Network, folder: Path, path: Path, profile: bool = False, real: str = "float64"
+    ) -> None:
         self._folder, self._duration = folder, DURATION[name] / 1000.0
         synapses = folder.with_suffix(".npz")
         np.savez(synapses, **exported(network))
         start = time.perf_counter()
-        words = [name.split("_")[0], str(synapses), str(folder), str(DURATION[name]), str(int(profile))]
+        words = [name.split("_")[0], str(synapses), str(folder), str(DURATION[name]), str(int(profile)), real]
         environment = {**os.environ, "PYTHONPATH": str(path)}
         subprocess.run([sys.executable, str(SCRIPT), *words], env=environment, check=True, stdout=subprocess.DEVNULL)
         self.built = time.perf_counter() - start
@@ -214,12 +216,15 @@ def compare(name: str, threads: int, rounds: int, brian: Path | None, scratch: P
     """One network: rates first, then the time loops in turn, then what each part takes."""
     ours = Ours(name, threads)
     title = f"{name}, {threads} thread{'s' if threads > 1 else ''}, {ours.network.synapse_count:,} synapses"
-    theirs = Brian(name, ours.network, scratch / name, brian, False) if brian and threads == 1 else None
-    contenders: dict[str, Any] = {"Brian2": theirs, "spikenet": ours} if theirs else {"spikenet": ours}
+    theirs: dict[str, Brian] = {}
+    if brian and threads == 1:
+        theirs["Brian2"] = Brian(name, ours.network, scratch / name, brian)
+        theirs["Brian2, float32"] = Brian(name, ours.network, scratch / f"{name}_float32", brian, real="float32")
+    contenders: dict[str, Any] = {**theirs, "spikenet": ours}
     for contender in contenders.values():
         contender.run()
     rates = {who: contender.rate() for who, contender in contenders.items()}
-    if theirs and abs(rates["Brian2"] / rates["spikenet"] - 1) > RATES_APART:
+    if any(abs(rates[who] / rates["spikenet"] - 1) > RATES_APART for who in theirs):
         raise SystemExit(f"{title}: the rates {rates} differ by more than {RATES_APART:.0%}; nothing was timed")
     seconds = {who: [] for who in contenders}  # type: ignore[var-annotated]
     for _ in range(rounds):
@@ -230,7 +235,7 @@ def compare(name: str, threads: int, rounds: int, brian: Path | None, scratch: P
         "rates_hz": rates,
         "setup_s": {"spikenet": ours.setup, "spikenet with compilation": ours.with_compilation},
     }
-    found["setup_s"] |= {"Brian2": theirs.setup} if theirs else {}
+    found["setup_s"] |= {who: contender.setup for who, contender in theirs.items()}
     if threads == 1:
         found |= parts(name, ours, brian, scratch)
     for what in ("rates_hz", "setup_s", "delivery_s", "poisson_s"):
@@ -242,7 +247,7 @@ def parts(name: str, ours: Ours, brian: Path | None, scratch: Path) -> dict[str,
     """Seconds a biological second that delivery and the Poisson input take on their own."""
     found = {"delivery_s": {"spikenet": ours.delivery()}, "poisson_s": {"spikenet": ours.poisson()}}
     if brian:
-        profiled = Brian(name, ours.network, scratch / f"{name}_profiled", brian, True)
+        profiled = Brian(name, ours.network, scratch / f"{name}_profiled", brian, profile=True)
         profiled.run()
         found["delivery_s"]["Brian2"] = profiled.profile("synapses_")
         found["poisson_s"]["Brian2"] = profiled.profile("poissoninput")

@@ -34,6 +34,14 @@ def test_import_loads_nothing_heavy():
     assert loaded & HEAVY == set()
 
 
+def test_compiled_kernels_that_are_kept_need_no_printer():
+    """Sympy differentiates where a kernel is printed, and takes longer to load than a small network to be made."""
+    rooms = ", ".join(f"spikenet.kernels.{room}.numba_backend" for room in ("dynamics", "recurrent", "simulate"))
+    loaded = loaded_by(f"import {rooms}")
+    assert "numba" in loaded
+    assert "sympy" not in loaded
+
+
 @pytest.mark.parametrize("name", ["h5py", "safetensors"])
 def test_a_heavy_import_would_be_seen(name):
     assert name in loaded_by(f"import {name}") & HEAVY

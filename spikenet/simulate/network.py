@@ -241,7 +241,8 @@ class Network:
 
         On a GPU sums are integers: weights that are not are rounded to multiples of what 31 bits allow, some 1e-9 of
         the most that can arrive at a neuron in a step. A run gives the same spikes each time; they are those of the CPU
-        wherever no sum had to be rounded, and normal noise aside.
+        wherever no sum had to be rounded, normal noise aside. In a network of synaptic currents or conductances alone
+        the CPU adds weights to these one by one, the GPU their sum, so that rounding may part them.
 
         Raises:
             ArgumentError: for what is no device.

@@ -14,7 +14,7 @@ from spikenet.errors import ArgumentError, BackendError, FormatError
 from spikenet.events import EventTensor
 from spikenet.kernels import use_backend
 from spikenet.learning import STDP, DiehlCookSTDP, RewardSTDP, SpikeRule, TargetSTDP, ThreeFactor, TripletSTDP
-from spikenet.neurons import LIF, ConductanceLIF
+from spikenet.neurons import LIF, ConductanceLIF, Neuron, SynapticLIF
 from spikenet.simulate import (
     AllToAll,
     FixedProbability,
@@ -45,10 +45,15 @@ POWERS = STDP(a_plus=0.1, a_minus=0.1, mu_plus=0.4, mu_minus=0.5)  # rounded dif
 DT = 0.5
 
 
-def recurrent(rule: SpikeRule | ThreeFactor, threads: int = 1, seed: int = 3) -> Network:
+AT_ONCE = LIF(tau=10.0, decay_input=False, dt=DT)
+THROUGH_CURRENTS = SynapticLIF(
+    tau=10.0, tau_syn=3.0, resistance=5.0, v_rest=0.0, v_reset=0.0, v_threshold=1.0, refractory=1.0, dt=DT
+)
+
+
+def recurrent(rule: SpikeRule | ThreeFactor, threads: int = 1, seed: int = 3, neuron: Neuron = AT_ONCE) -> Network:
     """A source drives b, b and c drive each other; the synapses onto b and onto c learn, some of b's do not. Two
     populations of one kind and two blocks of neurons, so that threads share them."""
-    neuron = LIF(tau=10.0, decay_input=False, dt=DT)
     a, b, c = PoissonSource(20, 40.0, name="a"), Population(30, neuron, name="b"), Population(1100, neuron, name="c")
     parts = [
         Projection(a, b, FixedProbability(0.5), weight=Uniform(0.1, 0.7), delay=Uniform(0.5, 3.0), plasticity=rule),
@@ -74,16 +79,19 @@ def outcome(network: Network) -> list[Tensor]:
     return [*spikes, *(network.weights(p) for p in network.projections[:2]), network.monitors[3].weights]  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
-def test_compiled_equals_plain(rule: SpikeRule | ThreeFactor) -> None:
+CASES = {**{name: (rule, AT_ONCE) for name, rule in RULES.items()}, "currents": (RULES["triplet"], THROUGH_CURRENTS)}
+
+
+@pytest.mark.parametrize(("rule", "neuron"), CASES.values(), ids=CASES)
+def test_compiled_equals_plain(rule: SpikeRule | ThreeFactor, neuron: Neuron) -> None:
     """Spikes and weights to the last bit, on one thread and on two; and the weights have changed."""
     with use_backend("reference"):
-        plain = recurrent(rule)
+        plain = recurrent(rule, neuron=neuron)
     rewarded(plain, 12.0, 15.0)
     before = plain.synapses(plain.projections[0]).weight.float()
     assert float((plain.weights(plain.projections[0]) - before).abs().max()) > 0.01
     for threads in (1, 2):
-        fast = recurrent(rule, threads)
+        fast = recurrent(rule, threads, neuron=neuron)
         assert fast.threads == threads
         rewarded(fast, 12.0, 15.0)
         for found, expected in zip(outcome(fast), outcome(plain), strict=True):

@@ -9,11 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from spikenet.kernels.dynamics.derive import Backward, derive
-from spikenet.kernels.dynamics.numba_text import BLOCK, HALF, PHILOX, Variant
+from spikenet.kernels.dynamics.numba_text import BLOCK, HALF, PHILOX, ROW, Variant
 from spikenet.kernels.dynamics.printer import Printer
 from spikenet.kernels.dynamics.trace import ALPHA, Operation, Program, Value
-
-ROW = BLOCK + 16  # apart by no multiple of 4 KiB, at which stores and loads would wait on each other
 
 _WORDS = {
     "add": "{0} + {1}",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 BLOCK = 1024  # lanes worked on at a time: rows stay in the first-level cache
+ROW = BLOCK + 16  # apart by no multiple of 4 KiB, at which stores and loads would wait on each other
 
 
 class Variant(NamedTuple):

@@ -1,7 +1,7 @@
 """A network on the CPU's cores: one compiled call for many steps, on plain threads. Imports numba.
 
 Each thread owns some blocks of every group of neurons: their tiles, the sums that arrive at them, and the synapses onto
-them. Threads read each other's spikes only, and meet once a stretch, the shortest delay of the network.
+them. Threads read each other's spikes only, and wait for them once a stretch, the shortest delay of the network.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from spikenet.kernels.dynamics.numba_source import ROW
+from spikenet.kernels.dynamics.numba_text import ROW
 from spikenet.kernels.dynamics.trace import Program
+from spikenet.kernels.simulate.inlets import inlets
 from spikenet.kernels.simulate.numba_loop import KINDS, LINE, SEGMENTS
 from spikenet.kernels.simulate.numba_threads import APART
 from spikenet.kernels.simulate.plan import BLOCK, Plan, Recorded, Sources, blocks, columns, shares
@@ -27,7 +28,7 @@ from spikenet.kernels.sources import load
 
 CAPACITY = 1 << 20  # spikes that a thread can write down in one call
 _DYNAMICS = ("trace.py", "printer.py", "numba_source.py", "numba_text.py")
-_HERE = ("numba_source.py", "numba_loop.py", "numba_plastic.py", "numba_threads.py", "plan.py")
+_HERE = ("inlets.py", "numba_source.py", "numba_loop.py", "numba_plastic.py", "numba_threads.py", "plan.py")
 
 
 class Engine:
@@ -42,14 +43,14 @@ class Engine:
         self._columns = [begins for begins, _ in places]
         self._sums: list[np.ndarray] = [_zeros((max(n, 1),), plan.real) for _, n in places]
         self._module = _compiled(
-            *(tuple(g.program for g in plan.groups), _shared(plan), plan.scaled),
+            *(tuple(g.program for g in plan.groups), _shared(plan), plan.scaled, plan.direct),
             *(plan.learning is not None, np.dtype(plan.real).name),
         )
         self._tiles: list[np.ndarray] = [
             _zeros((blocks(g.lanes), len(rows) * ROW), plan.real) for g, rows in self._groups()
         ]
         self._drives = _drives(plan)
-        self._history(max(plan.horizon + plan.stretch, 2))
+        self._history(plan.horizon + plan.stretch + 1)  # a thread may be a turn and a step ahead of another
         self.tally = np.zeros(plan.rows, np.int64)
         self._rooms = [plan.stretch * BLOCK * sum(high - low for low, high in share) for share in self._shares]
         self._buffers = [np.empty((2, CAPACITY + 2 * room), np.uint32) for room in self._rooms]
@@ -59,11 +60,9 @@ class Engine:
         return list(zip(self.plan.groups, self._module.ROWS, strict=True))
 
     def _history(self, slots: int) -> None:
-        """Lists of the rows that fired: of each group those of each thread, then those of each source. The place after
-        a thread's last row is written too."""
-        sizes = [
-            (high - low) * BLOCK + 1 for g in range(len(self.plan.groups)) for low, high in (s[g] for s in self._shares)
-        ]
+        """Lists of the rows that fired: of each group those of each thread, then those of each source."""
+        groups = range(len(self.plan.groups))
+        sizes = [(high - low) * BLOCK for g in groups for low, high in (s[g] for s in self._shares)]
         sizes += list(self.plan.source_sizes)
         self._begins = np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int64)
         self._ids = np.zeros((slots, max(int(np.sum(sizes)), 1)), np.uint32)
@@ -73,19 +72,34 @@ class Engine:
 
     def load_state(self, states: list[list[np.ndarray]]) -> None:
         """Set every group's states, [lanes] each."""
-        for (group, rows), tiles, values in zip(self._groups(), self._tiles, states, strict=True):
+        for g, ((group, rows), tiles, values) in enumerate(zip(self._groups(), self._tiles, states, strict=True)):
             for name, value in zip(group.program.state, values, strict=True):
-                _fill(tiles, rows.index(f"s_{name}"), value, group.lanes)
+                if f"s_{name}" in rows:
+                    _fill(tiles, rows.index(f"s_{name}"), value, group.lanes)
+                else:
+                    for some, column in self._held(g, name):
+                        column[:] = value[some]
             for name, value in zip(group.program.params, group.params, strict=True):
                 if f"p_{name}" in rows:
                     _fill(tiles, rows.index(f"p_{name}"), value, group.lanes)
 
     def state(self) -> list[list[np.ndarray]]:
         """Every group's states, copied."""
-        return [
-            [_row(tiles, rows.index(f"s_{name}"), group.lanes) for name in group.program.state]
-            for (group, rows), tiles in zip(self._groups(), self._tiles, strict=True)
-        ]
+        return [[self._state(g, name) for name in group.program.state] for g, group in enumerate(self.plan.groups)]
+
+    def _state(self, g: int, name: str) -> np.ndarray:
+        rows, lanes = self._module.ROWS[g], self.plan.groups[g].lanes
+        if f"s_{name}" in rows:
+            return _row(self._tiles[g], rows.index(f"s_{name}"), lanes)
+        return np.concatenate([column for _, column in self._held(g, name)])
+
+    def _held(self, g: int, name: str) -> Iterator[tuple[slice, np.ndarray]]:
+        """Each thread's lanes of a group and, of a state that takes what arrives itself, their columns."""
+        group = self.plan.groups[g]
+        k = inlets(group.program).index(name)
+        for share, begins, sums in zip(self._shares, self._columns, self._sums, strict=True):
+            first, last = share[g][0] * BLOCK, min(share[g][1] * BLOCK, group.lanes)
+            yield slice(first, last), sums[begins[g, k] :][: last - first]
 
     def in_flight(self) -> tuple[np.ndarray, np.ndarray]:
         """Steps and rows of the spikes of the last `horizon` steps, in order."""
@@ -119,7 +133,8 @@ class Engine:
 
     def run(self, steps: int, sources: Sources, watched: np.ndarray) -> Recorded:
         """Advance by up to `steps`; see `engine.Engine.run`."""
-        sync, halt = np.zeros(2 * APART, np.int64), np.full(self._threads * APART, np.iinfo(np.int64).max)
+        sync = np.zeros(self._threads * APART, np.int64)
+        halt = np.full_like(sync, np.iinfo(np.int64).max)
         counted = [np.zeros((steps, int(self.plan.populations.max(initial=0)) + 1), np.int32) for _ in self._shares]
         tallies = [np.zeros_like(self.tally) for _ in self._shares]
         results: list[Any] = [None] * self._threads
@@ -136,7 +151,7 @@ class Engine:
             results[p] = self._module.run(*arguments[p])
 
         def release() -> None:
-            sync[APART] = np.iinfo(np.int64).max // 2
+            sync[:] = np.iinfo(np.int64).max
 
         with_flushed_denormals(work, self._threads, release)
         done = results[0][0]
@@ -251,21 +266,31 @@ def _shared(plan: Plan) -> tuple[tuple[bool, ...], ...]:
 
 @functools.cache
 def _compiled(
-    programs: tuple[Program, ...], shared: tuple[tuple[bool, ...], ...], scaled: bool, plastic: bool, real: str
+    programs: tuple[Program, ...],
+    shared: tuple[tuple[bool, ...], ...],
+    scaled: bool,
+    direct: bool,
+    plastic: bool,
+    real: str,
 ) -> ModuleType:
     """The module of one set of equations."""
     import hashlib
 
-    told = repr(([p.key for p in programs], shared, scaled, plastic, real))
+    told = repr(([p.key for p in programs], shared, scaled, direct, plastic, real))
     name = f"network_{hashlib.sha256(told.encode()).hexdigest()[:16]}"
     here = Path(__file__).parent
     printers = [*(here.parent / "dynamics" / p for p in _DYNAMICS), *(here / p for p in _HERE)]
-    return load(name, functools.partial(_source, programs, shared, scaled, plastic, real), printers)
+    return load(name, functools.partial(_source, programs, shared, scaled, direct, plastic, real), printers)
 
 
 def _source(
-    programs: tuple[Program, ...], shared: tuple[tuple[bool, ...], ...], scaled: bool, plastic: bool, real: str
+    programs: tuple[Program, ...],
+    shared: tuple[tuple[bool, ...], ...],
+    scaled: bool,
+    direct: bool,
+    plastic: bool,
+    real: str,
 ) -> str:
     from spikenet.kernels.simulate.numba_source import network_source  # sympy comes with it
 
-    return network_source(programs, shared, scaled, plastic, real)
+    return network_source(programs, shared, scaled, direct, plastic, real)

@@ -1,4 +1,4 @@
-"""What compiled loops on several threads need of the processor: atomic numbers, a barrier, a prefetch."""
+"""What compiled loops need of the processor: atomic numbers, waiting, a prefetch, bits."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from numba.extending import intrinsic as _intrinsic
 intrinsic: Any = _intrinsic  # callable from compiled code alone
 # For functions of a time loop: without reference counts, which would take longer than a small network's step.
 bare: Any = njit(nogil=True, error_model="numpy", _nrt=False)  # type: ignore[call-overload]
-SPINS = 4000  # looks at the barrier before the processor is offered to others
+SPINS = 4000  # looks at another thread before the processor is offered to others
 APART = 8  # int64 of a cache line
 
 
@@ -24,14 +24,15 @@ def _pointer(context: Any, builder: Any, array_type: Any, array: Any, index: Any
 
 
 @intrinsic
-def atomic_add(typing: Any, array: Any, index: Any, value: Any) -> Any:
-    """Add to an element of an int64 array; returns what it was."""
+def atomic_store(typing: Any, array: Any, index: Any, value: Any) -> Any:
+    """Set an element of an int64 array, after all that was written before."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         place = _pointer(context, builder, signature.args[0], arguments[0], arguments[1])
-        return builder.atomic_rmw("add", place, arguments[2], "seq_cst")
+        builder.store_atomic(arguments[2], place, "release", 8)
+        return context.get_dummy_value()
 
-    return types.int64(array, types.int64, types.int64), generate
+    return types.void(array, types.int64, types.int64), generate
 
 
 @intrinsic
@@ -63,6 +64,29 @@ def prefetch(typing: Any, array: Any, index: Any) -> Any:
 
 
 @intrinsic
+def set_bytes(typing: Any, array: Any, index: Any) -> Any:
+    """Which of 64 elements of a uint8 array, from `index` on, are not zero: one bit each, uint64."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        place = _pointer(context, builder, signature.args[0], arguments[0], arguments[1])
+        kind = ir.VectorType(ir.IntType(8), 64)
+        found = builder.load(builder.bitcast(place, kind.as_pointer()), align=1)
+        return builder.bitcast(builder.icmp_unsigned("!=", found, ir.Constant(kind, [0] * 64)), ir.IntType(64))
+
+    return types.uint64(array, types.int64), generate
+
+
+@intrinsic
+def lowest(typing: Any, bits: Any) -> Any:
+    """The place of the lowest bit of a uint64 that is set; there must be one."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 1))
+
+    return types.int64(types.uint64), generate
+
+
+@intrinsic
 def _sched_yield(typing: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         kind = ir.FunctionType(ir.IntType(32), [])
@@ -83,18 +107,17 @@ def give_way() -> None:
 
 
 @bare
-def barrier(sync: np.ndarray, threads: int, turn: int) -> None:
-    """Wait until all threads are here for the `turn`-th time (from 0); what they wrote is then seen by all.
+def arrive(sync: np.ndarray, thread: int, turn: int) -> None:
+    """Say that this thread is done with its `turn`-th turn (from 0). `sync` [threads * APART], int64, begins as 0."""
+    atomic_store(sync, thread * APART, turn + 1)
 
-    `sync` [2 * APART], int64, holds zeros before the first turn.
-    """
-    if threads == 1:
-        return
-    if atomic_add(sync, 0, 1) == threads * (turn + 1) - 1:
-        atomic_add(sync, APART, 1)
-        return
-    spins = 0
-    while atomic_load(sync, APART) <= turn:
-        spins += 1
-        if spins > SPINS:
-            give_way()
+
+@bare
+def wait(sync: np.ndarray, threads: int, turn: int) -> None:
+    """Until all threads have arrived at this turn: what they wrote before is then seen here."""
+    for thread in range(threads):
+        spins = 0
+        while atomic_load(sync, thread * APART) <= turn:
+            spins += 1
+            if spins > SPINS:
+                give_way()

@@ -8,7 +8,8 @@ source of given spikes, is a *row*: groups one after the other, then sources. On
     a spike of row r at t arrives at t + d through each of its synapses of delay d >= 1
 
 Sums have one order, so that every engine, with any number of threads, gives the same spikes: by class of synapses, then
-by row of the spike, then as the synapses were made.
+by row of the spike, then as the synapses were made. Where inputs do nothing but add to a state (`inlets`), in all
+groups, the plan is *direct*: the drives, then the weights, are added one by one to that state at the end of the step.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from spikenet.kernels.dynamics.trace import Program
+from spikenet.kernels.simulate.inlets import inlets
 
 if TYPE_CHECKING:
     from spikenet.kernels.simulate.plastic import Learning
@@ -135,6 +137,11 @@ class Plan:
     def scaled(self) -> bool:
         """Whether what arrives is scaled: weights are integers."""
         return any(scale != 1.0 for g in self.groups for scale in g.scales)
+
+    @property
+    def direct(self) -> bool:
+        """Whether states take what arrives without sums."""
+        return not self.scaled and all(inlets(g.program) for g in self.groups)
 
     @property
     def horizon(self) -> int:

@@ -7,6 +7,7 @@ import torch
 
 from spikenet.kernels.dynamics.philox import draw, philox
 from spikenet.kernels.dynamics.reference import step as advance
+from spikenet.kernels.simulate.inlets import inlets
 from spikenet.kernels.simulate.plan import BLOCK, Drive, Group, Plan, Recorded, Sources, columns, shares
 from spikenet.kernels.simulate.poisson import numbers, thresholds
 
@@ -42,8 +43,7 @@ class Engine:
         counts = np.zeros((steps, int(self.plan.populations.max(initial=0)) + 1), np.int32)
         found: list[np.ndarray] = []
         for s in range(steps):
-            arrived = self._deliver()
-            spiking = [self._advance(g, arrived[g]) for g in range(len(self.plan.groups))]
+            spiking = self._step()
             own = np.concatenate([*spiking, np.empty(0, np.int64)])
             np.add.at(self.tally, own, 1)
             np.add.at(counts[s], self.plan.populations[own], 1)
@@ -59,35 +59,58 @@ class Engine:
             self.step += 1
         return Recorded.joined(steps, [np.concatenate([*found, np.empty((2, 0))], 1)], counts)
 
-    def _deliver(self) -> list[list[np.ndarray]]:
-        """For each group and input the weights that arrive at this step, summed one by one."""
+    def _step(self) -> list[np.ndarray]:
+        """All groups take a step; returns the rows that fire."""
+        plan = self.plan
+        x: list[list[np.ndarray]] = [[np.zeros(g.lanes, plan.real) for _ in g.program.inputs] for g in plan.groups]
+        if plan.direct:
+            fired = [self._advance(g, some) for g, some in enumerate(x)]
+            taking = [[self._held(g, name) for name in inlets(group.program)] for g, group in enumerate(plan.groups)]
+            self._drive(taking)
+            self._deliver(taking)
+            return fired
+        self._deliver(x)
+        for group, some in zip(plan.groups, x, strict=True):
+            for scale, row in zip(group.scales, some, strict=True):
+                row *= plan.real(scale)
+        self._drive(x)
+        return [self._advance(g, some) for g, some in enumerate(x)]
+
+    def _held(self, g: int, name: str) -> np.ndarray:
+        """A group's state, to be written to."""
+        return self._states[g][self.plan.groups[g].program.state.index(name)].numpy()
+
+    def _deliver(self, into: list[list[np.ndarray]]) -> None:
+        """Add the weights that arrive at this step, one by one, for each group and input."""
         plan = self.plan
         lanes, inputs = [g.lanes for g in plan.groups], [len(g.program.inputs) for g in plan.groups]
-        arrived: list[list[np.ndarray]] = [
-            [np.zeros(n, plan.real) for _ in range(k)] for n, k in zip(lanes, inputs, strict=True)
-        ]
         for share, shard in zip(shares(lanes, len(plan.shards)), plan.shards, strict=True):
             begins, size = columns(lanes, inputs, share)
             sums: np.ndarray = np.zeros(size, plan.real)
+            pieces = [
+                (row[low * BLOCK : high * BLOCK], begins[g, k])
+                for g, (low, high) in enumerate(share)
+                for k, row in enumerate(into[g])
+            ]
+            for piece, at in pieces:
+                sums[at : at + len(piece)] = piece
             for k, delay in enumerate(plan.classes.delay):
                 for row in self._fired.get(self.step - int(delay), ()):
                     i = int(row) * len(plan.classes.delay) + k
                     some = slice(int(shard.offsets[i]), int(shard.offsets[i + 1]))
                     weights = shard.weights[some] if shard.weights.size else plan.classes.weight[k]
                     np.add.at(sums, shard.targets[some], weights)
-            for g, (low, high) in enumerate(share):
-                n = min(high * BLOCK, lanes[g]) - low * BLOCK
-                for k in range(inputs[g]):
-                    arrived[g][k][low * BLOCK : low * BLOCK + n] = sums[begins[g, k] : begins[g, k] + n]
-        return arrived
+            for piece, at in pieces:
+                piece[:] = sums[at : at + len(piece)]
 
-    def _advance(self, g: int, arrived: list[np.ndarray]) -> np.ndarray:
-        """One step of a group; returns the rows that fire."""
-        group, plan = self.plan.groups[g], self.plan
-        x = [plan.real(s) * a for s, a in zip(group.scales, arrived, strict=True)]
-        for drive in plan.drives:
-            if drive.group == g:
-                x[drive.input][drive.first : drive.last] += self._driven(drive, group)
+    def _drive(self, into: list[list[np.ndarray]]) -> None:
+        """Add the drives, likewise."""
+        for d in self.plan.drives:
+            into[d.group][d.input][d.first : d.last] += self._driven(d, self.plan.groups[d.group])
+
+    def _advance(self, g: int, x: list[np.ndarray]) -> np.ndarray:
+        """One step of a group with these inputs; returns the rows that fire."""
+        group = self.plan.groups[g]
         lanes = torch.arange(group.lanes)
         at = torch.tensor(group.key), torch.tensor(self.step)
         draws = [draw(kind, *at, lanes, i, self._real) for i, (_, kind) in enumerate(group.program.draws)]

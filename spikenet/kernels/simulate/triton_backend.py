@@ -1,7 +1,8 @@
 """A network on a GPU: one launch for many steps, without a word from the host. Imports triton.
 
 The same kernel runs in Triton's interpreter, as one program. Spikes are those of the other engines wherever sums of
-weights are exact; elsewhere weights are rounded (see `rows`), and a run gives the same spikes every time.
+weights are exact and the plan is not direct; elsewhere weights are rounded (see `rows`), or what takes them is rounded
+once a step and not once a weight. A run gives the same spikes every time.
 """
 
 from __future__ import annotations

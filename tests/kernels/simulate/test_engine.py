@@ -17,7 +17,16 @@ from spikenet.kernels.simulate.numba_loop import block_words
 from spikenet.kernels.simulate.numba_trains import poisson_trains
 from spikenet.kernels.simulate.plan import BLOCK
 from spikenet.kernels.simulate.poisson import guide, numbers, thresholds
-from spikenet.neurons import IF, CurrentLIF, Izhikevich, Neuron, RefractoryLIF, StochasticLIF, SynapticLIF
+from spikenet.neurons import (
+    IF,
+    ConductanceLIF,
+    CurrentLIF,
+    Izhikevich,
+    Neuron,
+    RefractoryLIF,
+    StochasticLIF,
+    SynapticLIF,
+)
 from spikenet.simulate import (
     ConstantInput,
     FixedInDegree,
@@ -59,6 +68,29 @@ def mixed(threads: int = 1, drawn: bool = True) -> Network:
     return Network(a, b, c, d, s, *parts, *monitors, seed=5, threads=threads)
 
 
+def direct(threads: int = 1, drawn: bool = True) -> Network:
+    """Neurons whose inputs only add to a state, the synapses' currents or conductances, which take what arrives
+    themselves; sizes that fill no block, several spikes at a time at a neuron, every kind of drive, a source."""
+    a = Population(1500, CurrentLIF(dt=0.1), state={"v": Uniform(-60.0, -50.0)}, name="a")
+    b = Population(777, CurrentLIF(v_threshold=-51.0, dt=0.1), state={"v": Uniform(-60.0, -51.0)}, name="b")
+    c = Population(1033, ConductanceLIF(dt=0.1), state={"v": Uniform(-60.0, -50.0), "g_e": 0.3}, name="c")
+    s = PoissonSource(40, 400.0, name="s")
+    weight = (lambda w: Normal(w, 0.2 * abs(w))) if drawn else (lambda w: w)
+    delay = Uniform(0.1, 2.0) if drawn else 0.2
+    parts = [
+        Projection(a, b, FixedProbability(0.05), weight=weight(1.6), delay=delay, input="excitatory"),
+        Projection(b, a, FixedInDegree(40), weight=weight(-9.0), delay=delay, input="inhibitory"),
+        Projection(a, c, FixedProbability(0.05), weight=weight(0.2), delay=delay, input="excitatory"),
+        Projection(c, b, FixedInDegree(7, multapses=False), weight=weight(0.4), delay=delay, input="excitatory"),
+        Projection(s, c, FixedProbability(0.3), weight=weight(0.3), delay=0.2, input="inhibitory"),
+        PoissonInput(c, 8.0, 0.05, 500, input="excitatory"),
+        PoissonInput(a, 5.0, 0.4, 10, input="excitatory"),
+        ConstantInput(b, -0.1, input="inhibitory"),
+        NoiseInput(a, 0.3, input="excitatory"),
+    ]
+    return Network(a, b, c, s, *parts, *map(SpikeMonitor, (a, b, c, s)), seed=5, threads=threads)
+
+
 def doubled(threads: int = 1) -> Network:
     """Float64, weights of 16 bits, one kind of neuron."""
     c = Population(1300, RefractoryLIF(2.0, 20.0, 20.0, decay_input=False, exact_decay=True, dt=0.1), name="c")
@@ -82,7 +114,7 @@ def assert_same(one: Network, other: Network) -> None:
             torch.testing.assert_close(value, other.state(population_)[name], rtol=rtol, atol=rtol)
 
 
-@pytest.mark.parametrize("make", [partial(mixed, drawn=True), partial(mixed, drawn=False), doubled])
+@pytest.mark.parametrize("make", [mixed, partial(mixed, drawn=False), doubled, direct, partial(direct, drawn=False)])
 def test_compiled_equals_plain(make: Callable[..., Network]) -> None:
     """Spikes and states, to the last bit, on one thread and on two."""
     with use_backend("reference"):
