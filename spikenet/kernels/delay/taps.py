@@ -2,8 +2,8 @@
 
     y[s, b, i] = sum_j sum_k weight[i, j, k] x[s + first - round(delay[i, j, k]), b, j]
 
-On the CPU each synapse is read once, and there are no taps to go through: a quiet sequence goes by its events, any
-other by its synapses, with the same bits. On a CUDA device it is a product over all taps, for the tensor cores. The
+On the CPU each synapse is read once, and there are no taps to go through; spikes go in groups whose sum is looked up,
+other numbers one by one, with the same bits. On a CUDA device it is a product over all taps, for the tensor cores. The
 gradients are those of `conv` for taps that are `weight` at the rounded delay and 0 elsewhere.
 """
 
@@ -21,8 +21,6 @@ from spikenet.kernels.delay.construct import silent_taps
 from spikenet.kernels.delay.conv import check_synapses, real, triton_why_not
 from spikenet.kernels.dynamics import may_be_bound
 
-QUIET = 0.035  # density of x up to which its events are faster on the CPU; measured at 256 inputs and outputs, 25 taps
-EVERY = 8  # of how many steps one is looked at for it
 KNOWN = 1024  # delays on CUDA devices that are known to be finite
 
 _known: dict[int, int] = {}  # their places and versions
@@ -73,14 +71,10 @@ def _reference(x: Tensor, weight: Tensor, delay: Tensor, taps: int, first: int, 
 
 
 def _numba(x: Tensor, weight: Tensor, delay: Tensor, taps: int, first: int, steps: int, name: str) -> Tensor:
-    from spikenet.kernels.delay import numba_scatter, numba_terms
+    from spikenet.kernels.delay import numba_taps
 
     wide, tap = real(x.dtype), _rounded(delay, taps, name).expand(weight.shape)
-    sample = x[::EVERY]
-    if int(sample.count_nonzero()) <= QUIET * sample.numel():
-        return numba_scatter.forward(x.to(wide), weight.to(wide), tap, taps, first, steps).to(x.dtype)
-    terms = numba_terms.of_synapses(weight.to(wide), tap, first)
-    return numba_terms.sums(x.to(wide), terms, taps - 1, steps).to(x.dtype)
+    return numba_taps.forward(x.to(wide), weight.to(wide), tap, taps, first, steps).to(x.dtype)
 
 
 def _triton(x: Tensor, weight: Tensor, delay: Tensor, taps: int, first: int, steps: int, name: str) -> Tensor:
