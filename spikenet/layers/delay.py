@@ -10,7 +10,16 @@ from torch import Tensor, nn
 
 from spikenet.errors import ArgumentError, DeviceError, DtypeError, ShapeError, StateError, UnknownNameError
 from spikenet.events import EventTensor
-from spikenet.kernels.delay import CROSSOVER, Bump, bump, delay_bumps, delay_kernel, delay_taps, rounded
+from spikenet.kernels.delay import (
+    CROSSOVER,
+    Bump,
+    bump,
+    delay_bumps,
+    delay_kernel,
+    delay_taps,
+    delay_taps_of_events,
+    rounded,
+)
 from spikenet.neurons.carry import carrier
 
 __all__ = ["DelayLinear", "DelayState"]
@@ -307,6 +316,21 @@ class DelayLinear(Delayed):
             (out_features, in_features), taps, elements=elements, kernel=kernel, sigma=sigma, per=per, **rest
         )
         self.in_features, self.out_features = in_features, out_features
+
+    def forward(self, x: Tensor | EventTensor) -> Tensor:
+        """See `Delayed.forward`; spikes in evaluation stay events where they can."""
+        y = self._of_events(x) if isinstance(x, EventTensor) and not self.training else None
+        if y is None:
+            return super().forward(x)
+        return y if self.bias is None else y + self.bias
+
+    def _of_events(self, x: EventTensor) -> Tensor | None:
+        size = math.prod(x.features)
+        if size != self.in_features or x.device != self.weight.device or carrier() is not None:
+            return None
+        rows, steps, name = (x.indptr, x.indices, x.values), x.T + self.extend, f"{type(self).__name__}.delay"
+        sizes = x.T, x.batch, size
+        return delay_taps_of_events(rows, sizes, self.weight, self.delay, self.taps, 0, steps, name)
 
     def _wanted(self) -> tuple[int | None, ...]:
         return (self.in_features,)

@@ -4,7 +4,7 @@ from spikenet.kernels.delay.bump import BUMPS, Bump, bump
 from spikenet.kernels.delay.construct import delay_kernel
 from spikenet.kernels.delay.conv import CROSSOVER, delay_conv
 from spikenet.kernels.delay.steps import Products, Steps, delay_steps
-from spikenet.kernels.delay.taps import delay_taps, one_tap, rounded
+from spikenet.kernels.delay.taps import delay_taps, delay_taps_of_events, one_tap, rounded
 from spikenet.kernels.delay.training import delay_bumps
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "delay_kernel",
     "delay_steps",
     "delay_taps",
+    "delay_taps_of_events",
     "one_tap",
     "rounded",
 ]

@@ -32,24 +32,56 @@ def forward(x: Tensor, weight: Tensor, tap: Tensor, taps: int, first: int, steps
     out = buffers.empty((steps, x.shape[1], len(weight)), x.dtype)
     terms, entries = of_synapses(weight, tap, first), min(ENTRIES, x.shape[1])
     run = adder(x, terms, taps - 1, out)
-    if x.dtype == torch.float32 and 2 * steps * entries >= FIELDS * TILE and looks_up():
-        run = _finder(x, terms, weight.shape[2], taps - 1, first, out, run)
+    if finds(x.dtype, steps, x.shape[1]):
+        arrays = x.detach().contiguous().numpy(), np.empty(0, np.int64), np.empty(0, np.int32)
+        run = _finder(tuple(x.shape), arrays, terms, weight.shape[2], taps - 1, first, out, run)
     over_lanes(run, x.shape[1], entries, out.numel())
     return out
 
 
+def forward_of_spikes(
+    indptr: Tensor,
+    indices: Tensor,
+    shape: tuple[int, ...],
+    weight: Tensor,
+    tap: Tensor,
+    taps: int,
+    first: int,
+    steps: int,
+) -> Tensor:
+    """The same for spikes, each 1, in compressed rows of `shape` `[T, B, M]`, where `finds` says yes."""
+    out = buffers.empty((steps, shape[1], len(weight)), weight.dtype)
+    terms, arrays = of_synapses(weight, tap, first), (np.empty((0, 0, 0), np.float32), indptr.numpy(), indices.numpy())
+    run = _finder(shape, arrays, terms, weight.shape[2], taps - 1, first, out, None)
+    over_lanes(run, shape[1], min(ENTRIES, shape[1]), out.numel())
+    return out
+
+
+def finds(dtype: torch.dtype, steps: int, batch: int) -> bool:
+    """Whether sums can be looked up, and half a tile of them or more."""
+    return dtype == torch.float32 and 2 * steps * min(ENTRIES, batch) >= FIELDS * TILE and looks_up()
+
+
 def _finder(
-    x: Tensor, terms: Terms, elements: int, lead: int, first: int, out: Tensor, otherwise: Callable[[int, int], None]
+    shape: tuple[int, ...],  # [T, B, M]
+    source: tuple[np.ndarray, ...],  # dense, or empty; begins of rows and indices of spikes, or empty
+    terms: Terms,
+    elements: int,
+    lead: int,
+    first: int,
+    out: Tensor,
+    otherwise: Callable[[int, int], None] | None,
 ) -> Callable[[int, int], None]:
     """What writes the sums of some batch entries by their words, or leaves them to `otherwise`."""
-    entries, own = min(ENTRIES, x.shape[1]), x.shape[2] * elements
+    entries, own = min(ENTRIES, shape[1]), shape[2] * elements
     apiece, apart_by = -(-len(out) // FIELDS), len(terms.row) // out.shape[2]
     length = (lead + apiece) * entries
     size = (own + 1) * length + TILE  # one row of silence; a last tile may read past it
     offset = np.minimum(np.arange(len(terms.row)) % apart_by, own) * length + (terms.shift - first) * entries
     offset = offset.astype(np.int32 if size < 1 << 31 else np.int64)
-    arrays = x.detach().contiguous().numpy(), offset, terms.coefficient, out.numpy()
-    run: Any = _looked_up
+    sizes = first, lead, apiece, elements, entries
+    pack: Any = _packed
+    look: Any = _looked_up
 
     def some(start: int, stop: int) -> None:
         words = buffers.empty((size,), torch.int32)
@@ -57,7 +89,9 @@ def _finder(
         totals = torch.empty(min(ROWS, out.shape[2]), FIELDS * TILE)
         for b in range(start, stop, entries):
             n = min(entries, stop - b)
-            if not run(*arrays, words.numpy(), totals.numpy(), first, lead, apiece, elements, entries, b, n):
+            if pack(*source, *shape, words.numpy(), *sizes, b, n):
+                look(words.numpy(), offset, terms.coefficient, totals.numpy(), out.numpy(), lead, apiece, entries, b, n)
+            elif otherwise:
                 otherwise(b, b + n)
 
     return some
@@ -65,23 +99,17 @@ def _finder(
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def _looked_up(
-    source: np.ndarray,  # [T, B, M]
+    words: np.ndarray,
     offset: np.ndarray,  # of a term in `words`
     coefficient: np.ndarray,
-    out: np.ndarray,  # [S, B, R], written
-    words: np.ndarray,  # a row for each term of an output, written
     totals: np.ndarray,  # [ROWS, FIELDS TILE], written
-    first: int,
+    out: np.ndarray,  # [S, B, R], written
     lead: int,  # steps before the first that an output may hear
     apiece: int,  # steps of output that a field stands for
-    elements: int,
     entries: int,  # batch entries side by side
     b: int,  # the first of them
     n: int,  # how many of them there are
-) -> bool:
-    """Whether all numbers are 0 or 1; if so, the output is written."""
-    if not _packed(source, words, first, lead, apiece, elements, entries, b, n):
-        return False
+) -> None:
     flat, span, terms = totals.reshape(totals.size), TILE // entries, offset.size // out.shape[2]
     for u in range(0, apiece, span):
         for r in range(0, out.shape[2], ROWS):
@@ -92,13 +120,17 @@ def _looked_up(
             for f in range(FIELDS):
                 t = f * apiece + u
                 apart(totals, f * TILE, rows, out, r, t, min(span, apiece - u, out.shape[0] - t), b, n, entries)
-    return True
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def _packed(
-    source: np.ndarray,
-    words: np.ndarray,
+    dense: np.ndarray,  # [T, B, M], or empty
+    begins: np.ndarray,  # [T B + 1], or empty
+    spikes: np.ndarray,
+    steps: int,  # T
+    batch: int,  # B
+    inputs: int,  # M
+    words: np.ndarray,  # a row for each term of an output, written
     first: int,
     lead: int,
     apiece: int,
@@ -108,7 +140,7 @@ def _packed(
     n: int,
 ) -> bool:
     """Whether all numbers are 0 or 1; if so, their words. In field f, step u is that of the output `f apiece + u`."""
-    inputs, length = source.shape[2], (lead + apiece) * entries
+    length = (lead + apiece) * entries
     block, ones = np.zeros((entries, inputs), np.int32), np.empty((FIELDS, inputs), np.int32)
     for f in range(FIELDS):
         for j in range(inputs):
@@ -118,9 +150,12 @@ def _packed(
         block[:] = 0
         for f in range(FIELDS if u >= 0 else 1):  # before that, fields are those of later words
             t = first + f * apiece + u
-            if 0 <= t < source.shape[0]:
-                for e in range(n):
-                    _join(source[t, b + e], block[e], ones[f])
+            for e in range(n if 0 <= t < steps else 0):
+                if begins.size:
+                    row = t * batch + b + e
+                    _join_spikes(spikes[begins[row] : begins[row + 1]], block[e], ones[f])
+                else:
+                    _join(dense[t, b + e], block[e], ones[f])
         if _all(flat) < 0:
             return False
         at = (lead + u) * entries
@@ -132,6 +167,13 @@ def _packed(
     for j in range(inputs):
         _completed(words[j * elements * length : (j + 1) * elements * length], j * elements, lead, entries, length)
     return True
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def _join_spikes(spikes: np.ndarray, bits: np.ndarray, ones: np.ndarray) -> None:
+    """Add the ones of the spikes to the bits."""
+    for j in spikes:
+        bits[j] |= ones[j]
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")

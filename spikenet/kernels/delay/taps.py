@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from spikenet.errors import ArgumentError, BackendError
-from spikenet.kernels.backends import Implementation, Operation, anywhere, on_processor
+from spikenet.kernels.backends import Implementation, Operation, anywhere, forced, on_processor
 from spikenet.kernels.delay import conv, dense
 from spikenet.kernels.delay.construct import silent_taps
 from spikenet.kernels.delay.conv import check_synapses, real, triton_why_not
@@ -169,3 +169,35 @@ def delay_taps(x: Tensor, weight: Tensor, delay: Tensor, taps: int, first: int, 
     check_synapses(x, weight, delay, first, steps, taps)
     arguments = x, weight, delay, taps, first, steps, name
     return _autograd(*arguments) if may_be_bound((x,)) else torch.ops.spikenet.delay_taps(*arguments)
+
+
+def delay_taps_of_events(
+    rows: tuple[Tensor, Tensor, Tensor],
+    shape: tuple[int, int, int],
+    weight: Tensor,
+    delay: Tensor,
+    taps: int,
+    first: int,
+    steps: int,
+    name: str,
+) -> Tensor | None:
+    """`delay_taps` for a sequence in compressed rows, or None where it has to be made dense.
+
+    It has not where single spikes in float32 go through without derivatives on a CPU that looks sums up; with the bits
+    of the dense sequence.
+
+    Args:
+        rows: where each row of features begins, `[T B + 1]`, their indices and their values.
+        shape: T, B and M.
+        weight, delay, taps, first, steps, name: as for `delay_taps`.
+    """
+    indptr, indices, values = rows
+    watched = torch.is_grad_enabled() and weight.requires_grad
+    if watched or values.is_cuda or forced() not in (None, "numba") or not may_be_bound((values,)):
+        return None
+    from spikenet.kernels.delay import numba_taps
+
+    if 0 in shape or not numba_taps.finds(weight.dtype, steps, shape[1]) or not bool((values == 1).all()):
+        return None
+    tap = rounded(delay.detach(), taps, name).expand(weight.shape)
+    return numba_taps.forward_of_spikes(indptr, indices, shape, weight.detach(), tap, taps, first, steps)

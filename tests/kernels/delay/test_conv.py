@@ -11,7 +11,16 @@ from torch.nn import functional
 
 from spikenet.errors import BackendError, DeviceError, DtypeError, ShapeError
 from spikenet.kernels import use_backend
-from spikenet.kernels.delay import conv, delay_conv, delay_taps, numba_taps, numba_terms, one_tap
+from spikenet.kernels.delay import (
+    conv,
+    delay_conv,
+    delay_taps,
+    delay_taps_of_events,
+    numba_taps,
+    numba_terms,
+    numba_vectors,
+    one_tap,
+)
 
 # steps in, batch, inputs, outputs, taps, first, steps out
 SIZES = [
@@ -234,6 +243,30 @@ def test_spikes_and_other_numbers_give_the_same_bits(
         expected = truth(x.double(), (weight.double()[..., None] * hot).sum(2), first, steps)
         heard = slice(None) if other < torch.inf else slice(batch - 1)
         torch.testing.assert_close(found[0][:, heard].double(), expected[:, heard], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(40, 33, 37, 133, 9, 3, 45), (20, 16, 16, 16, 30, 17, 9), (70, 17, 9, 5, 6, 2, 69)])
+def test_spikes_that_stay_events(size: tuple[int, ...]) -> None:
+    x, _, _ = (v.float() for v in case(size, 0.3))
+    steps_in, batch, inputs, outputs, taps, first, steps = size
+    weight, tap = torch.randn(outputs, inputs, 2), torch.randint(0, taps, (outputs, inputs, 2))
+    sizes, rest = (steps_in, batch, inputs), (tap.double(), taps, first, steps, "delay")
+    rows = x.flatten(0, 1).nonzero()
+    values, begins = torch.ones(len(rows)), torch.zeros(steps_in * batch + 1, dtype=torch.int64)
+    begins[1:] = torch.bincount(rows[:, 0], minlength=steps_in * batch).cumsum(0)
+    events = begins, rows[:, 1].int(), values
+    with use_backend("numba"):
+        found = delay_taps_of_events(events, sizes, weight, *rest)
+        if numba_vectors.looks_up():
+            assert found is not None
+            assert torch.equal(found, delay_taps(x, weight, *rest))
+        else:
+            assert found is None
+        assert delay_taps_of_events((*events[:2], values * 2), sizes, weight, *rest) is None
+        assert delay_taps_of_events(events, sizes, weight.double(), *rest) is None
+        assert delay_taps_of_events(events, sizes, weight.requires_grad_(), *rest) is None
+    with use_backend("reference"):
+        assert delay_taps_of_events(events, sizes, weight.detach(), *rest) is None
 
 
 def test_an_output_that_no_cache_keeps_has_the_same_bits() -> None:
