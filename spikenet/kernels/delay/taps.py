@@ -183,8 +183,8 @@ def delay_taps_of_events(
 ) -> Tensor | None:
     """`delay_taps` for a sequence in compressed rows, or None where it has to be made dense.
 
-    It has not where single spikes in float32 go through without derivatives on a CPU that looks sums up; with the bits
-    of the dense sequence.
+    A CPU that looks sums up takes single spikes in float32 as they are, without derivatives, and gives the bits of the
+    dense sequence.
 
     Args:
         rows: where each row of features begins, `[T B + 1]`, their indices and their values.
@@ -193,7 +193,7 @@ def delay_taps_of_events(
     """
     indptr, indices, values = rows
     watched = torch.is_grad_enabled() and weight.requires_grad
-    if watched or values.is_cuda or forced() not in (None, "numba") or not may_be_bound((values,)):
+    if watched or values.device.type != "cpu" or forced() not in (None, "numba") or not may_be_bound((values,)):
         return None
     from spikenet.kernels.delay import numba_taps
 
