@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -37,9 +38,14 @@ def rounded(delay: Tensor, taps: int, name: str) -> Tensor:
 
 
 def _rounded(delay: Tensor, taps: int, name: str) -> Tensor:
+    half, wide = taps - 1 - taps // 2, delay.detach().to(real(delay.dtype))
+    if wide.device.type == "cpu":  # past torch's threads, which spin on in the way of the kernel's
+        numbers = wide.numpy()
+        if not np.isfinite(numbers).all():
+            refuse_unbounded(delay, name)
+        return torch.from_numpy((half - np.rint(half - numbers)).clip(0, taps - 1).astype(np.int64))
     refuse_unbounded(delay, name)
-    half = taps - 1 - taps // 2
-    return (half - (half - delay).round()).clamp(0, taps - 1).long()
+    return (half - (half - wide).round()).clamp(0, taps - 1).long()
 
 
 def refuse_unbounded(delay: Tensor, name: str) -> None:
@@ -197,7 +203,7 @@ def delay_taps_of_events(
         return None
     from spikenet.kernels.delay import numba_taps
 
-    if 0 in shape or not numba_taps.finds(weight.dtype, steps, shape[1]) or not bool((values == 1).all()):
+    if 0 in shape or not numba_taps.finds(weight.dtype, steps, shape[1]) or not (values.numpy() == 1).all():
         return None
     tap = rounded(delay.detach(), taps, name).expand(weight.shape)
     return numba_taps.forward_of_spikes(indptr, indices, shape, weight.detach(), tap, taps, first, steps)
