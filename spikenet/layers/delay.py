@@ -256,7 +256,8 @@ class DelayLinear(Delayed):
     whole sequence, as long as the whole goes by events (see below) or the sums are exact.
 
     On the CPU products go by the events while these are less than about a sixth of the input, and otherwise by one
-    matrix product a tap, which adds up in another order; a chunk or a stream always goes by events. On a CUDA device
+    matrix product a tap, which adds up in another order; a chunk or a stream always goes by events. In evaluation each
+    synapse is read once, in one order, fastest for single spikes in float32, dense or as events. On a CUDA device
     they are one product over all taps on half-precision tensor cores, for float32 too: with errors of float32's size,
     or of TF32's, in a quarter of the time, where `torch.backends.cuda.matmul.allow_tf32` allows these.
     Where half precision or TF32 will do, long sequences and many taps are trained by their spectra, whose rounding
