@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from spikenet.events import EventTensor
 from spikenet.kernels.delay import delay_conv
 from spikenet.layers.delay import DelayLinear
 from spikenet.layers.delay_conv import DelayConv2d
@@ -80,6 +81,9 @@ class DelayBank(_Bank, DelayLinear):
             device=device,
             dtype=dtype,
         )
+
+    def _of_events(self, x: EventTensor) -> None:
+        """As in training."""
 
     def _through(self, x: Tensor, first: int, steps: int, most: float) -> Tensor:
         y = delay_conv(x, self.weight.to(x.dtype), first, steps, most)

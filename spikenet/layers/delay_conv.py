@@ -93,14 +93,15 @@ class _DelayConv(Delayed):
 
     def _by_synapses(self, x: Tensor, first: int, steps: int) -> Tensor:
         """A linear layer of one tap a synapse at every place, of the patch that the kernel covers."""
-        image, sizes = x.flatten(0, 1), [self.kernel_size, self.dilation, self.padding, self.stride]
-        if self.space == 1:  # an image of one row
-            image, sizes = image.unsqueeze(2), [(one, *n) for one, n in zip((1, 1, 0, 1), sizes, strict=True)]
-        patches = functional.unfold(image, *sizes).unflatten(0, x.shape[:2]).mT.flatten(1, 2)
+        patches = functional.pad(x, [p for size in reversed(self.padding) for p in (size, size)])
+        for axis, (size, dilation, stride) in enumerate(zip(self.kernel_size, self.dilation, self.stride, strict=True)):
+            patches = patches.unfold(3 + axis, dilation * (size - 1) + 1, stride)[..., ::dilation]
+        patches = patches.movedim(2, 2 + self.space).flatten(2 + self.space).flatten(1, 1 + self.space)
         grouped = self.groups, self.out_channels // self.groups, -1, self.elements
         weight, delay = self.weight.reshape(grouped), self.delay.expand(self.weight.shape).reshape(grouped)
         each, name = zip(patches.chunk(self.groups, -1), weight, delay, strict=True), f"{type(self).__name__}.delay"
-        y = torch.cat([delay_taps(p, w, d, self.taps, first, steps, name) for p, w, d in each], -1)
+        parts = [delay_taps(p, w, d, self.taps, first, steps, name) for p, w, d in each]
+        y = parts[0] if self.groups == 1 else torch.cat(parts, -1)
         places = self._places(x)
         y = y.unflatten(1, (x.shape[1], math.prod(places))).mT.unflatten(3, places)
         return y.contiguous() if self.bias is None else y + self.bias.to(y.dtype).view(-1, *(1,) * self.space)

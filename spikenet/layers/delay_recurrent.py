@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from spikenet.errors import ArgumentError, DeviceError, ShapeError, StateError
-from spikenet.kernels.delay import Bump, one_tap
+from spikenet.kernels.delay import Bump, Products, Steps, delay_steps, one_tap
+from spikenet.kernels.dynamics import may_be_bound
 from spikenet.layers.delay import DelayLinear
 from spikenet.layers.recurrent import named_input
 from spikenet.neurons import Neuron
@@ -32,8 +33,9 @@ class DelayRecurrent(nn.Module):
     where `step` is one step of `neuron` and K are the taps of `synapses`, a `DelayLinear` from the population to
     itself: a spike is heard `1 + delay` steps after it was sent. In evaluation delays are rounded, as there.
 
-    Steps run in a loop, each with one matrix product with all taps; autograd goes back through the loop. A chunk, a
-    step and the whole sequence agree to the last bit.
+    Steps run in a loop, each with one matrix product with all taps; autograd goes back through the loop. In evaluation
+    on the CPU without gradients (`torch.no_grad()`) a step reads each synapse once, and adds up in another order. A
+    chunk, a step and the whole sequence agree to the last bit.
 
     Args:
         neuron: any `Neuron`; its parameters may be learned.
@@ -96,18 +98,17 @@ class DelayRecurrent(nn.Module):
         at = self.neuron.inputs.index(self.into)
         x = self._checked(sequences[at])
         z, s = self.initial_state(x.new_zeros(x.shape[1:])) if before is None else self._fitting(before, x)
-        k, outputs = self._taps(x.dtype), list(z.unbind())
-        heard = list(x.new_zeros(z.shape).unbind())  # of the next steps, as far as it is known
+        outputs, steps = list(z.unbind()), self._steps(z[0])
         for sent in outputs if before is not None else ():
-            heard = _sent(heard, sent, k)
+            steps.send(sent)
         for t in range(len(x)):
-            total = x[t] + heard[0]
+            total = x[t] + steps.heard()
             if self.synapses.bias is not None:
                 total = total + self.synapses.bias.to(x.dtype)
             now = [total if n == at else i[t] for n, i in enumerate(sequences)]
             sent, s = self.neuron.step(*now, s)
             outputs.append(sent)
-            heard = _sent(heard, sent, k)
+            steps.send(sent)
         taps = len(z)
         output = torch.stack(outputs[taps:]) if len(x) else x.new_zeros(x.shape)
         return output, DelayRecurrentState(torch.stack(outputs[-taps:]), s)
@@ -133,15 +134,15 @@ class DelayRecurrent(nn.Module):
             state = {}
         return self.neuron._split(inputs, state)
 
-    def _taps(self, dtype: torch.dtype) -> Tensor:
-        """K as `[N, taps * N]`, from the neuron that sends to those that hear, tap by tap."""
+    def _steps(self, like: Tensor) -> Steps:
+        """What is heard step by step, after silence."""
         own = self.synapses
         if self.training:
             own.clamp_()
-            k = own.synapses()
-        else:
-            k = one_tap(own.weight, own.rounded(), own.taps)
-        return k.to(dtype).permute(1, 2, 0).flatten(1)
+            return Products(like, own.synapses().to(like.dtype))
+        if torch.is_grad_enabled() or not may_be_bound((like,)):
+            return Products(like, one_tap(own.weight, own.rounded(), own.taps).to(like.dtype))
+        return delay_steps(like, own.weight, own.delay, own.taps, "DelayLinear.delay")
 
     def _checked(self, x: Tensor) -> Tensor:
         own = self.synapses
@@ -162,13 +163,3 @@ class DelayRecurrent(nn.Module):
                 f"{shape} {x.dtype} on {x.device}; start a new state for another batch"
             )
         return state
-
-
-def _sent(heard: list[Tensor], z: Tensor, k: Tensor) -> list[Tensor]:
-    """What is heard from the next step on, once `z` has been sent in this one.
-
-    The product reads a tensor of its own: with the alignment of its arguments it may choose another order of summation.
-    """
-    arriving = (z.clone() @ k).unflatten(1, (len(heard), z.shape[1])).unbind(1)
-    later = [*heard[1:], torch.zeros_like(heard[0])]
-    return [a + b for a, b in zip(later, arriving, strict=True)]

@@ -184,8 +184,12 @@ def test_an_extended_layer_has_no_parts() -> None:
 def test_events_are_heard_like_the_dense_sequence(kind: tuple[Delayed, tuple[int, ...]], training: bool) -> None:
     layer, features = kind
     layer = layer.float().train(training)
-    x = spikes(11, 3, *features).float()
-    assert torch.equal(layer(EventTensor.from_dense(x)), layer(x))
+    for batch in (3, 19):
+        x = spikes(11, batch, *features).float()
+        assert torch.equal(layer(EventTensor.from_dense(x)), layer(x))
+        with torch.no_grad():
+            for numbers in (x, 3 * x):
+                assert torch.equal(layer(EventTensor.from_dense(numbers)), layer(numbers))
 
 
 def test_events_of_several_axes_are_one_row_of_features() -> None:

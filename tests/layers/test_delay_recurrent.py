@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from spikenet.errors import ArgumentError, DeviceError, ShapeError, StateError, UnknownNameError
+from spikenet.kernels import use_backend
 from spikenet.layers import DelayRecurrent, DelayRecurrentState, Stream
-from spikenet.neurons import IF, LIF, PSN, SEAdLIF
+from spikenet.neurons import IF, LIF, PSN, LeakyReadout, SEAdLIF
 
 N, TAPS = 7, 4
 
@@ -63,6 +64,17 @@ def test_equals_the_plain_loop_and_autograd_through_it(neuron: str | None, train
         torch.testing.assert_close(got, wanted, rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.parametrize("backend", ["numba", "reference", None])
+@pytest.mark.parametrize("batch", [1, 16, 35])
+def test_each_synapse_read_once_equals_the_plain_loop(batch: int, backend: str | None) -> None:
+    layer, x = made(LeakyReadout(3.0)).eval(), torch.randn(25, batch, N).double()
+    layer.synapses.weight.data *= 0.3
+    with torch.no_grad(), use_backend(backend):
+        torch.testing.assert_close(layer(x), plain(layer, x), rtol=1e-10, atol=1e-10)
+        spikes = made().eval()
+        assert torch.equal(spikes(x), plain(spikes, x))
+
+
 def test_a_wave_goes_around_a_ring_at_the_speed_of_its_delays() -> None:
     layer = DelayRecurrent(IF(), N, TAPS).eval()
     layer.synapses.weight.data = torch.eye(N).roll(1, 0)[..., None].contiguous()
@@ -73,11 +85,18 @@ def test_a_wave_goes_around_a_ring_at_the_speed_of_its_delays() -> None:
     for k in range(7):
         expected[3 * k, 0, k % N] = 1.0
     assert torch.equal(layer(x), expected)
+    with torch.no_grad():
+        assert torch.equal(layer(x), expected)
 
 
+@pytest.mark.parametrize("gradients", [True, False])
 @pytest.mark.parametrize("training", [True, False])
-def test_chunks_steps_and_stream_give_the_bits_of_the_whole(training: bool) -> None:
-    layer, x = made().train(training), drive()
+def test_chunks_steps_and_stream_give_the_bits_of_the_whole(training: bool, gradients: bool) -> None:
+    with torch.set_grad_enabled(gradients):
+        chunks_steps_and_stream(made().train(training), drive())
+
+
+def chunks_steps_and_stream(layer: DelayRecurrent, x: Tensor) -> None:
     whole = layer(x)
     state, chunks = None, []
     for part in x.split([1, 7, 2, 15]):

@@ -2,8 +2,8 @@
 
     y[s, b, i] = sum_j sum_k weight[i, j, k] x[s + first - round(delay[i, j, k]), b, j]
 
-On the CPU each synapse is read once, and there are no taps to go through: a quiet sequence goes by its events, any
-other by its synapses, with the same bits. On a CUDA device it is a product over all taps, for the tensor cores. The
+On the CPU each synapse is read once, and there are no taps to go through; spikes go in groups whose sum is looked up,
+other numbers one by one, with the same bits. On a CUDA device it is a product over all taps, for the tensor cores. The
 gradients are those of `conv` for taps that are `weight` at the rounded delay and 0 elsewhere.
 """
 
@@ -11,18 +11,17 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from spikenet.errors import ArgumentError, BackendError
-from spikenet.kernels.backends import Implementation, Operation, anywhere, on_processor
+from spikenet.kernels.backends import Implementation, Operation, anywhere, forced, on_processor
 from spikenet.kernels.delay import conv, dense
 from spikenet.kernels.delay.construct import silent_taps
 from spikenet.kernels.delay.conv import check_synapses, real, triton_why_not
 from spikenet.kernels.dynamics import may_be_bound
 
-QUIET = 0.035  # density of x up to which its events are faster on the CPU; measured at 256 inputs and outputs, 25 taps
-EVERY = 8  # of how many steps one is looked at for it
 KNOWN = 1024  # delays on CUDA devices that are known to be finite
 
 _known: dict[int, int] = {}  # their places and versions
@@ -39,9 +38,14 @@ def rounded(delay: Tensor, taps: int, name: str) -> Tensor:
 
 
 def _rounded(delay: Tensor, taps: int, name: str) -> Tensor:
+    half, wide = taps - 1 - taps // 2, delay.detach().to(real(delay.dtype))
+    if wide.device.type == "cpu":  # past torch's threads, which spin on in the way of the kernel's
+        numbers = wide.numpy()
+        if not np.isfinite(numbers).all():
+            refuse_unbounded(delay, name)
+        return torch.from_numpy((half - np.rint(half - numbers)).clip(0, taps - 1).astype(np.int64))
     refuse_unbounded(delay, name)
-    half = taps - 1 - taps // 2
-    return (half - (half - delay).round()).clamp(0, taps - 1).long()
+    return (half - (half - wide).round()).clamp(0, taps - 1).long()
 
 
 def refuse_unbounded(delay: Tensor, name: str) -> None:
@@ -73,14 +77,10 @@ def _reference(x: Tensor, weight: Tensor, delay: Tensor, taps: int, first: int, 
 
 
 def _numba(x: Tensor, weight: Tensor, delay: Tensor, taps: int, first: int, steps: int, name: str) -> Tensor:
-    from spikenet.kernels.delay import numba_scatter, numba_terms
+    from spikenet.kernels.delay import numba_taps
 
     wide, tap = real(x.dtype), _rounded(delay, taps, name).expand(weight.shape)
-    sample = x[::EVERY]
-    if int(sample.count_nonzero()) <= QUIET * sample.numel():
-        return numba_scatter.forward(x.to(wide), weight.to(wide), tap, taps, first, steps).to(x.dtype)
-    terms = numba_terms.of_synapses(weight.to(wide), tap, first)
-    return numba_terms.sums(x.to(wide), terms, taps - 1, steps).to(x.dtype)
+    return numba_taps.forward(x.to(wide), weight.to(wide), tap, taps, first, steps).to(x.dtype)
 
 
 def _triton(x: Tensor, weight: Tensor, delay: Tensor, taps: int, first: int, steps: int, name: str) -> Tensor:
@@ -175,3 +175,35 @@ def delay_taps(x: Tensor, weight: Tensor, delay: Tensor, taps: int, first: int, 
     check_synapses(x, weight, delay, first, steps, taps)
     arguments = x, weight, delay, taps, first, steps, name
     return _autograd(*arguments) if may_be_bound((x,)) else torch.ops.spikenet.delay_taps(*arguments)
+
+
+def delay_taps_of_events(
+    rows: tuple[Tensor, Tensor, Tensor],
+    shape: tuple[int, int, int],
+    weight: Tensor,
+    delay: Tensor,
+    taps: int,
+    first: int,
+    steps: int,
+    name: str,
+) -> Tensor | None:
+    """`delay_taps` for a sequence in compressed rows, or None where it has to be made dense.
+
+    A CPU that looks sums up takes single spikes in float32 as they are, without derivatives, and gives the bits of the
+    dense sequence.
+
+    Args:
+        rows: where each row of features begins, `[T B + 1]`, their indices and their values.
+        shape: T, B and M.
+        weight, delay, taps, first, steps, name: as for `delay_taps`.
+    """
+    indptr, indices, values = rows
+    watched = torch.is_grad_enabled() and weight.requires_grad
+    if watched or values.device.type != "cpu" or forced() not in (None, "numba") or not may_be_bound((values,)):
+        return None
+    from spikenet.kernels.delay import numba_taps
+
+    if 0 in shape or not numba_taps.finds(weight.dtype, steps, shape[1]) or not (values.numpy() == 1).all():
+        return None
+    tap = rounded(delay.detach(), taps, name).expand(weight.shape)
+    return numba_taps.forward_of_spikes(indptr, indices, shape, weight.detach(), tap, taps, first, steps)

@@ -11,8 +11,16 @@ from torch.nn import functional
 
 from spikenet.errors import BackendError, DeviceError, DtypeError, ShapeError
 from spikenet.kernels import use_backend
-from spikenet.kernels.delay import conv, delay_conv, delay_taps, one_tap
-from spikenet.kernels.delay import taps as rounded
+from spikenet.kernels.delay import (
+    conv,
+    delay_conv,
+    delay_taps,
+    delay_taps_of_events,
+    numba_taps,
+    numba_terms,
+    numba_vectors,
+    one_tap,
+)
 
 # steps in, batch, inputs, outputs, taps, first, steps out
 SIZES = [
@@ -214,19 +222,62 @@ def test_one_tap_a_synapse(backend: str, size: tuple[int, ...]) -> None:
     torch.testing.assert_close(one_tap(weight, tap, taps).sum(-1), weight.sum(-1))
 
 
-@pytest.mark.parametrize("size", SIZES)
-def test_quiet_and_busy_sequences_give_the_same_bits(size: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
-    x, _, _ = (v.float() for v in case(size, 0.3, graded=True))
-    _, _, inputs, outputs, taps, first, steps = size
+@pytest.mark.parametrize("elements", [1, 2])
+@pytest.mark.parametrize("size", [*SIZES, (40, 33, 37, 133, 9, 3, 45), (20, 16, 16, 16, 30, 17, 9)])
+def test_spikes_and_other_numbers_give_the_same_bits(
+    size: tuple[int, ...], elements: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x, _, _ = (v.float() for v in case(size, 0.3))
+    _, batch, inputs, outputs, taps, first, steps = size
+    weight, tap = torch.randn(outputs, inputs, elements), torch.randint(0, taps, (outputs, inputs, elements))
+    hot = functional.one_hot(tap, taps)
+    for other in (1.0, 0.7, torch.inf):  # which only its own batch entry hears of
+        x[0, -1, 0] = other
+        found = []
+        for looks_up in (numba_taps.looks_up, lambda: False):
+            monkeypatch.setattr(numba_taps, "looks_up", looks_up)
+            with use_backend("numba"):
+                found.append(delay_taps(x, weight, tap.double(), taps, first, steps, "delay"))
+            monkeypatch.undo()
+        assert torch.equal(*(y.nan_to_num(nan=1e9) for y in found))
+        expected = truth(x.double(), (weight.double()[..., None] * hot).sum(2), first, steps)
+        heard = slice(None) if other < torch.inf else slice(batch - 1)
+        torch.testing.assert_close(found[0][:, heard].double(), expected[:, heard], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(40, 33, 37, 133, 9, 3, 45), (20, 16, 16, 16, 30, 17, 9), (70, 17, 9, 5, 6, 2, 69)])
+def test_spikes_that_stay_events(size: tuple[int, ...]) -> None:
+    x, _, _ = (v.float() for v in case(size, 0.3))
+    steps_in, batch, inputs, outputs, taps, first, steps = size
     weight, tap = torch.randn(outputs, inputs, 2), torch.randint(0, taps, (outputs, inputs, 2))
-    found = []
-    for quiet in (0.0, 1.0):
-        monkeypatch.setattr(rounded, "QUIET", quiet)
-        found.append(delay_taps(x, weight, tap.double(), taps, first, steps, "delay"))
-    assert torch.equal(*found)
-    hot = functional.one_hot(tap, taps).double()
-    expected = truth(x.double(), (weight.double()[..., None] * hot).sum(2), first, steps)
-    torch.testing.assert_close(found[0].double(), expected, rtol=1e-6, atol=1e-6)
+    sizes, rest = (steps_in, batch, inputs), (tap.double(), taps, first, steps, "delay")
+    rows = x.flatten(0, 1).nonzero()
+    values, begins = torch.ones(len(rows)), torch.zeros(steps_in * batch + 1, dtype=torch.int64)
+    begins[1:] = torch.bincount(rows[:, 0], minlength=steps_in * batch).cumsum(0)
+    events = begins, rows[:, 1].int(), values
+    with use_backend("numba"):
+        found = delay_taps_of_events(events, sizes, weight, *rest)
+        if numba_vectors.looks_up():
+            assert found is not None
+            assert torch.equal(found, delay_taps(x, weight, *rest))
+        else:
+            assert found is None
+        assert delay_taps_of_events((*events[:2], values * 2), sizes, weight, *rest) is None
+        assert delay_taps_of_events(events, sizes, weight.double(), *rest) is None
+        assert delay_taps_of_events(events, sizes, weight.requires_grad_(), *rest) is None
+    with use_backend("reference"):
+        assert delay_taps_of_events(events, sizes, weight.detach(), *rest) is None
+
+
+def test_an_output_that_no_cache_keeps_has_the_same_bits() -> None:
+    x, _, _ = (v.float() for v in case((65, 256, 3, 256, 4, 0, 65)))
+    weight, tap = torch.randn(256, 3, 1), torch.randint(0, 4, (256, 3, 1)).double()
+    with use_backend("numba"):
+        for numbers in (x, x * 0.7):
+            whole = delay_taps(numbers, weight, tap, 4, 0, 65, "delay")
+            parts = [delay_taps(part.contiguous(), weight, tap, 4, 0, 65, "delay") for part in numbers.split(64, 1)]
+            assert whole.nbytes >= numba_terms.LARGE > parts[0].nbytes
+            assert torch.equal(whole, torch.cat(parts, 1))
 
 
 # Triton: in its interpreter here, on a CUDA device by `pytest -m gpu`.
