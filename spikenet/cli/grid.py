@@ -17,6 +17,7 @@ from spikenet.errors import ArgumentError, UnknownNameError
 
 _NAMED = ("presets", "networks", "datasets")
 _LISTS = ("neurons", "steps", "seeds")
+_WHOLE = ("data.augment", "data.mix")  # their values may be names with arguments
 _HELP = {
     "presets": "models and data, as spikenet train knows them",
     "networks": "models by name, or by import path",
@@ -166,10 +167,11 @@ def deciding(text: str) -> dict[str, Any]:
 
 
 def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """`{"optim": {"lr": 1}}` as `{"optim.lr": 1}`."""
+    """`{"optim": {"lr": 1}}` as `{"optim.lr": 1}`; what is one option stays whole."""
     found: dict[str, Any] = {}
     for name, value in tree.items():
-        found |= flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
+        deeper = isinstance(value, Mapping) and f"{prefix}{name}" not in _WHOLE
+        found |= flat(value, f"{prefix}{name}.") if deeper else {f"{prefix}{name}": value}
     return found
 
 

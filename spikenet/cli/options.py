@@ -7,6 +7,7 @@ the files given, then the preset), and the parser is built for them.
 from __future__ import annotations
 
 import argparse
+import glob
 import importlib
 import sys
 from collections.abc import Collection, Sequence
@@ -86,7 +87,7 @@ def parser_for(prog: str, description: str, start: Path | None = None) -> Any:
     """A parser whose errors are raised, not printed; a file's values may take the place of the defaults."""
     import jsonargparse
 
-    files: list[Any] = [str(start)] if start else []
+    files: list[Any] = [glob.escape(str(start))] if start else []  # they are patterns
     return jsonargparse.ArgumentParser(
         prog=prog, description=description, exit_on_error=False, default_config_files=files
     )

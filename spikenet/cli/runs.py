@@ -115,12 +115,12 @@ def network_of(options: Any, data: Any) -> Any:
 
 
 def config_text(parser: Any, options: Any, seed: int) -> str:
-    """The options of one run as its folder keeps them, YAML."""
+    """The options of one run as its folder keeps them, YAML, those that are None too."""
     stored = options.clone()
     stored.seeds = [seed]
     for word in ("config", "preset", "resume"):
         stored.pop(word, None)
-    text: str = parser.dump(stored, skip_validation=True)
+    text: str = parser.dump(stored, skip_validation=True, skip_unset=False)
     return text
 
 
