@@ -49,28 +49,29 @@ class Launch:
     ) -> None:
         self._kernel, self.grid, self._options = kernel, (*grid, 1, 1)[:3], options
         self._numbers, self._constants, self._described = numbers, constants, described
-        self._compiled: dict[Hashable, Any] = {}  # by the addresses' alignment, on which what is compiled relies
+        self._compiled: dict[Hashable, Any] = {}  # by what is compiled in: which are None, how addresses are aligned
 
     def __call__(self, *tensors: Tensor | None, floats: tuple[float, ...] = ()) -> None:
         """Run it on the current device.
 
         Args:
-            tensors: of the same dtypes in every call, and None in every call where one may be.
+            tensors: of the same dtypes in every call; None where the kernel takes it.
             floats: numbers that follow its own and change from call to call.
         """
         addresses = [0 if t is None else t.data_ptr() for t in tensors]
         bits = 0
         for address in addresses:
             bits |= address
-        compiled = self._compiled.get(bits % 16 and tuple(address % 16 for address in addresses))
+        kind = _kind(tensors) if bits % 16 or 0 in addresses else ()
+        compiled = self._compiled.get(kind)
         if compiled is None:
-            self._first(addresses, tensors, floats)
+            self._first(kind, tensors, floats)
             return
         run, handles = compiled
         stream = torch._C._cuda_getCurrentRawStream(torch._C._cuda_getDevice())
         run(*self.grid, stream, *handles, *addresses, *self._numbers, *floats, *self._constants)
 
-    def _first(self, addresses: list[int], tensors: tuple[Tensor | None, ...], floats: tuple[float, ...]) -> None:
+    def _first(self, kind: Hashable, tensors: tuple[Tensor | None, ...], floats: tuple[float, ...]) -> None:
         """Triton's own way, which compiles."""
         options, number = {} if interpreted() else self._options, len(self._described)
         told = [_checked(t, blocks) for t, blocks in zip(tensors, self._described, strict=False)]  # type: ignore[arg-type]
@@ -79,9 +80,13 @@ class Launch:
         if interpreted():
             return
         run = described(made.run, self._described) if self._described else made.run
-        aligned = not any(address % 16 for address in addresses)
         handles = made.function, made.packed_metadata, None, None, None  # no launch hooks
-        self._compiled[0 if aligned else tuple(address % 16 for address in addresses)] = run, handles
+        self._compiled[kind] = run, handles
+
+
+def _kind(tensors: tuple[Tensor | None, ...]) -> Hashable:
+    """Where there is None, and how far each address is past a multiple of 16."""
+    return tuple([None if t is None else t.data_ptr() % 16 for t in tensors])
 
 
 def _checked(x: Tensor, blocks: Blocks) -> Any:
@@ -140,7 +145,7 @@ def described(run: Any, blocks: tuple[Blocks, ...]) -> Any:
         launch(*rest, [*told(given[:number]), *given[number:]])
 
     own = copy.copy(run)
-    own.launch = nested if before is None else flat  # before Triton 3.7
+    own.launch = nested if before is None else flat  # nested: before Triton 3.7
     return own
 
 

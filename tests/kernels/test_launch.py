@@ -35,6 +35,26 @@ def test_equals_torch_at_any_address(device: str) -> None:
             y = torch.empty(37, device=device)
             made(x, shift, y, floats=(scale,))
             torch.testing.assert_close(y, scale * x + shift)
+            made(x, None, y, floats=(scale,))
+            torch.testing.assert_close(y, scale * x)
+
+
+def test_what_was_compiled_for_none_takes_no_tensor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stand-in compiles for what it is first given, as Triton does, and says what ran for which."""
+    monkeypatch.setattr("spikenet.kernels.launch.interpreted", lambda: False)
+    for name in ("_cuda_getDevice", "_cuda_getCurrentRawStream"):
+        monkeypatch.setattr(torch._C, name, lambda *_: 0, raising=False)
+    ran: list[tuple[bool, bool]] = []
+
+    def compiled(x: torch.Tensor, shift: torch.Tensor | None) -> SimpleNamespace:
+        ran.append((shift is None, shift is None))
+        run = lambda *given: ran.append((shift is None, given[-1] == 0))  # noqa: E731
+        return SimpleNamespace(run=run, function=0, packed_metadata=0)
+
+    made, (x, shift) = Launch({(1, 1, 1): compiled}, (1,), (), ()), torch.randn(2, 16)
+    for second in (shift, None, shift, None):
+        made(x, second)
+    assert ran == [(False, False), (True, True), (False, False), (True, True)]
 
 
 def test_a_plan_is_made_once() -> None:

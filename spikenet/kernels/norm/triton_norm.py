@@ -65,7 +65,9 @@ class _Plan:
         z, sums = torch.empty_like(y), self._sums(y, self.moments)
         moments = weight.new_empty((4, y.shape[-1]))
         self.moments(y, sums)
-        self.statistics(y, sums, weight, bias, offset, mean, var, calls, moments, floats=(momentum, eps))
+        offset = None if offset is None else offset.float()  # a launch takes one dtype; it has no gradient
+        floats = float(momentum), float(eps)
+        self.statistics(y, sums, weight, bias, offset, mean, var, calls, moments, floats=floats)
         self.forward(y, moments, *state, *params, z)
         return z, moments
 
