@@ -83,7 +83,7 @@ class DelayBank(_Bank, DelayLinear):
         )
 
     def _of_events(self, x: EventTensor) -> None:
-        """As in training."""
+        """None: its taps are all there, and none is rounded."""
 
     def _through(self, x: Tensor, first: int, steps: int, most: float) -> Tensor:
         y = delay_conv(x, self.weight.to(x.dtype), first, steps, most)

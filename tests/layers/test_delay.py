@@ -192,6 +192,16 @@ def test_events_are_heard_like_the_dense_sequence(kind: tuple[Delayed, tuple[int
                 assert torch.equal(layer(EventTensor.from_dense(numbers)), layer(numbers))
 
 
+def test_events_keep_the_gradient_of_their_values() -> None:
+    x = EventTensor.from_dense(spikes(11, 3, 6).float())
+    layer, values = linear().float().eval().requires_grad_(False), x.values.clone().requires_grad_()
+    heard = layer(EventTensor(x.indptr, x.indices, values, x.shape))
+    dense = x.to_dense().requires_grad_()
+    (of_dense,) = torch.autograd.grad(layer(dense).square().sum(), dense)
+    (of_values,) = torch.autograd.grad(heard.square().sum(), values)
+    torch.testing.assert_close(of_values, of_dense.flatten(0, 1)[x.to_dense().flatten(0, 1) != 0])
+
+
 def test_events_of_several_axes_are_one_row_of_features() -> None:
     layer, x = linear().float(), spikes(11, 3, 2, 3).float()
     assert torch.equal(layer(EventTensor.from_dense(x)), layer(x.flatten(2)))

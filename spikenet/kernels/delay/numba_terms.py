@@ -61,7 +61,8 @@ def adder(source: Tensor, terms: Terms, lead: int, out: Tensor) -> Callable[[int
     """What writes the sums of some batch entries, from the first to the one after the last."""
     entries, rows = min(ENTRIES, source.shape[1]), len(terms.begins)
     ahead = int(terms.shift.max(initial=0))
-    length = (lead + ahead + -(-len(out) * entries // SPAN) * SPAN // entries) * entries
+    span = SPAN // entries
+    length = (lead + ahead + -(-len(out) // span) * span) * entries
     offset = terms.row * length + terms.shift * entries
     size = (source.shape[2] + 1) * length + LANES  # a last vector may read past a row
     offset = offset.astype(np.int32 if size < 1 << 31 else np.int64)
@@ -147,7 +148,7 @@ def _sums(
     offset: np.ndarray,  # of a term in `wide`
     coefficient: np.ndarray,
     out: np.ndarray,  # [S, B, R], written
-    wide: np.ndarray,  # M rows of `length`, written
+    wide: np.ndarray,  # M rows of `length` and a silent one, written
     totals: np.ndarray,  # [R, SPAN + LANES]
     lead: int,  # steps of silence before the source
     ahead: int,  # steps that an output may hear from later on

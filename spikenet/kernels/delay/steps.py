@@ -62,6 +62,7 @@ STEPS = Operation(
     "delay_steps",
     Implementation("numba", on_processor, _numba),
     Implementation("reference", anywhere, _reference),
+    Implementation("triton", anywhere, _reference),  # a matrix product
 )
 
 

@@ -198,7 +198,7 @@ def delay_taps_of_events(
         weight, delay, taps, first, steps, name: as for `delay_taps`.
     """
     indptr, indices, values = rows
-    watched = torch.is_grad_enabled() and weight.requires_grad
+    watched = torch.is_grad_enabled() and (weight.requires_grad or values.requires_grad)
     if watched or values.device.type != "cpu" or forced() not in (None, "numba") or not may_be_bound((values,)):
         return None
     from spikenet.kernels.delay import numba_taps

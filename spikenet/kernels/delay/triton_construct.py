@@ -17,6 +17,7 @@ from torch import Tensor
 from spikenet.kernels.delay.bump import BUMPS, TINY, least
 from spikenet.kernels.delay.triton_halves import BLOCK as HALVED
 from spikenet.kernels.delay.triton_halves import (
+    NOTHING,
     PROGRAMS,
     Halved,
     found_of,
@@ -115,9 +116,6 @@ def preparer(
         return k, halves
 
     return prepared
-
-
-NOTHING = Halved(0, (0,) * 5, False, 0)
 
 
 def _looker_and_maker(

@@ -40,6 +40,9 @@ class Halved(NamedTuple):
     size: int
 
 
+NOTHING = Halved(0, (0,) * 5, False, 0)
+
+
 def halved(rows: int, columns: int, parts: int) -> Halved:
     width = width_of(columns, parts)
     count = rows * width
@@ -57,7 +60,7 @@ def halver(sizes: Sequence[tuple[int, int]], parts: int) -> Callable[..., list[T
     """What brings one or two matrices `[rows, columns]`, contiguous, to half precision."""
     if not parts:
         return lambda *matrices: [in_rows(x) for x in matrices]
-    one, other = (*(halved(*size, parts) for size in sizes), Halved(0, (0,) * 5, False, 0))[:2]
+    one, other = halved(*sizes[0], parts), halved(*sizes[1], parts) if len(sizes) > 1 else NOTHING
     grid, numbers = (one.programs + other.programs,), (*one.numbers, *other.numbers[1:])
     constants = one.filled, other.filled, parts == 2
     first, again = (Launch(_halve, grid, numbers, (*constants, n, BLOCK, PROGRAMS)) for n in (False, True))
