@@ -63,7 +63,8 @@ class OTTT(nn.Sequential):
         for name, layer in self.named_modules():
             if _unfit(layer):
                 raise ArgumentError(
-                    "OTTT takes IF and LIF with fixed time constants, and layers without memory or statistics; "
+                    "OTTT takes IF and LIF with fixed time constants, and layers that neither remember, take "
+                    "statistics nor draw; "
                     f"{name} is {type(layer).__name__}."
                 )
 
@@ -89,7 +90,9 @@ class OTTT(nn.Sequential):
         for first in range(0, len(x), _STEPS):
             output, state = self._forward(blocks, x[first : first + _STEPS].detach(), state)
             shares = [_number(loss(y, t)) for t, y in enumerate(output.unbind(), first)]
-            torch.stack(shares).sum().backward()
+            learned = [share for share in shares if share.requires_grad]  # other steps have no part in it
+            if learned:
+                torch.stack(learned).sum().backward()
             outputs.append(output.detach())
         return torch.cat(outputs), state  # type: ignore[return-value]
 
@@ -111,7 +114,7 @@ class OTTT(nn.Sequential):
         neurons: list[Any] = []
         for i, (connection, neuron) in enumerate(blocks):
             if neuron is None:
-                traces.append(z[-1].detach())
+                traces.append(z[-1].detach().clone())  # of no more than that step
                 neurons.append(None)
                 z = _on_steps(connection, z)
                 continue
@@ -177,4 +180,5 @@ def _unfit(layer: nn.Module) -> bool:
         return layer.tau.numel() > 1 or layer.tau.requires_grad  # type: ignore[operator, return-value]
     memory = isinstance(layer, Neuron) or hasattr(layer, "run")
     norms = nn.modules.batchnorm._BatchNorm, nn.RNNBase, nn.LayerNorm, nn.GroupNorm
-    return type(layer) is not IF and (memory or isinstance(layer, norms))
+    draws = nn.modules.dropout._DropoutNd  # the value and the gradient would have draws of their own
+    return type(layer) is not IF and (memory or isinstance(layer, (*norms, draws)))

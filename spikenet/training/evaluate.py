@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from spikenet.energy import LayerWork, Work, compare, count
-from spikenet.training.module import check_batch, check_logits
+from spikenet.training.module import check_batch, check_labels, check_logits
 
 
 @dataclass
@@ -89,6 +89,7 @@ def evaluate(model: nn.Module, loader: DataLoader, classes: int) -> Evaluation:
     with torch.inference_mode(), count(model) as work:
         for index, (x, labels) in enumerate(loader):
             check_batch(x, labels, classes, f"test batch {index}")
+            check_labels(labels, classes, f"test batch {index}")  # no weights of several classes
             logits = model(x.to(device))
             check_logits(logits, labels, classes)
             pairs = labels * classes + logits.argmax(-1).cpu()

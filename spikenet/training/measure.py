@@ -43,7 +43,8 @@ def seconds_per_sample(
             model(x)
             _wait(device)
             spent += time.perf_counter() - started
-            samples += labels.shape[-1]
+            weights = labels.ndim == 2 and labels.is_floating_point()  # [B, classes]; a text's labels are [T, B]
+            samples += labels.shape[0 if weights else -1]
     return spent / samples
 
 

@@ -25,7 +25,7 @@ class SyncedNorm(_BatchNorm):
     counts = True
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self.training:
+        if not self.training and self.running_mean is not None:
             return super().forward(x)
         self._check_input_dim(x)
         real = torch.promote_types(x.dtype, torch.float32)
@@ -88,3 +88,4 @@ def synced_norms(network: nn.Module) -> Iterator[list[SyncedNorm]]:
     finally:
         for norm, kind in kinds.items():
             norm.__class__ = kind
+            vars(norm).pop("counts", None)

@@ -161,8 +161,20 @@ def test_what_is_kept_does_not_grow_with_the_sequence() -> None:
     assert Kept.alive == 0
 
 
+def test_a_loss_of_the_last_step_alone() -> None:
+    """As much as when all other steps say nothing of weight 0."""
+    x, found = (torch.rand(40, 2, 3) < 0.5).float(), []
+    for silent in (lambda y: torch.zeros(()), lambda y: 0.0 * y.sum()):
+        torch.manual_seed(0)
+        net = OTTT(nn.Linear(3, 4), LIF(), nn.Linear(4, 2))
+        net.learn(x, lambda y, t, silent=silent: y.square().sum() if t == 39 else silent(y))
+        found.append([p.grad for p in net.parameters()])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other)
+
+
 def test_what_cannot_learn_online_is_refused() -> None:
-    for layer in (nn.BatchNorm1d(3), ALIF(), nn.LSTM(3, 3), LIF(nn.Parameter(torch.tensor(2.0)))):
+    for layer in (nn.BatchNorm1d(3), ALIF(), nn.LSTM(3, 3), nn.Dropout(), LIF(nn.Parameter(torch.tensor(2.0)))):
         with pytest.raises(ArgumentError, match=f"1 is {type(layer).__name__}"):
             OTTT(nn.Linear(3, 3), layer)
     net = OTTT(nn.Linear(3, 3), LIF())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -53,3 +54,10 @@ def test_time_counts_each_sample_once() -> None:
     loader = [(torch.zeros(1, b, 4), torch.zeros(b)) for b in (3, 2, 5)]
     assert seconds_per_sample(Counting(4), loader, batches=2) > 0
     assert seen == [(3, False), (3, False), (2, False)]
+
+
+def test_time_counts_samples_where_labels_are_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks = iter(range(100))
+    monkeypatch.setattr("spikenet.training.measure.time.perf_counter", lambda: float(next(ticks)))
+    loader = [(torch.zeros(1, 3, 4), torch.full((3, 7), 1 / 7))]
+    assert seconds_per_sample(Linear(4), loader) == pytest.approx(1 / 3)

@@ -7,9 +7,10 @@ source of given spikes, is a *row*: groups one after the other, then sources. On
     (state, z) = one step of the neuron's equations with inputs x
     a spike of row r at t arrives at t + d through each of its synapses of delay d >= 1
 
-Sums have one order, so that every engine, with any number of threads, gives the same spikes: by class of synapses, then
-by row of the spike, then as the synapses were made. Where inputs do nothing but add to a state (`inlets`), in all
-groups, the plan is *direct*: the drives, then the weights, are added one by one to that state at the end of the step.
+Sums have one order, so that every engine on the CPU, with any number of threads, gives the same spikes: by class of
+synapses, then by row of the spike, then as the synapses were made. Where inputs do nothing but add to a state
+(`inlets`), in all groups, the plan is *direct*: the drives, then the weights, are added one by one to that state at the
+end of the step.
 """
 
 from __future__ import annotations
