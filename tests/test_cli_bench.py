@@ -71,7 +71,7 @@ def test_killed_and_started_again_equals_uninterrupted(finished: Path, capsys) -
     capsys.readouterr()
     assert main(words) == 0
     printed = capsys.readouterr().out
-    assert printed.count("done before") == printed.count("training: 1 epochs") == 1
+    assert printed.count("done before") == printed.count("training: 1 epoch of") == 1
     assert unmeasured(out) == unmeasured(whole)
     assert weights(out) == weights(whole)
     rows = (broken / "metrics.csv").read_text().splitlines()
