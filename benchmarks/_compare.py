@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-BLOCK = 0.02  # seconds
+BLOCK = 0.2  # seconds, as torch.utils.benchmark takes at least
 
 
 @dataclass
