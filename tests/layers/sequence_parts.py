@@ -1,10 +1,9 @@
 """A program: causal attention with the sequence in parts on 2 and 3 processes, against the whole on one.
 
-It starts its processes by forking before anything has run, so that torch is loaded once. Exits with 0 if all agree.
+Exits with 0 if all agree.
 """
 
 import json
-import multiprocessing.connection
 import sys
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from torch import Tensor, distributed, nn
 
 from spikenet.kernels.attention import causal_attention, parallel, parallel_attention
 from spikenet.layers import CausalSpikingAttention, sequence_parallel
+from tests.forked import run
 
 CUTS = {2: [0, 11, 37], 3: [0, 1, 1, 37]}  # parts of unequal length, one of a single token and one of none
 TOLERANCE = 1e-12
@@ -150,12 +150,4 @@ def work(rank: int, path: str) -> None:
 
 
 if __name__ == "__main__":
-    fork = multiprocessing.get_context("fork")
-    processes = [fork.Process(target=work, args=(rank, sys.argv[1])) for rank in range(3)]
-    for process in processes:
-        process.start()
-    multiprocessing.connection.wait([process.sentinel for process in processes])
-    for process in processes:
-        process.join(10)  # one that failed leaves the others waiting for it
-        process.kill()
-    sys.exit(max(abs(process.exitcode or 0) for process in processes))
+    run(work, 3)

@@ -1,11 +1,9 @@
-"""A program: batch norms over a batch in parts on 2 processes, against torch's on the whole. Exits with 0 if all agree.
+"""A program: batch norms over a batch in parts on 2 processes, against torch's on the whole.
 
-It starts its processes by forking before anything has run, so that torch is loaded once.
+Exits with 0 if all agree.
 """
 
 import copy
-import multiprocessing.connection
-import sys
 
 import torch
 from torch import Tensor, distributed, nn
@@ -13,6 +11,7 @@ from torch import Tensor, distributed, nn
 from spikenet.layers import BatchNorm1d, BatchNorm2d, ThresholdNorm2d
 from spikenet.layers.channels import ChannelNorm
 from spikenet.training.synced_norms import synced_norms
+from tests.forked import run
 
 MAPS, TOKENS = (3, 7, 4, 2, 5), (3, 7, 5, 4)  # [T, B, C, H, W] and [T, B, N, D], four channels
 CASES = [
@@ -76,12 +75,4 @@ def work(rank: int, path: str) -> None:
 
 
 if __name__ == "__main__":
-    fork = multiprocessing.get_context("fork")
-    processes = [fork.Process(target=work, args=(rank, sys.argv[1])) for rank in range(2)]
-    for process in processes:
-        process.start()
-    multiprocessing.connection.wait([process.sentinel for process in processes])
-    for process in processes:
-        process.join(10)  # one that failed leaves the other waiting for it
-        process.kill()
-    sys.exit(max(abs(process.exitcode or 0) for process in processes))
+    run(work, 2)
